@@ -1,0 +1,1 @@
+"""The mediator: relays DIDComm messages and session packets for agents that have no open port."""
