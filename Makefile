@@ -1,0 +1,119 @@
+# `make` says what there is. Everything is installed into .venv of this checkout, from lock files with hashes.
+
+# The Python to build .venv with: the first of these that is 3.11 or newer.  make PYTHON=python3.12 demo
+PYTHON ?=
+CANDIDATES := $(if $(PYTHON),$(PYTHON),python3 python3.11 python3.12 python3.13 python3.14 python)
+
+PARTIES ?= 3
+PROGRAM ?=
+DEMO_FLAGS ?=
+PYTEST_FLAGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# No build step of anyone else's code: what is locked is a wheel, checked by its hash.
+LOCKED := install --quiet --require-hashes --only-binary :all:
+DIDCOMM_VENV := .cache/didcomm-venv
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports check bench lock clean install
+
+help:
+	@echo "make demo     install, then a joint computation of 3 parties in real processes (PARTIES=5 PROGRAM=demos/vote.py)"
+	@echo "make test     install, then all tests (PYTEST_FLAGS='-k name')"
+	@echo "make check    tests, lint, types and the import layers, as .ci/run does"
+	@echo "make lint     ruff: rules and formatting"
+	@echo "make types    mypy --strict"
+	@echo "make imports  import-linter: which layer may use which"
+	@echo "make bench    cryptography per message: a session, our DIDComm mode, and PyPI didcomm"
+	@echo "make install  only install; afterwards: . $(BIN)/activate && didmpc --help"
+	@echo "make lock     write requirements/*.txt anew from pyproject.toml (needs the package index)"
+	@echo "make clean    remove .venv and the caches"
+
+demo: $(VENV)/.run
+	@$(BIN)/python demos/run_demo.py --parties $(PARTIES) $(if $(PROGRAM),--program $(PROGRAM)) $(DEMO_FLAGS)
+
+test: $(VENV)/.dev
+	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	@echo "make test: all tests passed."
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "make lint: nothing to complain about."
+
+types: $(VENV)/.dev
+	@$(BIN)/mypy
+	@echo "make types: every type checks."
+
+imports: $(VENV)/.dev
+	@$(BIN)/lint-imports
+	@echo "make imports: every layer keeps to its own."
+
+check: test lint types imports
+	@echo "make check: tests, lint, types and imports are fine."
+
+bench: $(VENV)/.run $(DIDCOMM_VENV)/.installed
+	@$(BIN)/python -m didmpc.bench.messages
+	@echo "make bench: done."
+
+install: $(VENV)/.run
+	@echo "Installed. Next:  . $(BIN)/activate && didmpc --help"
+
+# Stamps: a second `make` installs nothing.
+$(VENV)/.python:
+	@python=""; \
+	for each in $(CANDIDATES); do \
+	  if "$$each" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python="$$each"; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "didmpc needs Python 3.11 or newer; none found as: $(CANDIDATES)." >&2; \
+	  echo "Install one (Debian: apt install python3 python3-venv) or name it:  make PYTHON=/path/to/python3.12 demo" >&2; \
+	  exit 1; \
+	fi; \
+	echo "==> Creating $(VENV) with $$("$$python" --version)"; \
+	"$$python" -m venv $(VENV) || { \
+	  rm -rf $(VENV); \
+	  echo "Python could not create a virtual environment. On Debian and Ubuntu:  apt install python3-venv" >&2; \
+	  exit 1; \
+	}
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.python requirements/run.txt pyproject.toml
+	@echo "==> Installing $$(grep -c '^[a-z]' requirements/run.txt) locked packages into $(VENV) (once, well under a minute)"
+	@$(PIP) $(LOCKED) -r requirements/run.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.python requirements/dev.txt pyproject.toml
+	@echo "==> Installing $$(grep -c '^[a-z]' requirements/dev.txt) locked packages into $(VENV) (once, well under a minute)"
+	@$(PIP) $(LOCKED) -r requirements/dev.txt
+	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@ $(VENV)/.run
+
+$(DIDCOMM_VENV)/.installed: $(VENV)/.python requirements/didcomm.txt
+	@echo "==> Installing PyPI didcomm into $(DIDCOMM_VENV), an environment of its own"
+	@$(BIN)/python -m venv --clear $(DIDCOMM_VENV)
+	@$(DIDCOMM_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/didcomm.txt
+	@touch $@
+
+# dev.txt holds all of run.txt, in the same versions.
+UV := .cache/uv-venv/bin/uv
+COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
+	--no-emit-index-url --no-annotate --custom-compile-command 'make lock'
+
+$(UV): | $(VENV)/.python
+	@$(BIN)/python -m venv .cache/uv-venv
+	@.cache/uv-venv/bin/python -m pip --disable-pip-version-check install --quiet uv
+
+lock: $(UV)
+	@$(COMPILE) --extra numpy pyproject.toml requirements/build.in -o requirements/run.txt
+	@$(COMPILE) --extra numpy --group pyproject.toml:dev -c requirements/run.txt \
+	  pyproject.toml requirements/build.in -o requirements/dev.txt
+	@$(COMPILE) requirements/didcomm.in -o requirements/didcomm.txt
+	@echo "make lock: wrote requirements/run.txt, dev.txt and didcomm.txt."
+
+clean:
+	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
