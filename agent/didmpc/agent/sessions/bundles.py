@@ -1,0 +1,48 @@
+"""The program's way to the guests: parts of a packed bundle, asked for by content hash."""
+
+from didmpc.agent.program.bundle import Bundle
+from didmpc.protocols.errors import MessageError
+from didmpc.protocols.message import Attachment, Message
+from didmpc.protocols.mpc.messages import BUNDLE, BUNDLE_PART, MAX_BUNDLE_PARTS, number, text
+
+
+def parts(bundle: Bundle, attempt: str) -> list[Message]:
+    """The messages that carry `bundle`."""
+    blob = bundle.pack()
+    pieces = [blob[start : start + BUNDLE_PART] for start in range(0, len(blob), BUNDLE_PART)]
+    return [
+        Message(
+            type=BUNDLE,
+            pthid=attempt,
+            body={"sha256": bundle.sha256, "index": index, "count": len(pieces)},
+            attachments=(Attachment(id="0", data_base64=piece, media_type="application/octet-stream"),),
+        )
+        for index, piece in enumerate(pieces)
+    ]
+
+
+class Assembly:
+    """Collects the parts of the one bundle that was asked for; order and repetition do not matter."""
+
+    def __init__(self, sha256: str) -> None:
+        self._sha256 = sha256
+        self._count: int | None = None
+        self._parts: dict[int, bytes] = {}
+
+    def take(self, message: Message) -> Bundle | None:
+        """Take one part; returns the bundle once it is complete and its hash is right."""
+        count = number(message.body, "count", 1, MAX_BUNDLE_PARTS)
+        index = number(message.body, "index", 0, count - 1)
+        data = message.attachments[0].data_base64 if len(message.attachments) == 1 else None
+        if (
+            text(message.body, "sha256", 64) != self._sha256
+            or data is None
+            or len(data) > BUNDLE_PART
+            or self._count not in (None, count)
+        ):
+            raise MessageError("This is not a part of the program that was asked for.")
+        self._count = count
+        self._parts[index] = data
+        if len(self._parts) < count:
+            return None
+        return Bundle.unpack(b"".join(self._parts[i] for i in range(count)), self._sha256)

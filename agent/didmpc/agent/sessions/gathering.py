@@ -1,0 +1,108 @@
+"""What host and guest share while people gather: the channel process, a session DID, and how to stop."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.sessions.attempt import Attempt, Seat
+from didmpc.agent.sessions.channel_process import ChannelProcess
+from didmpc.agent.sessions.history import History
+from didmpc.agent.sessions.inbox import Inbox
+from didmpc.protocols.errors import DidmpcError
+from didmpc.protocols.identity import Identity
+
+
+class Stream(Protocol):
+    """The person's end: a connection of the control socket."""
+
+    async def event(self, event: Mapping[str, Any]) -> None:
+        """Show something."""
+
+    async def answer(self) -> Mapping[str, Any]:
+        """Wait for the person's answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What every attempt of this agent works with."""
+
+    mailbox: Mailbox
+    history: History
+    home: Path
+    label: str
+
+
+@dataclass(slots=True)
+class Gathering:
+    """One attempt before its manifest: a waiting channel process and a fresh session DID."""
+
+    workshop: Workshop
+    attempt: str
+    inbox: Inbox
+    channel: ChannelProcess
+    identity: Identity
+    handed_over: bool = False
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def open(
+        cls, workshop: Workshop, attempt: str, inbox: Inbox, stream: Stream
+    ) -> AsyncIterator["Gathering"]:
+        """Start the channel process and make the DID; undo both unless the attempt was handed over."""
+        run = workshop.home / "run"
+        run.mkdir(mode=0o700, exist_ok=True)
+        channel = await ChannelProcess.start(
+            attempt, run / f"{attempt[:12]}.sock", workshop.home / "channel.log"
+        )
+        identity: Identity | None = None
+        gathering: Gathering | None = None
+        try:
+            await stream.event({"event": "channel", "socket": str(channel.ui_socket)})
+            identity = await workshop.mailbox.new_identity(keep=False)
+            gathering = cls(workshop, attempt, inbox, channel, identity)
+            yield gathering
+        finally:
+            if gathering is None or not gathering.handed_over:
+                await asyncio.shield(_undo(workshop, channel, identity))
+
+    async def run(self, seat: Seat, stream: Stream, facts: Mapping[str, Any]) -> "asyncio.Task[None]":
+        """Connect with all parties and hand the session over; returns the task that watches it.
+
+        Raises `DidmpcError` after the others were told, as it does when the person stops it.
+        """
+        attempt = Attempt(seat, self.workshop.mailbox, self.channel, self.inbox, self.workshop.history)
+        self.workshop.history.begin(self.attempt, facts)
+        try:
+            await attempt.connect(stream.event)
+        except BaseException as error:
+            cause = _cause_of(error, self.workshop.label)
+            self.workshop.history.end(self.attempt, ok=False, cause=cause["what"], stats=None)
+            await asyncio.shield(attempt.give_up(cause))
+            raise
+        self.handed_over = True
+        return attempt.watch()
+
+    async def forget_identity(self) -> None:
+        """Unregister the session DID; after the session has ended."""
+        with contextlib.suppress(DidmpcError):
+            await self.workshop.mailbox.drop_identity(self.identity.did)
+
+
+async def _undo(workshop: Workshop, channel: ChannelProcess, identity: Identity | None) -> None:
+    await channel.stop()
+    if identity is not None:
+        with contextlib.suppress(DidmpcError):
+            await workshop.mailbox.drop_identity(identity.did)
+
+
+def _cause_of(error: BaseException, name: str) -> dict[str, str]:
+    """What the others are told about why an attempt did not get to run."""
+    if isinstance(error, DidmpcError):
+        return {"kind": "failed", "what": error.what[:500], "why": error.why[:500]}
+    if isinstance(error, asyncio.CancelledError):
+        return {"kind": "closed", "what": "Its didmpc command was stopped.", "why": ""}
+    return {"kind": "failed", "what": f"{name}'s agent failed.", "why": type(error).__name__}

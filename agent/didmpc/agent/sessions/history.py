@@ -1,0 +1,62 @@
+"""What ran: one line of JSON per session in the home, the newest state of each."""
+
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from didmpc.agent.home import write_private
+
+KEPT = 500
+
+
+class History:
+    """Running and past sessions, kept in `sessions.json` (0600). Nothing in it is secret to this party."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._entries: dict[str, dict[str, Any]] = {}
+        try:
+            entries = json.loads(path.read_text())
+            self._entries = {entry["attempt"]: entry for entry in entries}
+        except (OSError, ValueError, TypeError, KeyError):
+            # A history that cannot be read must not keep an agent from starting.
+            self._entries = {}
+        for entry in self._entries.values():
+            if entry.get("state") == "running":
+                entry["state"] = "unknown"
+                entry["cause"] = "The agent stopped while this session ran."
+
+    def begin(self, attempt: str, facts: Mapping[str, Any]) -> None:
+        """A session starts to run."""
+        self._entries[attempt] = {
+            "attempt": attempt,
+            "state": "running",
+            "started": int(time.time()),
+            **facts,
+        }
+        self._write()
+
+    def end(self, attempt: str, *, ok: bool, cause: str | None, stats: Mapping[str, Any] | None) -> None:
+        """A session ended."""
+        entry = self._entries.get(attempt)
+        if entry is None:
+            return
+        entry["state"] = "done" if ok else "failed"
+        entry["ended"] = int(time.time())
+        entry["cause"] = cause
+        if stats:
+            entry["stats"] = {
+                name: stats[name] for name in ("seconds", "rounds", "messages", "bytes") if name in stats
+            }
+        self._write()
+
+    def list(self) -> list[dict[str, Any]]:
+        """All known sessions, newest first."""
+        return sorted(self._entries.values(), key=lambda entry: -entry.get("started", 0))
+
+    def _write(self) -> None:
+        kept = self.list()[:KEPT]
+        self._entries = {entry["attempt"]: entry for entry in kept}
+        write_private(self._path, json.dumps(kept).encode())

@@ -1,0 +1,178 @@
+"""All MPC sessions of this agent: sorts what arrives by attempt, and serves `run`, `join` and `sessions`."""
+
+import asyncio
+import logging
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from didmpc.agent.contacts import Contact, Contacts
+from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop
+from didmpc.agent.sessions.guest import Guest
+from didmpc.agent.sessions.history import History
+from didmpc.agent.sessions.host import WAITING_EVERY, Host, Plan
+from didmpc.agent.sessions.inbox import Inbox
+from didmpc.agent.wallet import Wallet
+from didmpc.protocols.envelope import Unpacked
+from didmpc.protocols.errors import DidmpcError, MessageError
+from didmpc.protocols.mpc import messages
+from didmpc.protocols.mpc.messages import Proposal
+from didmpc.protocols.namespace import NAMESPACE
+
+logger = logging.getLogger(__name__)
+
+MAX_PROPOSALS = 100
+
+
+class Sessions:
+    """The sessions of one agent. Wired to its mailbox by `start`."""
+
+    def __init__(self, *, wallet: Wallet, mailbox: Mailbox, contacts: Contacts, home: Path) -> None:
+        self._contacts = contacts
+        self._mailbox = mailbox
+        self._workshop = Workshop(mailbox, History(home / "sessions.json"), home, wallet.settings.label)
+        self._inboxes: dict[str, Inbox] = {}
+        self._proposals: dict[str, tuple[Proposal, Contact]] = {}
+        self._taken: set[str] = set()
+        self._news = asyncio.Event()
+        self._watches: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Take the messages of MPC sessions from the mailbox; clear what a killed agent left behind."""
+        shutil.rmtree(self._workshop.home / "work", ignore_errors=True)
+        self._mailbox.on(messages.PREFIX, self._on_message)
+        self._mailbox.on(f"{NAMESPACE}/session/1.0/", self._on_message)
+
+    async def close(self) -> None:
+        """End all sessions of this agent, orderly: their parties are told."""
+        for watch in self._watches:
+            watch.cancel()
+        await asyncio.gather(*self._watches, return_exceptions=True)
+
+    def list(self) -> list[dict[str, Any]]:
+        """Running and past sessions, newest first."""
+        return self._workshop.history.list()
+
+    async def run(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
+        """Propose a program to contacts and start it with them; returns once it runs."""
+        plan = await Plan.of(params, self._contacts)
+        attempt = Host.new_attempt()
+        inbox = self._inboxes[attempt] = Inbox()
+        try:
+            gathering, watch = await Host(self._workshop, plan, inbox, attempt, stream).run()
+        except BaseException:
+            self._inboxes.pop(attempt, None)
+            raise
+        self._keep(gathering, watch)
+        return {"attempt": attempt}
+
+    async def join(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
+        """Wait for a proposal, show it, and take part; returns once it runs."""
+        wanted = self._contacts.find(str(params["from"])) if params.get("from") else None
+        deadline = time.monotonic() + float(params["wait"])
+        proposal, host = await self._next_proposal(wanted, deadline, stream)
+        attempt = proposal.attempt
+        self._taken.add(attempt)
+        inbox = self._inboxes[attempt] = Inbox()
+        try:
+            guest = Guest(self._workshop, proposal, host, inbox, stream, params, deadline)
+            gathering, watch = await guest.run()
+        except asyncio.CancelledError:
+            # The person may come back: the proposal still stands.
+            self._inboxes.pop(attempt, None)
+            raise
+        except BaseException:
+            self._inboxes.pop(attempt, None)
+            self._proposals.pop(attempt, None)
+            raise
+        finally:
+            self._taken.discard(attempt)
+        self._proposals.pop(attempt, None)
+        self._keep(gathering, watch)
+        return {"attempt": attempt}
+
+    async def _next_proposal(
+        self, wanted: Contact | None, deadline: float, stream: Stream
+    ) -> tuple[Proposal, Contact]:
+        whom = wanted.name if wanted else None
+        while True:
+            self._news.clear()
+            for proposal, host in self._proposals.values():
+                standing = proposal.expires > time.time() and proposal.attempt not in self._taken
+                if standing and (wanted is None or host.name == wanted.name):
+                    return proposal, host
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise DidmpcError(
+                    f"No proposal came{f' from {whom}' if whom else ''} before the wait was over.",
+                    fix="Ask the host to start:  didmpc run PROGRAM     or wait longer with --wait SECONDS",
+                )
+            await stream.event({"event": "waiting", "for": [whom or "a proposal"], "seconds_left": int(left)})
+            try:
+                async with asyncio.timeout(min(left, WAITING_EVERY)):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+
+    def _keep(self, gathering: Gathering, watch: "asyncio.Task[None]") -> None:
+        async def until_the_end() -> None:
+            try:
+                await watch
+            except asyncio.CancelledError:
+                watch.cancel()
+                await asyncio.gather(watch, return_exceptions=True)
+            except Exception:
+                logger.exception("the watch over session %s failed", gathering.attempt)
+            finally:
+                self._inboxes.pop(gathering.attempt, None)
+                await gathering.forget_identity()
+
+        task = asyncio.create_task(until_the_end())
+        self._watches.add(task)
+        task.add_done_callback(self._watches.discard)
+
+    # -- what arrives -------------------------------------------------------------------------------
+
+    async def _on_message(self, unpacked: Unpacked) -> None:
+        message = unpacked.message
+        if not unpacked.authenticated or unpacked.sender is None:
+            raise MessageError("Messages of an MPC session must be authenticated.", code="e.p.trust.crypto")
+        if message.type == messages.PROPOSE:
+            self._take_proposal(unpacked)
+            return
+        attempt = message.pthid or ""
+        if message.type == messages.CANCEL:
+            self._cancel(attempt, unpacked.sender)
+        inbox = self._inboxes.get(attempt)
+        if inbox is None:
+            logger.info("a %s for an attempt that is over or unknown", message.type)
+            return
+        inbox.put(unpacked)
+
+    def _take_proposal(self, unpacked: Unpacked) -> None:
+        contact = self._contacts.by_did(unpacked.sender or "")
+        if contact is None:
+            raise MessageError("Only contacts may propose a session.", code="e.p.req.not_enroll")
+        proposal = Proposal.of(unpacked.message)
+        known = self._proposals.get(proposal.attempt)
+        if known is not None:
+            return
+        self._forget_expired()
+        if len(self._proposals) >= MAX_PROPOSALS:
+            raise MessageError("Too many proposals are waiting here.", code="e.p.me.res")
+        self._proposals[proposal.attempt] = (proposal, contact)
+        self._news.set()
+
+    def _forget_expired(self) -> None:
+        now = time.time()
+        for attempt in [a for a, (proposal, _) in self._proposals.items() if proposal.expires <= now]:
+            del self._proposals[attempt]
+
+    def _cancel(self, attempt: str, sender: str) -> None:
+        known = self._proposals.get(attempt)
+        contact = self._contacts.by_did(sender)
+        if known is not None and contact is not None and contact.name == known[1].name:
+            del self._proposals[attempt]

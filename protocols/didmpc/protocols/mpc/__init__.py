@@ -1,0 +1,1 @@
+"""How parties agree on one MPC session: proposal, manifest, signatures, words to compare."""

@@ -1,0 +1,213 @@
+"""Messages of `mpc/1.0`: from a proposal to a signed manifest, and the word that ends a run.
+
+    host                                   guest
+     | -- propose ------------------------> |   what would be computed, by whom, under which threshold
+     | <------------------------- join ---- |   a session DID made for this attempt, versions, features
+     | <--------------- bundle-request ---- |
+     | -- bundle (1..n parts) ------------> |   the program, by content hash
+     | -- gathering ----------------------> |   who is here, who is missing
+     | -- manifest -----------------------> |   all is fixed; from here on session DIDs speak
+     | <- signature, reveal, session/1.0 -> |   everyone to everyone
+     | <- frame ... (mode didcomm only) --> |
+     | <- abort --------------------------> |   one party ends it, about itself
+
+`decline`, `leave` (a guest) and `cancel` (the host) end an attempt while people gather.
+Messages up to the manifest travel between contacts; those after it between the session DIDs of the roster.
+`pthid` is the attempt in all of them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from didmpc.protocols.encoding import unb64url
+from didmpc.protocols.errors import MessageError, RemoteViolation
+from didmpc.protocols.message import Message
+from didmpc.protocols.namespace import NAMESPACE
+
+PREFIX = f"{NAMESPACE}/mpc/1.0/"
+PROPOSE = PREFIX + "propose"
+JOIN = PREFIX + "join"
+DECLINE = PREFIX + "decline"
+LEAVE = PREFIX + "leave"
+CANCEL = PREFIX + "cancel"
+GATHERING = PREFIX + "gathering"
+BUNDLE_REQUEST = PREFIX + "bundle-request"
+BUNDLE = PREFIX + "bundle"
+MANIFEST = PREFIX + "manifest"
+SIGNATURE = PREFIX + "signature"
+REVEAL = PREFIX + "reveal"
+FRAME = PREFIX + "frame"
+ABORT = PREFIX + "abort"
+
+MAX_PARTIES = 64
+MAX_NAME = 64
+MAX_SENTENCE = 500
+MAX_ARGUMENTS = 256
+MAX_ARGUMENT_BYTES = 16_384
+# A part of a bundle, in bytes: with two layers of base64 it must fit into one message of a mediator (1 MiB).
+BUNDLE_PART = 400_000
+MAX_BUNDLE_PARTS = 512
+
+MODES = ("session", "auto", "didcomm")
+
+
+def text(body: Mapping[str, Any], name: str, limit: int = MAX_SENTENCE, *, default: str | None = None) -> str:
+    """The string `name` of `body`, at most `limit` characters, without control characters.
+
+    Whatever a peer writes may end on a terminal, so control characters are refused here once.
+    """
+    value = body.get(name, default)
+    if not isinstance(value, str) or len(value) > limit or not value.isprintable():
+        raise MessageError(f"“{name}” must be one line of at most {limit} printable characters.")
+    return value
+
+
+def number(body: Mapping[str, Any], name: str, low: int, high: int) -> int:
+    """The integer `name` of `body`, within [low, high]."""
+    value = body.get(name)
+    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
+        raise MessageError(f"“{name}” must be a whole number from {low} to {high}.")
+    return value
+
+
+def octets(body: Mapping[str, Any], name: str, limit: int, exactly: int | None = None) -> bytes:
+    """The base64url value `name` of `body`."""
+    value = body.get(name)
+    try:
+        raw = unb64url(value) if isinstance(value, str) else None
+    except (RemoteViolation, ValueError):
+        raw = None
+    if raw is None:
+        raise MessageError(f"“{name}” must be base64url.")
+    if len(raw) > limit or (exactly is not None and len(raw) != exactly):
+        raise MessageError(f"“{name}” has {len(raw)} bytes, which is not its length.")
+    return raw
+
+
+def names(body: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """A list of names for people to read."""
+    value = body.get(name)
+    if not isinstance(value, list) or len(value) > MAX_PARTIES:
+        raise MessageError(f"“{name}” must be a list of at most {MAX_PARTIES} names.")
+    return tuple(text({name: entry}, name, MAX_NAME) for entry in value)
+
+
+def arguments(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """Program arguments: bounded in count and size, otherwise free."""
+    value = body.get("arguments")
+    if (
+        not isinstance(value, list)
+        or len(value) > MAX_ARGUMENTS
+        or not all(isinstance(entry, str) and "\0" not in entry for entry in value)
+        or sum(len(entry.encode(errors="surrogatepass")) for entry in value) > MAX_ARGUMENT_BYTES
+    ):
+        raise MessageError(f"“arguments” must be at most {MAX_ARGUMENTS} strings.")
+    return tuple(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What a host proposes: enough to decide on, before a byte of the program runs."""
+
+    attempt: str
+    program: Mapping[str, Any]
+    arguments: tuple[str, ...]
+    parties: tuple[str, ...]
+    threshold: int
+    mode: str
+    expires: int
+
+    def body(self) -> dict[str, Any]:
+        """The body of `propose`."""
+        return {
+            "attempt": self.attempt,
+            "program": dict(self.program),
+            "arguments": list(self.arguments),
+            "parties": list(self.parties),
+            "threshold": self.threshold,
+            "mode": self.mode,
+            "expires": self.expires,
+        }
+
+    @classmethod
+    def of(cls, message: Message) -> "Proposal":
+        """Read a `propose`; raises `MessageError`."""
+        body = message.body
+        parties = names(body, "parties")
+        program = body.get("program")
+        if len(parties) < 2 or not isinstance(program, dict):
+            raise MessageError("A proposal names its program and at least two parties.")
+        mode = text(body, "mode", 16)
+        if mode not in MODES:
+            raise MessageError(f"“{mode}” is not a mode of an MPC session.")
+        return cls(
+            attempt=text(body, "attempt", 64),
+            program=check_program(program),
+            arguments=arguments(body),
+            parties=parties,
+            threshold=number(body, "threshold", 0, (len(parties) - 1) // 2),
+            mode=mode,
+            expires=number(body, "expires", 0, 1 << 40),
+        )
+
+
+def check_program(program: Mapping[str, Any]) -> dict[str, Any]:
+    """Check the shape of a bundle's description: `sha256`, `entry`, `title`, `lines`, `files`."""
+    sha256 = text(program, "sha256", 64)
+    files = program.get("files")
+    if len(sha256) != 64 or not isinstance(files, list) or not 0 < len(files) <= 2000:
+        raise MessageError("A program is described by its hash and at most 2000 files.")
+    checked = []
+    for entry in files:
+        if not isinstance(entry, dict):
+            raise MessageError("A file of a program is described by path, sha256 and size.")
+        checked.append(
+            {
+                "path": text(entry, "path", 255),
+                "sha256": text(entry, "sha256", 64),
+                "size": number(entry, "size", 0, 1 << 30),
+            }
+        )
+    return {
+        "sha256": sha256,
+        "entry": text(program, "entry", 255),
+        "title": text(program, "title", MAX_SENTENCE, default=""),
+        "lines": number(program, "lines", 0, 1 << 30),
+        "files": checked,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A guest's yes: the DID that speaks for it in this attempt, and what its side can do."""
+
+    did: str
+    name: str
+    mediator: str
+    session: bool
+    versions: Mapping[str, str]
+
+    def body(self) -> dict[str, Any]:
+        """The body of `join`."""
+        return {
+            "did": self.did,
+            "name": self.name,
+            "mediator": self.mediator,
+            "session": self.session,
+            "versions": dict(self.versions),
+        }
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> "Join":
+        """Read the body of a `join`, or an entry of a roster; raises `MessageError`."""
+        session, versions = body.get("session"), body.get("versions")
+        if not isinstance(session, bool) or not isinstance(versions, dict) or len(versions) > 16:
+            raise MessageError("A party states whether it speaks session/1.0, and its versions.")
+        return cls(
+            did=text(body, "did", 8192),
+            name=text(body, "name", MAX_NAME),
+            mediator=text(body, "mediator", 255),
+            session=session,
+            versions={text({"k": key}, "k", 32): text(versions, key, 64) for key in versions},
+        )
