@@ -36,7 +36,6 @@ _EC: dict[Curve, tuple[ec.EllipticCurve, hashes.HashAlgorithm, int]] = {
 _OKP_SIZE = 32
 
 
-
 def multikey_curve(text: str) -> Curve | None:
     """The curve of a multikey; None where it is well written but of a kind that is not supported here."""
     try:
@@ -196,7 +195,9 @@ class PrivateKey:
                 assert isinstance(public.handle, ec.EllipticCurvePublicKey)
                 return self.handle.exchange(ec.ECDH(), public.handle)
         except ValueError:
-            raise EnvelopeError("A peer's public key gives no shared secret (a point of low order).") from None
+            raise EnvelopeError(
+                "A peer's public key gives no shared secret (a point of low order)."
+            ) from None
         raise EnvelopeError(f"Keys of the curves {self.curve} and {public.curve} cannot agree on a secret.")
 
 

@@ -84,9 +84,7 @@ class DIDDocument:
         for method in methods:
             if fragment_of(method.kid) == fragment and same_party(method.kid, kid):
                 return method
-        raise DidError(
-            f"A DID document has no {kind} #{fragment[:60]}.", why=f"the DID is {self.did[:60]}"
-        )
+        raise DidError(f"A DID document has no {kind} #{fragment[:60]}.", why=f"the DID is {self.did[:60]}")
 
     def to_json(self) -> dict[str, Any]:
         """The document as JSON, ids relative to `id` so that a person can read it."""
@@ -247,7 +245,8 @@ def _absolute(did: str, value: Mapping[str, Any]) -> dict[str, Any]:
         document[name] = [_reference_absolute(did, item) for item in items]
     _objects(document, "service", MAX_SERVICES)
     document["service"] = [
-        {**item, "id": _id_absolute(did, item.get("id", "#service"))} for item in document.get("service") or ()
+        {**item, "id": _id_absolute(did, item.get("id", "#service"))}
+        for item in document.get("service") or ()
     ]
     also = document.get("alsoKnownAs")
     if also is not None and not (isinstance(also, list) and all(isinstance(item, str) for item in also)):

@@ -50,9 +50,7 @@ def resolve(did: str) -> DIDDocument:
         if purpose == _SERVICE:
             services += _read_services(text, start=len(services))
         elif purpose in _RELATIONSHIP:
-            methods.append(
-                {"id": f"#key-{len(methods) + 1}", "type": "Multikey", "publicKeyMultibase": text}
-            )
+            methods.append({"id": f"#key-{len(methods) + 1}", "type": "Multikey", "publicKeyMultibase": text})
             relationships[_RELATIONSHIP[purpose]].append(methods[-1]["id"])
         else:
             raise DidError("A did:peer:2 has a segment of unknown purpose.", why=f"it is {purpose!r}")
