@@ -46,7 +46,7 @@ MAX_SENTENCE = 500
 MAX_ARGUMENTS = 256
 MAX_ARGUMENT_BYTES = 16_384
 # A part of a bundle, in bytes: with two layers of base64 it must fit into one message of a mediator (1 MiB).
-BUNDLE_PART = 400_000
+BUNDLE_PART = 262_144
 MAX_BUNDLE_PARTS = 512
 
 MODES = ("session", "auto", "didcomm")

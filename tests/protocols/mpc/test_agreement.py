@@ -1,0 +1,210 @@
+"""Parties sign one manifest, and read the same words only if nobody told them different things."""
+
+import itertools
+
+import pytest
+
+from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
+from didmpc.protocols.identity import Identity
+from didmpc.protocols.mpc.agreement import Agreement
+from didmpc.protocols.mpc.manifest import (
+    OPTIONS,
+    Manifest,
+    check_against_proposal,
+    check_versions,
+)
+from didmpc.protocols.mpc.messages import Join, Proposal, arguments, check_program, text
+from didmpc.protocols.mpc.words import WORDS, words_of
+
+HASH = "ab" * 32
+PROGRAM = {
+    "sha256": HASH,
+    "entry": "salaries.py",
+    "title": "Average salary",
+    "lines": 41,
+    "files": [{"path": "salaries.py", "sha256": HASH, "size": 900}],
+}
+
+
+def identities(m: int) -> list[Identity]:
+    return [Identity.peer4() for _ in range(m)]
+
+
+def party(identity: Identity, name: str, mpyc: str = "0.11") -> Join:
+    return Join(identity.did, name, "mediator.example", True, {"mpyc": mpyc, "python": "3.11.7"})
+
+
+def manifest_of(people: list[Identity], **changes: object) -> Manifest:
+    fields: dict[str, object] = {
+        "attempt": "a1",
+        "program": PROGRAM,
+        "arguments": ("--rounds", "3"),
+        "threshold": (len(people) - 1) // 2,
+        "mode": "session",
+        "options": OPTIONS,
+        "roster": tuple(party(person, f"party {pid}") for pid, person in enumerate(people)),
+        "expires": 2_000_000_000,
+    }
+    return Manifest(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def proposal_of(manifest: Manifest) -> Proposal:
+    return Proposal(
+        manifest.attempt,
+        manifest.program,
+        manifest.arguments,
+        tuple(entry.name for entry in manifest.roster),
+        manifest.threshold,
+        manifest.mode,
+        manifest.expires,
+    )
+
+
+def exchange_signatures(parties: list[Agreement]) -> None:
+    for sender, receiver in itertools.permutations(parties, 2):
+        receiver.take_signature(sender.pid, sender.signature())
+
+
+def test_all_parties_end_with_the_same_words() -> None:
+    people = identities(3)
+    manifest = manifest_of(people)
+    parties = [Agreement(manifest, pid, person) for pid, person in enumerate(people)]
+    exchange_signatures(parties)
+    reveals = [one.reveal() for one in parties]
+    for sender, receiver in itertools.permutations(range(3), 2):
+        parties[receiver].take_reveal(sender, reveals[sender])
+    words = {one.words for one in parties}
+    assert len(words) == 1
+    (only,) = words
+    assert only is not None and len(only) == 5
+
+
+def test_nobody_reveals_before_all_have_signed() -> None:
+    people = identities(3)
+    one = Agreement(manifest_of(people), 0, people[0])
+    with pytest.raises(LocalMisuse):
+        one.reveal()
+
+
+def test_a_reveal_that_overtakes_a_signature_waits_for_it() -> None:
+    people = identities(2)
+    manifest = manifest_of(people)
+    a, b = (Agreement(manifest, pid, person) for pid, person in enumerate(people))
+    b.take_signature(0, a.signature())
+    reveal = b.reveal()
+    a.take_reveal(1, reveal)
+    assert a.words is None
+    a.take_signature(1, b.signature())
+    a.reveal()
+    assert a.words is not None
+
+
+def test_another_value_than_the_committed_one_is_refused() -> None:
+    people = identities(2)
+    manifest = manifest_of(people)
+    a, b = (Agreement(manifest, pid, person) for pid, person in enumerate(people))
+    exchange_signatures([a, b])
+    forged = {**b.reveal(), "r": "A" * 43}
+    with pytest.raises(MessageError, match="another value"):
+        a.take_reveal(1, forged)
+
+
+def test_a_party_that_commits_differently_to_two_others_is_caught() -> None:
+    people = identities(3)
+    manifest = manifest_of(people)
+    honest = [Agreement(manifest, pid, people[pid]) for pid in (0, 1)]
+    faces = [Agreement(manifest, 2, people[2]) for _ in honest]
+    for one, face in zip(honest, faces, strict=True):
+        one.take_signature(2, face.signature())
+    honest[0].take_signature(1, honest[1].signature())
+    honest[1].take_signature(0, honest[0].signature())
+    honest[0].reveal()
+    with pytest.raises(DidmpcError, match="other commitments"):
+        honest[0].take_reveal(1, honest[1].reveal())
+
+
+def test_a_signature_of_another_manifest_or_key_is_refused_and_changes_nothing() -> None:
+    people = identities(2)
+    manifest = manifest_of(people)
+    a = Agreement(manifest, 0, people[0])
+    other = Agreement(manifest_of(people, threshold=0, arguments=("--rounds", "4")), 1, people[1])
+    with pytest.raises(MessageError, match="another manifest"):
+        a.take_signature(1, other.signature())
+    stranger = Agreement(manifest, 1, Identity.peer4())
+    with pytest.raises(MessageError, match="does not hold"):
+        a.take_signature(1, stranger.signature())
+    assert a.unsigned == [1]
+
+
+def test_a_manifest_survives_its_encoding_and_no_other_encoding_is_accepted() -> None:
+    manifest = manifest_of(identities(3))
+    assert Manifest.decode(manifest.encode()) == manifest
+    with pytest.raises(MessageError, match="canonical"):
+        Manifest.decode(manifest.encode() + b" ")
+
+
+@pytest.mark.parametrize("raw", [b"", b"[]", b"{}", b'{"version":"didmpc manifest/1.0"}', b"[" * 100_000])
+def test_a_damaged_manifest_is_a_message_error(raw: bytes) -> None:
+    with pytest.raises(MessageError):
+        Manifest.decode(raw)
+
+
+def test_a_party_that_is_listed_twice_is_refused() -> None:
+    (one,) = identities(1)
+    with pytest.raises(MessageError, match="each party once"):
+        Manifest.decode(manifest_of([one, one]).encode())
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"program": {**PROGRAM, "sha256": "cd" * 32}}, "the program"),
+        ({"arguments": ()}, "the arguments"),
+        ({"threshold": 0}, "the threshold"),
+        ({"mode": "didcomm"}, "the mode"),
+    ],
+)
+def test_a_manifest_that_is_not_what_was_proposed_is_refused_by_name(
+    change: dict[str, object], named: str
+) -> None:
+    people = identities(3)
+    proposal = proposal_of(manifest_of(people))
+    with pytest.raises(MessageError) as caught:
+        check_against_proposal(manifest_of(people, **change), proposal, people[1].did)
+    assert named in caught.value.why
+
+
+def test_a_party_finds_its_own_pid_in_the_manifest() -> None:
+    people = identities(3)
+    manifest = manifest_of(people)
+    assert check_against_proposal(manifest, proposal_of(manifest), people[2].did) == 2
+    with pytest.raises(MessageError):
+        check_against_proposal(manifest, proposal_of(manifest), Identity.peer4().did)
+
+
+def test_parties_with_different_mpyc_releases_are_told_so() -> None:
+    a, b = identities(2)
+    check_versions((party(a, "Alice"), party(b, "Bob")))
+    with pytest.raises(DidmpcError, match=r"Bob has MPyC 0\.10"):
+        check_versions((party(a, "Alice"), party(b, "Bob", mpyc="0.10.1")))
+
+
+@pytest.mark.parametrize("value", ["two\nlines", "\x1b[31mred", 7, None, "x" * 501])
+def test_text_of_a_peer_that_could_disturb_a_terminal_is_refused(value: object) -> None:
+    with pytest.raises(MessageError):
+        text({"comment": value}, "comment")
+
+
+def test_arguments_and_programs_are_bounded() -> None:
+    assert arguments({"arguments": ["-n", "3\n"]}) == ("-n", "3\n")
+    for bad in (None, "x", [1], ["a\0b"], ["x"] * 257, ["x" * 20_000]):
+        with pytest.raises(MessageError):
+            arguments({"arguments": bad})
+    for change in ({"sha256": "00"}, {"files": []}, {"files": [1]}, {"entry": "a\nb"}, {"lines": -1}):
+        with pytest.raises(MessageError):
+            check_program({**PROGRAM, **change})
+
+
+def test_there_are_256_different_words_so_a_byte_chooses_one() -> None:
+    assert len(WORDS) == len(set(WORDS)) == 256
+    assert words_of(bytes(32)) != words_of(bytes([1]) + bytes(31))
