@@ -1,0 +1,94 @@
+"""Why a run ended, and how that is told: to our user, to the daemon, and to the peers."""
+
+import unicodedata
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+WHAT_LIMIT = 300
+WHY_LIMIT = 2000
+
+_SENTENCES = {
+    "killed": "{name}'s program was killed.",
+    "raised": "{name}'s program raised an exception.",
+    "failed": "{name}'s program ended with an error.",
+    "interrupted": "{name} interrupted the run.",
+    "closed": "{name}'s didmpc run/join was closed or killed.",
+    "unreachable": "{name} stopped answering.",
+    "channel-died": "{name}'s channel process died.",
+    "left": "{name}'s program ended while others still waited for its data.",
+    "violation": "{name} sent what the session does not allow.",
+    "overflow": "{name} has taken too little or sent too much.",
+}
+
+
+def readable(text: object, limit: int) -> str:
+    """A peer's words, fit for a terminal: bounded, and without control or formatting characters."""
+    if not isinstance(text, str):
+        return ""
+    kept = (c if c == " " or unicodedata.category(c)[0] not in "CZ" else " " for c in text[:limit])
+    return "".join(kept).strip()
+
+
+def about(kind: str, name: str, said: str = "") -> str:
+    """The sentence for `kind` in our own words, with our own name for the party; else what the party said."""
+    sentence = _SENTENCES.get(kind)
+    if sentence is not None:
+        return sentence.format(name=name)
+    return f"{name} ended the run: {said}" if said else f"{name} ended the run."
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Who ended the run (a peer's pid, or None for ourselves), and why.
+
+    `witnessed` is the pid of the party that says so when that is not the party itself: an abort is valid only
+    about its signer, so "X says that Y is gone" stays a hint (session.md, section 6).
+    """
+
+    kind: str
+    what: str
+    why: str = ""
+    pid: int | None = None
+    witnessed: int | None = None
+
+    @classmethod
+    def ours(cls, kind: str, name: str, why: str = "") -> Self:
+        """Something that happened on our side, under our own name."""
+        return cls(kind, about(kind, name), why)
+
+    @classmethod
+    def of_peer(cls, kind: str, pid: int, name: str, why: str = "") -> Self:
+        """Something we saw a peer do, or not do."""
+        return cls(kind, about(kind, name), why, pid)
+
+    @classmethod
+    def told(cls, body: Mapping[str, Any], pid: int, names: Mapping[int, str]) -> Self:
+        """What peer `pid` says ended the run; only the peer's own fate is taken at its word."""
+        kind = readable(body.get("kind"), 40) or "unknown"
+        said = readable(body.get("what"), WHAT_LIMIT)
+        why = readable(body.get("why"), WHY_LIMIT)
+        third = body.get("about")
+        if isinstance(third, int) and not isinstance(third, bool) and third in names and third != pid:
+            what = f"{names[pid]} says: {about(kind, names[third], said)}"
+            return cls(kind, what, why, third, witnessed=pid)
+        return cls(kind, about(kind, names[pid], said), why, pid)
+
+    @property
+    def hint(self) -> bool:
+        return self.witnessed is not None
+
+    def body(self) -> dict[str, Any]:
+        """What our ABORT tells the peers: `about` names a third party, by pid, never ourselves."""
+        told: dict[str, Any] = {"kind": self.kind, "what": self.what[:WHAT_LIMIT], "why": self.why[:WHY_LIMIT]}
+        if self.pid is not None:
+            told["about"] = self.pid
+        return told
+
+    def report(self, names: Mapping[int, str]) -> dict[str, Any]:
+        """What the daemon and our user are told."""
+        party = None if self.pid is None else names.get(self.pid)
+        return {"pid": self.pid, "party": party, "kind": self.kind, "what": self.what, "why": self.why}
+
+    def because(self, why: str) -> Self:
+        return replace(self, why=why)

@@ -1,0 +1,120 @@
+"""Newline-delimited JSON over a stream socket: how the daemon and the user interface talk to us."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+Line = dict[str, Any]
+
+_decode = msgspec.json.Decoder(Line).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def encode(line: Mapping[str, Any]) -> bytes:
+    """One line, with its newline."""
+    return _encode(line) + b"\n"
+
+
+class Lines(asyncio.Protocol):
+    """One conversation. `on_end` is called exactly once, with the reason ("" for a plain end of file)."""
+
+    def __init__(
+        self,
+        on_line: Callable[[Line], None],
+        on_end: Callable[[str], None],
+        *,
+        limit: int,
+        on_drained: Callable[[], None] | None = None,
+    ) -> None:
+        self._on_line = on_line
+        self._on_end: Callable[[str], None] | None = on_end
+        self._on_drained = on_drained
+        self._limit = limit
+        self._transport: asyncio.Transport | None = None
+        self._parts: list[bytes] = []
+        self._held = 0
+        self._drained = asyncio.Event()
+        self._drained.set()
+        self.closed = asyncio.Event()
+
+    # --- what asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        *complete, rest = data.split(b"\n")
+        if complete:
+            complete[0] = b"".join((*self._parts, complete[0]))
+            self._parts.clear()
+            self._held = 0
+        for text in complete:
+            if len(text) > self._limit or not self._take(text):
+                return
+        if rest:
+            self._parts.append(rest)
+            self._held += len(rest)
+            if self._held > self._limit:
+                self._refuse("A line was longer than the limit.")
+
+    def eof_received(self) -> None:
+        self._end("")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end(str(exc) if exc else "")
+        self._drained.set()
+        self.closed.set()
+
+    def pause_writing(self) -> None:
+        self._drained.clear()
+
+    def resume_writing(self) -> None:
+        self._drained.set()
+        if self._on_drained is not None:
+            self._on_drained()
+
+    # --- what we call
+
+    def send(self, line: Mapping[str, Any]) -> None:
+        """Write one line; to a conversation that has ended it goes nowhere."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(encode(line))
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that the other side has not taken yet."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    async def close(self, timeout: float) -> None:
+        """Let the other side take what was written, for at most `timeout` seconds, and hang up."""
+        if self._transport is None:
+            return
+        self._transport.close()
+        try:
+            await asyncio.wait_for(self.closed.wait(), timeout)
+        except TimeoutError:
+            self._transport.abort()
+
+    # --- within
+
+    def _take(self, text: bytes) -> bool:
+        try:
+            line = _decode(text)
+        except msgspec.DecodeError:
+            self._refuse("A line was not a JSON object.")
+            return False
+        self._on_line(line)
+        return self._on_end is not None
+
+    def _refuse(self, reason: str) -> None:
+        self._end(reason)
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _end(self, reason: str) -> None:
+        on_end, self._on_end = self._on_end, None
+        if on_end is not None:
+            on_end(reason)

@@ -1,0 +1,148 @@
+"""What the daemon tells the channel process, one JSON object a line, as frozen values.
+
+    {"hello": {"attempt", "ui_socket"}}        the first line
+    {"session": {...}}                         who, how, what program; the program is spawned at once
+    {"link": {"pid", "session", "path"}}       one per peer whose pair has a session
+    {"link": {"pid", "didcomm": true}}         one per peer whose pair goes by messages of the daemon
+    {"frame": {"pid", "n", "start", "data"}}   one message of MPyC in mode didcomm
+    {"abort": {"pid", "cause"}}                the run ends now
+"""
+
+from base64 import b64decode, urlsafe_b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from didmpc.agent.channel.lines import Line
+from didmpc.protocols.errors import DidmpcError, LocalMisuse
+from didmpc.protocols.session.handshake import Established
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    attempt: str
+    ui_socket: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    me: int
+    names: Mapping[int, str]
+    mode: str
+    resume_limit: float
+    directory: Path
+    config: Mapping[str, Any]
+    input: Path | None
+    log: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RelayPath:
+    """Where a link runs: a channel of this mediator, bound by this capability."""
+
+    mediator: str
+    url: str
+    capability: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionLink:
+    pid: int
+    established: Established = field(repr=False)
+    path: RelayPath
+
+
+@dataclass(frozen=True, slots=True)
+class DidcommLink:
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    pid: int
+    n: int
+    start: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AbortOrder:
+    pid: int | None
+    cause: Mapping[str, Any]
+
+
+Order = Hello | Session | SessionLink | DidcommLink | Frame | AbortOrder
+
+
+def parse(line: Line) -> Order:
+    """The one order of this line. The daemon is ours: a line that does not parse is a fault, not an attack."""
+    if len(line) != 1:
+        raise LocalMisuse("The agent sent a line that is not one order.")
+    ((name, body),) = line.items()
+    parser = _PARSERS.get(name)
+    if parser is None or not isinstance(body, dict):
+        raise LocalMisuse(f"The agent sent an order that this version does not know: {name!r}.")
+    try:
+        return parser(body)
+    except DidmpcError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        raise LocalMisuse(f"The agent sent a malformed order: {name!r}.", why=repr(error)) from error
+
+
+def _hello(body: Line) -> Hello:
+    return Hello(attempt=str(body["attempt"]), ui_socket=Path(body["ui_socket"]))
+
+
+def _session(body: Line) -> Session:
+    names = {int(party["pid"]): str(party["name"]) for party in body["parties"]}
+    me = int(body["me"])
+    if me not in names or len(names) != len(body["parties"]):
+        raise ValueError("we are not one of the parties, or two have one pid")
+    if body["mode"] not in ("session", "didcomm", "auto"):
+        raise ValueError("unknown mode")
+    return Session(
+        me=me,
+        names=names,
+        mode=body["mode"],
+        resume_limit=float(body["resume_limit"]),
+        directory=Path(body["directory"]),
+        config=dict(body["config"]),
+        input=None if body.get("input") is None else Path(body["input"]),
+        log=bool(body.get("log", False)),
+    )
+
+
+def _link(body: Line) -> SessionLink | DidcommLink:
+    pid = int(body["pid"])
+    if body.get("didcomm") is True:
+        return DidcommLink(pid)
+    path = body["path"]
+    capability = str(path["capability"])
+    return SessionLink(
+        pid=pid,
+        established=Established.from_json(body["session"]),
+        path=RelayPath(
+            mediator=str(path["mediator"]),
+            url=str(path["ws"]),
+            capability=urlsafe_b64decode(capability + "=" * (-len(capability) % 4)),
+        ),
+    )
+
+
+def _frame(body: Line) -> Frame:
+    return Frame(
+        pid=int(body["pid"]),
+        n=int(body["n"]),
+        start=int(body["start"]),
+        data=b64decode(body["data"], validate=True),
+    )
+
+
+def _abort(body: Line) -> AbortOrder:
+    pid = body["pid"]
+    return AbortOrder(pid=None if pid is None else int(pid), cause=dict(body["cause"]))
+
+
+_PARSERS = {"hello": _hello, "session": _session, "link": _link, "frame": _frame, "abort": _abort}

@@ -1,0 +1,112 @@
+"""The local witness of the program process: starts it, sees it end, ends it (session.md, sections 1 and 6)."""
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+_KEPT = (
+    "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME",
+    "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
+)  # fmt: skip
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+def close_to_others() -> None:
+    """Keep the keys in our memory from core dumps and from other processes of the same user (the program's)."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource  # noqa: PLC0415  not on every platform
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if _libc is not None:
+        _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def environment(directory: Path) -> dict[str, str]:
+    """What the program may see of our environment: where things are installed, and nothing that is ours."""
+    kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
+    # glibc: large blocks are reused, not mapped afresh (page faults cost more than sealing; performance.md)
+    malloc = {"MALLOC_MMAP_THRESHOLD_": "67108864", "MALLOC_TRIM_THRESHOLD_": "134217728"}
+    return kept | malloc | {"HOME": str(directory), "PYTHONUNBUFFERED": "1"}
+
+
+def _dies_with(parent: int) -> Callable[[], None] | None:
+    """For the child, before exec: the kernel kills it when we die, however we die."""
+    libc = _libc
+    if libc is None:
+        return None
+
+    def before_exec() -> None:
+        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # we died before the line above
+            os._exit(1)
+
+    return before_exec
+
+
+class Program:
+    """The program process. It leads a process group of its own, so what it starts ends with it."""
+
+    def __init__(self, directory: Path, bridge: socket.socket) -> None:
+        """Start it, with `bridge` as the only thing it inherits. Raises OSError."""
+        number = bridge.fileno()
+        self._process = subprocess.Popen(
+            [sys.executable, "-u", "-m", "didmpc.agent.program", str(number)],
+            cwd=directory,
+            env=environment(directory),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=(number,),
+            start_new_session=True,
+            preexec_fn=_dies_with(os.getpid()),  # noqa: PLW1509  we have no threads yet
+        )
+        assert self._process.stdin and self._process.stdout and self._process.stderr
+        self.stdin, self.stdout, self.stderr = (self._process.stdin, self._process.stdout, self._process.stderr)
+        self._exit = asyncio.get_running_loop().run_in_executor(None, self._wait)
+
+    def _wait(self) -> int:
+        """In a thread of its own: see the end, end what the program left behind, and only then bury it."""
+        os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOWAIT)
+        self._signal_group(signal.SIGKILL)
+        return self._process.wait()
+
+    async def exited(self) -> int:
+        """The exit code; negative when a signal ended it."""
+        return await asyncio.shield(self._exit)
+
+    async def end(self, grace: float) -> None:
+        """Make sure that it has ended: SIGTERM, and after `grace` seconds SIGKILL."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            if self._exit.done():
+                break
+            self._signal_group(number)
+            if number == signal.SIGTERM:
+                self._signal_group(signal.SIGCONT)  # a stopped process does not hear SIGTERM
+            await asyncio.wait({self._exit}, timeout=grace)
+        await self.exited()
+
+    def _signal_group(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+
+
+def explain_exit(code: int) -> tuple[str, str] | None:
+    """The kind and the detail of an exit code that is no success."""
+    if code == 0:
+        return None
+    if code < 0:
+        try:
+            name = signal.Signals(-code).name
+        except ValueError:
+            name = "unknown"
+        return "killed", f"It was ended by signal {-code} ({name})."
+    return "failed", f"Its exit code was {code}."
