@@ -219,7 +219,9 @@ def _open(value: dict[str, Any], secrets: Secrets, resolve: Resolve, inside: _Op
             f"An envelope uses the content encryption {enc!r:.40}, which is not allowed here."
         )
     recipients = _recipients(value)
-    if header.get("apv") != jose.apv_of([kid for kid, _ in recipients]):
+    if "apv" not in header:
+        raise EnvelopeError("An envelope does not bind its recipients: it has no apv.")
+    if header["apv"] != jose.apv_of([kid for kid, _ in recipients]):
         raise EnvelopeError("An envelope's apv is not the hash of its recipients' key ids.")
     ephemeral = _ephemeral_key(header)
     recipient_kid, key, encrypted_key = _own_key(recipients, secrets, ephemeral)
@@ -308,12 +310,12 @@ def _verify(value: Mapping[str, Any], resolve: Resolve) -> tuple[bytes, str]:
     signatures = value.get("signatures", [value])  # a single signature may be written flattened
     if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
         raise EnvelopeError("A signed message must have exactly one signature.")
-    protected, signature = signatures[0].get("protected"), signatures[0].get("signature")
-    payload, unprotected = value["payload"], signatures[0].get("header") or {}
-    texts = (protected, payload, signature)
-    if not all(isinstance(text, str) for text in texts) or not isinstance(unprotected, dict):
+    parts = [signatures[0].get("protected"), value["payload"], signatures[0].get("signature")]
+    texts = [part for part in parts if isinstance(part, str)]
+    unprotected = signatures[0].get("header") or {}
+    if len(texts) != len(parts) or not isinstance(unprotected, dict):
         raise EnvelopeError("A signed message is malformed.")
-    header = _protected(protected, SIGNED)
+    header = _protected(texts[0], SIGNED)
     kid = header.get("kid", unprotected.get("kid"))
     if not isinstance(kid, str) or len(kid) > _MAX_KID or unprotected.get("kid", kid) != kid:
         raise EnvelopeError("A signed message must name one key that signed it.")

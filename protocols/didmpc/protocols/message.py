@@ -189,7 +189,7 @@ def decode_json(data: bytes, limit: int) -> Any:
 
 
 def _check_depth(value: Any) -> None:
-    level = [value]
+    level = [value] if isinstance(value, dict | list) else []
     for _ in range(MAX_DEPTH):
         level = [
             item

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import pydid
-from pydid.doc.doc import DIDDocumentError
+import pydid  # type: ignore[import-untyped]
+from pydid.doc.doc import DIDDocumentError  # type: ignore[import-untyped]
 
 from didmpc.protocols.did.names import did_of, fragment_of, same_party
 from didmpc.protocols.encoding import base58_decode

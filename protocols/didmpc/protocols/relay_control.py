@@ -1,0 +1,106 @@
+"""relay/1.0, the control part: an account asks its mediator for relay channels.
+
+    channel-create {count, expires}  -> channel-created {channels: [{id, near, far}], expires}
+    channel-revoke {ids}             -> empty
+
+A channel has two capabilities of 32 random bytes: whoever presents one may bind that end. `near` is for
+the owner, `far` travels to the peer inside an authenticated message. The mediator keeps only hashes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from didmpc.protocols.body import expect, many, mapping, required, text, whole
+from didmpc.protocols.encoding import b64url, unb64url
+from didmpc.protocols.errors import MessageError
+from didmpc.protocols.message import Message
+from didmpc.protocols.namespace import NAMESPACE
+
+PROTOCOL = f"{NAMESPACE}/relay/1.0"
+CHANNEL_CREATE = f"{PROTOCOL}/channel-create"
+CHANNEL_CREATED = f"{PROTOCOL}/channel-created"
+CHANNEL_REVOKE = f"{PROTOCOL}/channel-revoke"
+
+CAPABILITY_SIZE = 32
+MAX_CHANNELS = 64
+"""Most channels in one request."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRequest:
+    """How many channels are wanted, and until when (seconds since 1970)."""
+
+    count: int
+    expires: int
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A channel and its two capabilities, which are secrets."""
+
+    id: str
+    near: bytes
+    far: bytes
+
+    def __repr__(self) -> str:
+        return f"Channel(id={self.id!r}, near=<secret>, far=<secret>)"
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The channels that were granted and when they end."""
+
+    channels: tuple[Channel, ...]
+    expires: int
+
+
+def channel_create(count: int, expires: int, *, from_: str | None = None, to: str | None = None) -> Message:
+    return _request(CHANNEL_CREATE, {"count": count, "expires": expires}, from_, to)
+
+
+def parse_channel_create(message: Message) -> ChannelRequest:
+    expect(message, CHANNEL_CREATE)
+    count = required(message, "count", whole)
+    if not 0 < count <= MAX_CHANNELS:
+        raise MessageError(
+            f"A channel-create must ask for between 1 and {MAX_CHANNELS} channels.", code="e.p.msg.bad-body"
+        )
+    return ChannelRequest(count, required(message, "expires", whole))
+
+
+def channel_created(request: Message, channels: Sequence[Channel], expires: int) -> Message:
+    listed = [{"id": item.id, "near": b64url(item.near), "far": b64url(item.far)} for item in channels]
+    return request.reply(CHANNEL_CREATED, {"channels": listed, "expires": expires})
+
+
+def parse_channel_created(message: Message) -> Created:
+    expect(message, CHANNEL_CREATED)
+    channels = required(message, "channels", many(_channel, MAX_CHANNELS))
+    return Created(channels, required(message, "expires", whole))
+
+
+def channel_revoke(ids: Sequence[str], *, from_: str | None = None, to: str | None = None) -> Message:
+    return _request(CHANNEL_REVOKE, {"ids": list(ids)}, from_, to)
+
+
+def parse_channel_revoke(message: Message) -> tuple[str, ...]:
+    expect(message, CHANNEL_REVOKE)
+    return required(message, "ids", many(text, MAX_CHANNELS))
+
+
+def _request(type: str, body: dict[str, Any], from_: str | None, to: str | None) -> Message:
+    return Message(type=type, body=body, from_=from_, to=(to,) if to else (), return_route="all")
+
+
+def _channel(value: Any) -> Channel:
+    item = mapping(value)
+    near, far = (_capability(item.get(name)) for name in ("near", "far"))
+    return Channel(text(item.get("id")), near, far)
+
+
+def _capability(value: Any) -> bytes:
+    capability = unb64url(text(value))
+    if len(capability) != CAPABILITY_SIZE:
+        raise ValueError(f"must hold capabilities of {CAPABILITY_SIZE} bytes")
+    return capability
