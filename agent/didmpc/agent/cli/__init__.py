@@ -1,0 +1,1 @@
+"""The `didmpc` command: one small file per group of commands."""

@@ -1,0 +1,19 @@
+"""What the shell offers when Tab is pressed."""
+
+from typing import Any
+
+PATIENCE = 0.5  # seconds; a shell that hangs is worse than one without an offer
+
+
+def contact_names(ctx: Any, incomplete: str) -> list[str]:
+    """Names of contacts; in a list separated by commas those that are not in it yet."""
+    try:
+        from didmpc.agent.cli.client import ask
+        from didmpc.agent.cli.config import home_of
+
+        contacts = ask(home_of(ctx.params.get("home")), "contacts", timeout=PATIENCE)["contacts"]
+        names = [str(contact["name"]) for contact in contacts]
+    except Exception:  # an agent that does not run must not disturb the shell
+        return []
+    before, comma, _ = incomplete.rpartition(",")
+    return [before + comma + name for name in names if name not in before.split(",")]

@@ -1,0 +1,124 @@
+"""What is said of each step of a session: from events to sentences."""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from didmpc.agent.cli.words import duration, listing, milliseconds, plural, size
+
+Event = Mapping[str, Any]
+
+
+def proposal(event: Event, *, host: bool) -> list[tuple[str, str]]:
+    """What would be computed, by whom, and how private it is: lines, each with a style."""
+    program = f"{event.get('program', 'a program')}"
+    details = []
+    if isinstance(event.get("lines"), int):
+        details.append(plural(event["lines"], "line"))
+    if event.get("sha256"):
+        details.append(f"sha256 {str(event['sha256'])[:12]}...")
+    if details:
+        program += f" ({', '.join(details)})"
+    lines: list[tuple[str, str]] = []
+    if not host:
+        known = "" if event.get("verified") else " (not verified: compare the words that will be shown)"
+        lines.append((f"{event.get('from', 'Somebody')} invites you to compute{known}:", "bold"))
+    if event.get("title"):
+        lines.append((str(event["title"]), "bold"))
+    lines.append((program, ""))
+    if event.get("arguments"):
+        lines.append((f"Arguments: {shlex.join(str(each) for each in event['arguments'])}", ""))
+    parties = [str(name) for name in event.get("parties") or []]
+    if parties:
+        lines.append((f"Parties: {listing(parties)}", ""))
+    lines.append(privacy(event))
+    if event.get("mode") == "didcomm":
+        lines.append(
+            ("Mode didcomm: each message travels as an ordinary DIDComm message, which is slow.", "yellow")
+        )
+    return lines
+
+
+def privacy(event: Event) -> tuple[str, str]:
+    """How many parties must work together to see what others put in."""
+    m, threshold = event.get("m"), event.get("threshold")
+    if not isinstance(m, int) or not isinstance(threshold, int):
+        return "How private this is was not said.", "yellow"
+    if threshold < 1:
+        alone = "the other one" if m == 2 else "any other party"
+        return (
+            f"{plural(m, 'party', 'parties')}, threshold 0: NOTHING STAYS PRIVATE. "
+            f"What you put in can be read by {alone}.",
+            "bold yellow",
+        )
+    unless = event.get("private_unless")
+    together = unless if isinstance(unless, int) else threshold + 1
+    return (
+        f"{plural(m, 'party', 'parties')}, threshold {threshold}: private unless {together} work together.",
+        "",
+    )
+
+
+def party(event: Event) -> tuple[str, str]:
+    """One party's step while people gather."""
+    name, state, why = str(event.get("name", "Somebody")), event.get("state"), str(event.get("why") or "")
+    said = {
+        "asked": f"{name} was asked.",
+        "joined": f"{name} is ready.",
+        "declined": f"{name} declined",
+        "left": f"{name} left",
+    }.get(str(state), f"{name}: {state}")
+    if state in {"declined", "left"}:
+        return (f"{said}: {why}" if why else f"{said}."), "yellow"
+    return said, "green" if state == "joined" else ""
+
+
+def waiting(event: Event) -> str:
+    """For whom, and how long still."""
+    names = [str(name) for name in event.get("for") or []]
+    left = event.get("seconds_left")
+    until = f" ({duration(round(left))} left)" if isinstance(left, int | float) else ""
+    return f"Waiting for {listing(names) if names else 'a proposal'}{until}"
+
+
+def words(event: Event) -> str:
+    """What people compare over another channel."""
+    said = " ".join(str(word) for word in event.get("words") or [])
+    return f"All here. Compare these words with the others:  {said}"
+
+
+def peer(event: Event) -> tuple[str, str]:
+    """What became of the connection to one party."""
+    name, state = str(event.get("name", "A party")), event.get("state")
+    if state == "connected":
+        away = (
+            f", {milliseconds(event['rtt_ms'])} away" if isinstance(event.get("rtt_ms"), int | float) else ""
+        )
+        return f"{name} is connected{away}.", ""
+    if state == "back":
+        return f"{name} is back; nothing was lost.", "green"
+    if state == "unreachable":
+        return f"{name} is unreachable; the run waits for them.", "yellow"
+    return f"{name}: {state}", ""
+
+
+def done(stats: Event, parties: int) -> str:
+    """The last line of a run that succeeded."""
+    facts = [plural(parties, "party", "parties")] if parties else []
+    if isinstance(stats.get("rounds"), int):
+        facts.append(plural(stats["rounds"], "round"))
+    if isinstance(stats.get("bytes"), int | float):
+        facts.append(size(stats["bytes"]))
+    if isinstance(stats.get("crypto_us_per_message"), int | float):
+        facts.append(f"{stats['crypto_us_per_message']:,.1f} us of cryptography per message")
+    seconds = stats.get("seconds")
+    took = f"Done in {duration(seconds)}" if isinstance(seconds, int | float) else "Done"
+    return f"{took}: {', '.join(facts)}" if facts else f"{took}."
+
+
+def again(program: str, others: list[str], *, host: bool) -> str:
+    """The next command after a run that failed."""
+    if not host:
+        return "Take part again when it is proposed anew:  didmpc join"
+    chosen = f" --with {shlex.quote(','.join(others))}" if others else ""
+    return f"Start again with the same people:  didmpc run {shlex.quote(program)}{chosen}"

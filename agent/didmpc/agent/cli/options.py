@@ -1,0 +1,30 @@
+"""Options that several commands share."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--home", metavar="DIR", help="The agent's folder. (default: $DIDMPC_HOME, else the platform's)"
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
+WaitOption = Annotated[
+    int | None,
+    typer.Option("--wait", metavar="SECONDS", help="How long to wait for the others. (default: 600)"),
+]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Agree without being asked.")]
+InputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--input", metavar="FILE", help="Your private input: the program reads it in place of stdin."
+    ),
+]
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help: what one would really type."""
+    return "Example:\n\n" + "\n".join(f"  {line}" for line in lines)

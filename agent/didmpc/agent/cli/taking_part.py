@@ -1,0 +1,371 @@
+"""Taking part in one session, in the foreground: between the agent, the channel process and the terminal.
+
+The agent's control connection tells how people gather; it ends once the session is in the hands of the
+channel process. That process speaks on a socket of its own: the program's output and ours to it, and how
+the run ends. Everything comes together in one event loop.
+"""
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import signal
+import time
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from didmpc.agent import unix_socket
+from didmpc.agent.cli import narration
+from didmpc.agent.cli.screen import Screen
+from didmpc.agent.cli.streams import Output, Stdin
+from didmpc.agent.control_client import Call
+from didmpc.agent.home import Home
+from didmpc.protocols.errors import DidmpcError
+
+LONGEST_LINE = 32 * 1024 * 1024
+TOLD_WITHIN = 5.0  # after Ctrl-C: seconds until the others have been told
+GONE_WITHIN = 5.0  # seconds for the last words of one side after the other side ended
+REPEAT_WAITING = 30.0  # without a terminal: seconds between lines that say the same
+
+Json = dict[str, Any]
+
+
+class Sink(Protocol):
+    """Where a program's output goes."""
+
+    at_line_start: bool
+    closed: bool
+
+    def write(self, data: bytes) -> Awaitable[None]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What was typed."""
+
+    method: str  # "run" or "join"
+    params: Json
+    home: Home
+    program: str = ""  # as typed, for the command to repeat
+    consented: bool = False
+    forwards_stdin: bool = True
+
+    @property
+    def host(self) -> bool:
+        return self.method == "run"
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How it ended."""
+
+    ok: bool = False
+    interrupted: bool = False
+    attempt: str | None = None
+    parties: list[str] = field(default_factory=list)
+    cause: Json | None = None
+    stats: Json | None = None
+
+
+class _Declined(Exception):
+    """The person at the terminal said no."""
+
+
+class TakingPart:
+    """One session, from the request to its end."""
+
+    def __init__(self, request: Request, screen: Screen, stdout: Sink, stdin: Stdin) -> None:
+        self._request = request
+        self._screen = screen
+        self._stdout = stdout
+        self._stderr: Sink = Output(2)
+        self._stdin = stdin
+        self.outcome = Outcome()
+        self._control: asyncio.Queue[tuple[str, Json] | DidmpcError] = asyncio.Queue()
+        self._channel: asyncio.StreamWriter | None = None
+        self._channel_task: asyncio.Task[Json] | None = None
+        self._stdin_task: asyncio.Task[None] | None = None
+        self._interrupts = 0
+        self._interrupted = asyncio.Event()
+        self._said_waiting = ("", 0.0)
+        self._told_output_closed = False
+        self._consented = False
+
+    async def attend(self) -> Outcome:
+        """Go through the session. Raises `DidmpcError` where it failed before it ran."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._on_ctrl_c)
+        call = Call(self._request.method, self._request.params, home=self._request.home)
+        loop.add_reader(call.fileno(), self._on_control, call)
+        self._on_control(call)
+        try:
+            await self._until_interrupted(self._take_part(call))
+            if self._interrupts:
+                await self._leave(call)
+        except _Declined:
+            await self._decline(call)
+        finally:
+            loop.remove_reader(call.fileno())
+            call.close()
+            self._screen.clear_status()
+            for task in (self._stdin_task, self._channel_task):
+                if task is not None:
+                    task.cancel()
+            if self._channel is not None:
+                self._channel.close()
+        return self.outcome
+
+    # --- the course of a session
+
+    async def _take_part(self, call: Call) -> None:
+        gathering = asyncio.ensure_future(self._gather(call))
+        try:
+            while not gathering.done():
+                watched: set[asyncio.Future[Any]] = {gathering}
+                if self._channel_task is not None:
+                    watched.add(self._channel_task)
+                await asyncio.wait(watched, timeout=0.2, return_when=asyncio.FIRST_COMPLETED)
+                if self._channel_task is not None and self._channel_task.done():
+                    # The channel process ended first; what the agent says about it counts for more.
+                    await asyncio.wait({gathering}, timeout=GONE_WITHIN)
+                    break
+            if gathering.done():
+                self.outcome.attempt = gathering.result().get("attempt")
+        finally:
+            gathering.cancel()
+        if self._channel_task is None:
+            raise DidmpcError("The agent named no channel process for this session.", fix="didmpc doctor")
+        self._take_end(await self._channel_task)
+
+    async def _gather(self, call: Call) -> Json:
+        """Until the session is in the hands of the channel process."""
+        while True:
+            kind, content = await self._next_control()
+            if kind == "result":
+                return content
+            if content.get("event") == "proposal":
+                await self._consider(content, call)
+            else:
+                await self._tell(content)
+
+    async def _consider(self, event: Json, call: Call) -> None:
+        self.outcome.parties = [str(name) for name in event.get("parties") or []]
+        self._screen.clear_status()
+        for text, style in narration.proposal(event, host=self._request.host):
+            self._screen.line(text, style)
+        if not self._request.consented and not await self._asked():
+            call.answer({"consent": False})
+            raise _Declined
+        self._consented = True
+        call.answer({"consent": True})
+
+    async def _asked(self) -> bool:
+        """Ask the person; meanwhile the agent may withdraw the question (its error is raised)."""
+        self._stdin.forget_what_was_typed()
+        self._screen.ask("Propose this? [y/N]" if self._request.host else "Take part? [y/N]")
+        answer = asyncio.ensure_future(self._stdin.line())
+        try:
+            while not answer.done():
+                control = asyncio.ensure_future(self._next_control())
+                try:
+                    await asyncio.wait({answer, control}, return_when=asyncio.FIRST_COMPLETED)
+                    if control.done() and control.result()[0] == "event":
+                        event = control.result()[1]
+                        if event.get("event") != "waiting":  # it would overwrite the question
+                            await self._tell(event)
+                finally:
+                    control.cancel()
+            return (answer.result() or "").lower() in {"y", "yes"}
+        finally:
+            answer.cancel()
+
+    async def _tell(self, event: Json) -> None:
+        """One event of the agent."""
+        name = event.get("event")
+        if name == "channel":
+            await self._attach(Path(str(event["socket"])))
+        elif name == "party":
+            self._say(*narration.party(event))
+        elif name == "waiting":
+            self._say_waiting(narration.waiting(event))
+        elif name == "words":
+            self._say(narration.words(event), "bold")
+        elif name == "started":
+            self._on_started()
+        elif name == "notice":
+            self._say(str(event.get("text", "")), "yellow")
+
+    def _take_end(self, ended: Json) -> None:
+        self.outcome.ok = ended.get("ok") is True
+        self.outcome.stats = ended.get("stats") or {}
+        if not self.outcome.ok:
+            status = ended.get("exit")
+            cause = ended.get("cause") or {
+                "party": None,
+                "what": f"Your program ended with exit status {status}.",
+            }
+            self.outcome.cause = dict(cause)
+
+    # --- the agent
+
+    def _on_control(self, call: Call) -> None:
+        try:
+            while (received := call.receive(0)) is not None:
+                self._control.put_nowait(received)
+                if received[0] == "result":
+                    asyncio.get_running_loop().remove_reader(call.fileno())
+                    return
+        except DidmpcError as error:
+            self._control.put_nowait(error)
+            asyncio.get_running_loop().remove_reader(call.fileno())
+
+    async def _next_control(self) -> tuple[str, Json]:
+        received = await self._control.get()
+        if isinstance(received, DidmpcError):
+            raise received
+        return received
+
+    # --- the channel process
+
+    async def _attach(self, path: Path) -> None:
+        try:
+            connection = unix_socket.connect(path, timeout=GONE_WITHIN)
+        except OSError as problem:
+            raise DidmpcError(
+                "The channel process of this session cannot be reached.",
+                why=f"{problem}.",
+                fix="didmpc doctor",
+            ) from problem
+        connection.setblocking(False)
+        reader, self._channel = await asyncio.open_unix_connection(sock=connection, limit=LONGEST_LINE)
+        self._channel_task = asyncio.create_task(self._follow(reader))
+
+    async def _follow(self, reader: asyncio.StreamReader) -> Json:
+        """Everything the channel process says; returns its last word."""
+        while True:
+            try:
+                line = await reader.readline()
+            except (ConnectionError, ValueError):
+                line = b""
+            if not line.endswith(b"\n"):
+                return {
+                    "ok": False,
+                    "cause": {
+                        "party": None,
+                        "what": "The channel process of this session ended without a word.",
+                        "why": "It was killed, or it crashed; the others are told by your agent.",
+                    },
+                }
+            message = json.loads(line)
+            if "out" in message:
+                await self._pass_on(message["out"], base64.b64decode(message["data"]))
+            elif message.get("event") == "ended":
+                return dict(message)
+            else:
+                self._tell_of_run(message)
+
+    async def _pass_on(self, stream: str, data: bytes) -> None:
+        self._screen.clear_status()
+        sink = self._stdout if stream == "stdout" else self._stderr
+        await sink.write(data)
+        if self._stdout.closed and not self._told_output_closed:
+            self._told_output_closed = True
+            self._say("Nobody reads the output any more; the computation goes on for the others.", "yellow")
+
+    def _tell_of_run(self, event: Json) -> None:
+        name = event.get("event")
+        if name == "started":
+            self._on_started()
+        elif name == "peer":
+            self._say(*narration.peer(event))
+        elif name == "agent-lost":
+            self._say("Your agent has stopped. This run goes on without it.", "yellow")
+        elif name == "stopping":
+            self._say(str(event.get("what", "The run is being stopped.")), "yellow")
+
+    async def _to_channel(self, line: Json) -> None:
+        if self._channel is None or self._channel.is_closing():
+            return
+        with contextlib.suppress(ConnectionError):
+            self._channel.write(json.dumps(line).encode() + b"\n")
+            await self._channel.drain()
+
+    def _on_started(self) -> None:
+        self._screen.clear_status()
+        if self._stdin_task is None:
+            self._say("Running.")
+            self._stdin_task = asyncio.create_task(self._forward_stdin())
+
+    async def _forward_stdin(self) -> None:
+        if self._request.forwards_stdin:
+            while data := await self._stdin.read():
+                await self._to_channel({"in": base64.b64encode(data).decode()})
+            await self._to_channel({"in_eof": True})
+
+    # --- leaving
+
+    def _on_ctrl_c(self) -> None:
+        self._interrupts += 1
+        self._interrupted.set()
+        if self._interrupts > 1:
+            self._screen.line("Left at once. Your agent tells the others.")
+            os._exit(130)  # whatever is stuck, a second Ctrl-C ends this command
+
+    async def _until_interrupted(self, work: Any) -> None:
+        working = asyncio.ensure_future(work)
+        interrupted = asyncio.ensure_future(self._interrupted.wait())
+        try:
+            await asyncio.wait({working, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+                self._interrupts = 0 if self.outcome.ok else self._interrupts
+        finally:
+            for task in (working, interrupted):
+                task.cancel()
+            await asyncio.gather(working, interrupted, return_exceptions=True)
+
+    async def _leave(self, call: Call) -> None:
+        """Ctrl-C: tell everybody, and wait a moment until they know."""
+        if self.outcome.attempt is None:
+            call.close()  # the agent gives up the request, and tells those who were asked
+        channel = self._channel_task
+        if channel is not None and not channel.done():
+            await self._to_channel({"interrupt": "Ctrl-C"})
+            await asyncio.wait({channel}, timeout=TOLD_WITHIN)
+        self.outcome.interrupted = True
+        told = "; all parties are told" if self._consented else ""
+        what = f"Stopped: you pressed Ctrl-C{told}."
+        self.outcome.cause = {"party": None, "kind": "interrupted", "what": what, "why": ""}
+        self._say(what, "bold")
+
+    async def _decline(self, call: Call) -> None:
+        """Stay until the agent has told the others of the refusal."""
+        with contextlib.suppress(DidmpcError, TimeoutError):
+            async with asyncio.timeout(GONE_WITHIN):
+                while (await self._next_control())[0] != "result":
+                    pass
+        raise DidmpcError(
+            "You did not agree, so nothing was computed and nothing was shown to anybody.",
+            fix=narration.again(self._request.program, [], host=True) if self._request.host else "",
+        )
+
+    # --- the screen
+
+    def _say(self, text: str, style: str = "") -> None:
+        if self._screen.terminal and not (self._stdout.at_line_start and self._stderr.at_line_start):
+            self._screen.raw("\n")  # the program's last line is unfinished
+            self._stdout.at_line_start = self._stderr.at_line_start = True
+        self._screen.line(text, style)
+
+    def _say_waiting(self, text: str) -> None:
+        if self._screen.terminal:
+            self._screen.status(text)
+            return
+        subject, now = text.split(" (", maxsplit=1)[0], time.monotonic()
+        said, when = self._said_waiting
+        if subject != said or now - when > REPEAT_WAITING:
+            self._said_waiting = (subject, now)
+            self._say(text)
