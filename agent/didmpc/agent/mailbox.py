@@ -1,0 +1,498 @@
+"""The agent's account at its mediator, and the mail that goes out.
+
+On every connection: ask for mediation (which is idempotent), put the key list right, switch live delivery
+on, then fetch what waited. Envelopes that arrive go through `Inbox` to the handler of their type.
+"""
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from didmpc.agent.connection import MAX_FRAME, Connection
+from didmpc.agent.inbox import Inbox
+from didmpc.agent.transport import Transport, host_of, words_for
+from didmpc.agent.wallet import Wallet
+from didmpc.protocols import (
+    did as dids,
+)
+from didmpc.protocols import (
+    discover_features,
+    from_prior,
+    mediation,
+    pickup,
+    problem_report,
+    trust_ping,
+)
+from didmpc.protocols.did import DIDDocument, Service, canonical, did_of, same_party
+from didmpc.protocols.envelope import Unpacked, pack_authcrypt, unpack
+from didmpc.protocols.errors import DidError, DidmpcError, MessageError, RemoteViolation
+from didmpc.protocols.identity import Identity
+from didmpc.protocols.mediation import Action
+from didmpc.protocols.message import Message
+from didmpc.protocols.routing import route
+
+HEARTBEAT = 20.0  # seconds between WebSocket pings; no pong within half of it ends the connection
+BACK_OFF = (0.2, 10.0)
+CONNECT_WITHIN = 10.0
+PING_EVERY = 30.0
+FETCH = 10  # messages per delivery-request: even of the largest size they fit into one frame
+KEYLIST_PAGE = 200
+REMEMBERED_DIDS = 4096
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[[Unpacked], Awaitable[None]]
+OnRotation = Callable[[str, str], Awaitable[None]]
+
+
+class Correspondent(Protocol):
+    """What it takes to write to a contact."""
+
+    @property
+    def did(self) -> str: ...
+    @property
+    def my_did(self) -> str: ...
+    @property
+    def from_prior(self) -> str | None: ...
+
+
+class Mailbox:
+    """Start it with `start`, end it with `close`."""
+
+    def __init__(self, wallet: Wallet, mediator_did: str, http: aiohttp.ClientSession) -> None:
+        self._wallet = wallet
+        self._http = http
+        self._transport = Transport(http)
+        self._handlers: list[tuple[str, Handler]] = []
+        self._observers: list[Handler] = []
+        self._on_rotation: list[OnRotation] = []
+        self._long_forms: OrderedDict[str, str] = OrderedDict()
+        self._features: frozenset[str] = frozenset()
+        self._connection: Connection | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._problem: DidmpcError | None = None
+        self._inbox = Inbox(self._open, self._handle, self._acknowledge)
+        self.mediator: DIDDocument = dids.resolve(mediator_did)
+        self.mediator_did = self.mediator.did
+        self.routing_did = ""
+        self.websocket_uri = self._endpoint("ws", "wss")
+        self.host = host_of(self.http_uri or self.websocket_uri)
+        self.connected = asyncio.Event()
+        self.rtt: float | None = None
+
+    # --- the account
+
+    @property
+    def http_uri(self) -> str:
+        """The mediator's address for a browser; empty where it has none."""
+        return next(
+            (s.uri for s in self.mediator.services if urlsplit(s.uri).scheme in ("http", "https")), ""
+        )
+
+    def _endpoint(self, *schemes: str) -> str:
+        for service in self.mediator.services:
+            if urlsplit(service.uri).scheme in schemes:
+                return service.uri
+        raise DidmpcError(
+            "This mediator offers no WebSocket.",
+            why="Without one it cannot deliver messages as they come.",
+            fix="Name another one: didmpc agent start --mediator INVITATION",
+        )
+
+    async def start(self, timeout: float | None) -> None:
+        """Connect and stay connected. With a timeout: wait so long for the first connection, or raise."""
+        await self._ensure_account()
+        self._keeper = asyncio.create_task(self._keep_connected(), name="mailbox")
+        if timeout is None:
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self.connected.wait()
+        except TimeoutError:
+            raise self._unreachable() from None
+
+    async def close(self) -> None:
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(1.0):
+                await self._inbox.flush()
+        tasks = [*self._tasks, *([self._keeper] if self._keeper else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._inbox.close()
+
+    def supports(self, protocol: str) -> bool:
+        """Whether the mediator disclosed this protocol (its URI with the version)."""
+        return protocol in self._features
+
+    async def new_identity(self, *, keep: bool) -> Identity:
+        """A fresh DID of ours, reachable through the mediator; kept in the wallet, or in memory only."""
+        await self._wait_connected(15.0)
+        identity = Identity.peer4((Service(self.routing_did),))
+        # First into memory: else a reconnection in between would take it for a leftover.
+        self._wallet.add(identity, keep=keep)
+        try:
+            await self._update_keylist([(identity.did, "add")])
+            if keep:
+                await self._wallet.save()
+        except BaseException:
+            self._wallet.remove(identity.did)
+            raise
+        return identity
+
+    async def drop_identity(self, did: str) -> None:
+        """Unregister a DID of ours and forget its keys; what still comes for it is refused."""
+        kept = self._wallet.is_kept(did)
+        self._wallet.remove(did)
+        if kept:
+            await self._wallet.save()
+        if self.connected.is_set():
+            # Otherwise the next connection puts the key list right.
+            with contextlib.suppress(DidmpcError):
+                await self._update_keylist([(did, "remove")])
+
+    async def ask_mediator(
+        self, message_type: str, body: dict[str, Any], *, timeout: float = 15.0
+    ) -> Message:
+        """A request under our account; a broken connection is waited out within the time."""
+        return await self._ask(Message(type=message_type, body=body), timeout)
+
+    async def _ask(self, message: Message, timeout: float = 15.0) -> Message:
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout
+        while True:
+            await self._wait_connected(deadline - clock())
+            connection = self._connection
+            if connection is None:
+                continue
+            try:
+                return await connection.ask(message, max(0.0, deadline - clock()))
+            except TimeoutError:
+                raise DidmpcError(
+                    f"The mediator {self.host} did not answer in time.",
+                    why=f"It was asked for {message.type.rpartition('/')[2]}.",
+                    fix="Try again; if it stays so: didmpc doctor",
+                ) from None
+            except (ConnectionError, aiohttp.ClientError):
+                if self._connection is connection:
+                    self._disconnected()
+
+    async def _wait_connected(self, timeout: float) -> None:
+        if self.connected.is_set():
+            return
+        try:
+            async with asyncio.timeout(max(0.0, timeout)):
+                await self.connected.wait()
+        except TimeoutError:
+            raise self._unreachable() from None
+
+    def _unreachable(self) -> DidmpcError:
+        problem = self._problem
+        return DidmpcError(
+            f"The mediator {self.host} cannot be reached.",
+            why=" ".join(part for part in (problem.what, problem.why) if part) if problem else "",
+            fix="Check the network and that the mediator runs (didmpc doctor tells more).",
+        )
+
+    async def _ensure_account(self) -> None:
+        """The DID under which the mediator knows us: without a service, used towards it alone."""
+        accounts = self._wallet.settings.accounts
+        did = accounts.get(canonical(self.mediator_did))
+        if did is None or self._wallet.identities.identity(did) is None:
+            account = Identity.peer4()
+            self._wallet.add(account, keep=True)
+            accounts[canonical(self.mediator_did)] = account.did
+            await self._wallet.save()
+
+    @property
+    def _account(self) -> Identity:
+        return self._wallet.identity(self._wallet.settings.accounts[canonical(self.mediator_did)])
+
+    # --- the connection
+
+    async def _keep_connected(self) -> None:
+        pause = BACK_OFF[0]
+        while True:
+            try:
+                await self._connect_once()
+            except DidmpcError as problem:
+                self._problem = problem
+            except (aiohttp.ClientError, OSError, TimeoutError) as problem:
+                self._problem = DidmpcError(f"It says: {words_for(problem)}.")
+            except Exception as problem:  # whatever a mediator does, we try again
+                log.exception("the connection to the mediator failed")
+                self._problem = DidmpcError(f"An error of our own: {type(problem).__name__}.")
+            else:
+                self._problem = DidmpcError("The connection ended.")
+            if self.connected.is_set():
+                pause = BACK_OFF[0]
+            self._disconnected()
+            log.warning("not connected to the mediator %s: %s", self.host, self._problem)
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  (jitter, no secret)
+            pause = min(pause * 2, BACK_OFF[1])
+
+    def _disconnected(self) -> None:
+        self._connection = None
+        self.connected.clear()
+        self.rtt = None
+
+    async def _connect_once(self) -> None:
+        """One connection from its beginning to its end."""
+        async with asyncio.timeout(CONNECT_WITHIN):
+            socket = await self._http.ws_connect(
+                self.websocket_uri, heartbeat=HEARTBEAT, compress=0, max_msg_size=MAX_FRAME
+            )
+        async with socket:
+            connection = Connection(
+                socket, self._account, self.mediator, on_push=self._pushed, on_other=self._pushed_envelope
+            )
+            async with asyncio.TaskGroup() as group:
+                reader = group.create_task(connection.read())
+                jobs = [group.create_task(self._set_up_and_watch(connection))]
+                await asyncio.wait({reader, *jobs}, return_when=asyncio.FIRST_COMPLETED)
+                for task in (reader, *jobs):
+                    task.cancel()
+
+    async def _set_up_and_watch(self, connection: Connection) -> None:
+        async with asyncio.timeout(CONNECT_WITHIN):
+            await self._set_up(connection)
+        self._connection = connection
+        self.connected.set()
+        log.info("connected to the mediator %s", self.host)
+        await self._fetch(connection)
+        while True:
+            await asyncio.sleep(PING_EVERY)
+            await self._measure(connection)
+
+    async def _set_up(self, connection: Connection) -> None:
+        grant = await connection.ask(mediation.mediate_request(), CONNECT_WITHIN)
+        self.routing_did = mediation.parse_mediate_grant(grant)
+        await asyncio.gather(
+            self._reconcile(connection), self._discover(connection), self._measure(connection)
+        )
+        await connection.ask(pickup.live_delivery_change(True), CONNECT_WITHIN)
+
+    async def _measure(self, connection: Connection) -> None:
+        """The round trip to the mediator. One that answers no pings is as good as gone."""
+        started = time.monotonic()
+        await connection.ask(trust_ping.ping(self._account.did, self.mediator_did), CONNECT_WITHIN)
+        self.rtt = time.monotonic() - started
+
+    async def _discover(self, connection: Connection) -> None:
+        question = discover_features.queries([discover_features.Query("protocol")])
+        answer = await connection.ask(question, CONNECT_WITHIN)
+        self._features = frozenset(feature.id for feature in discover_features.parse_disclose(answer))
+
+    async def _reconcile(self, connection: Connection) -> None:
+        """Make the key list what the wallet says: a killed agent leaves the DIDs of its sessions there."""
+        registered = {canonical(did): did for did in await self._registered(connection)}
+        ours = {
+            canonical(identity.did): identity.did
+            for identity in self._wallet.identities
+            if any(same_party(s.uri, self.routing_did) for s in identity.document.services if _is_did(s.uri))
+        }
+        changes: list[tuple[str, Action]] = [
+            *((ours[did], "add") for did in ours.keys() - registered.keys()),
+            *((registered[did], "remove") for did in registered.keys() - ours.keys()),
+        ]
+        if changes:
+            log.info("putting the key list right: %d changes", len(changes))
+        for batch in _batches(changes, mediation.MAX_UPDATES):
+            answer = await connection.ask(mediation.keylist_update(batch), CONNECT_WITHIN)
+            for outcome in mediation.parse_keylist_update_response(answer):
+                if outcome.result not in ("success", "no_change"):
+                    log.warning("the mediator did not %s one of our DIDs", outcome.action)
+
+    async def _registered(self, connection: Connection) -> list[str]:
+        found: list[str] = []
+        while True:
+            page = mediation.Page(limit=KEYLIST_PAGE, offset=len(found))
+            answer = await connection.ask(mediation.keylist_query(page), CONNECT_WITHIN)
+            keylist = mediation.parse_keylist(answer)
+            found.extend(keylist.recipient_dids)
+            if not keylist.remaining or not keylist.recipient_dids:
+                return found
+
+    async def _update_keylist(self, changes: Sequence[tuple[str, Action]]) -> None:
+        answer = await self._ask(mediation.keylist_update(changes))
+        for outcome in mediation.parse_keylist_update_response(answer):
+            if outcome.result not in ("success", "no_change"):
+                raise DidmpcError(
+                    f"The mediator {self.host} does not take in mail for a new DID of ours.",
+                    why=f"It answered {outcome.result}.",
+                    fix="Restart the agent; if it stays so, ask whoever runs the mediator.",
+                )
+
+    # --- what arrives
+
+    def on(self, type_prefix: str, handler: Handler) -> None:
+        """Hand messages whose type starts so to `handler`; the longest prefix wins, all who gave it are called."""
+        self._handlers.append((type_prefix, handler))
+
+    def observe(self, observer: Handler) -> None:
+        """See every message before its handler does."""
+        self._observers.append(observer)
+
+    def on_rotation(self, handler: OnRotation) -> None:
+        """Be told of a peer's proven new DID: old, new (long form)."""
+        self._on_rotation.append(handler)
+
+    async def _fetch(self, connection: Connection) -> None:
+        """Everything that waited. Live delivery is on already, so nothing falls in between."""
+        await self._inbox.flush()
+        while True:
+            answer = await connection.ask(pickup.delivery_request(FETCH), CONNECT_WITHIN * 3)
+            if answer.type != pickup.DELIVERY:
+                return
+            self._pushed(answer)
+            await self._inbox.idle()
+
+    def _pushed(self, message: Message) -> None:
+        if message.type != pickup.DELIVERY:
+            return  # a status nobody waits for
+        try:
+            delivery = pickup.parse_delivery(message)
+        except MessageError as problem:
+            log.warning("a delivery of the mediator is malformed: %s", problem)
+            return
+        for name, envelope in delivery.messages:
+            self._inbox.take(name, envelope)
+
+    def _pushed_envelope(self, envelope: bytes) -> None:
+        self._inbox.take(None, envelope)
+
+    async def _acknowledge(self, names: list[str]) -> None:
+        connection = self._connection
+        if connection is None:
+            raise ConnectionResetError
+        try:
+            await connection.tell(pickup.messages_received(names))
+        except aiohttp.ClientError as problem:
+            raise ConnectionResetError from problem
+
+    def _open(self, envelope: bytes) -> Unpacked:
+        unpacked = unpack(envelope, self._wallet.identities, self.resolve)
+        if unpacked.sender is not None:
+            self.remember(unpacked.sender)
+        return unpacked
+
+    async def _handle(self, unpacked: Unpacked) -> None:
+        try:
+            await self._dispatch(unpacked)
+        except RemoteViolation as violation:
+            log.warning("a message of the type %.120s was refused: %s", unpacked.message.type, violation)
+            await self._report(unpacked, violation)
+
+    async def _dispatch(self, unpacked: Unpacked) -> None:
+        message = unpacked.message
+        if message.from_prior is not None and unpacked.sender is not None:
+            old = from_prior.verify(message.from_prior, unpacked.sender, self.resolve)
+            for changed in self._on_rotation:
+                await changed(old, self.long_form(unpacked.sender))
+        for observer in self._observers:
+            await observer(unpacked)
+        matching = [(prefix, handler) for prefix, handler in self._handlers if message.type.startswith(prefix)]
+        if not matching:
+            raise MessageError("This agent does not know messages of this type.", code="e.p.msg.unsupported")
+        longest = max(len(prefix) for prefix, _ in matching)
+        for prefix, handler in matching:
+            if len(prefix) == longest:
+                await handler(unpacked)
+
+    async def _report(self, unpacked: Unpacked, violation: RemoteViolation) -> None:
+        """Tell an authenticated sender; never about a report, or two agents would never end."""
+        message = unpacked.message
+        if unpacked.sender is None or unpacked.recipient_kid is None:
+            return
+        if message.type.startswith(problem_report.PROTOCOL):
+            return
+        own = self._wallet.identities.identity(did_of(unpacked.recipient_kid))
+        if own is None:
+            return
+        with contextlib.suppress(DidmpcError):
+            await self.send(problem_report.report_on(message, violation), own, unpacked.sender, timeout=10.0)
+
+    # --- what goes out
+
+    async def send(self, message: Message, sender: Identity, to: str, *, timeout: float = 60.0) -> None:
+        """Encrypt a message to a DID and hand it to where that takes mail. Raises `DidmpcError`."""
+        recipient = self.resolve(to)
+        addressed = replace(message, from_=sender.did, to=(recipient.did,))
+        outbound = route(pack_authcrypt(addressed, sender, recipient), recipient, self.resolve)
+        await self._transport.post(outbound.uri, outbound.envelope, timeout=timeout)
+
+    async def send_to_contact(
+        self, contact: Correspondent, message: Message, *, timeout: float = 60.0
+    ) -> None:
+        """Write to a contact from the DID that it knows, or is to learn (`from_prior`)."""
+        mine = self._wallet.identity(contact.my_did)
+        await self.send(
+            replace(message, from_prior=contact.from_prior), mine, contact.did, timeout=timeout
+        )
+
+    def resolve(self, did: str) -> DIDDocument:
+        """The document of a DID; short forms of DIDs that were seen before too."""
+        return dids.resolve(did, self._known)
+
+    def long_form(self, did: str) -> str:
+        """A did:peer:4 with its document in it; any other DID as it is."""
+        did = did_of(did)
+        return self._known(did) or did
+
+    def remember(self, did: str) -> None:
+        """Keep the long form of a DID, so that its short form can be resolved later."""
+        did = did_of(did)
+        short = canonical(did)
+        if short == did:
+            return
+        self._long_forms[short] = did
+        self._long_forms.move_to_end(short)
+        if len(self._long_forms) > REMEMBERED_DIDS:
+            self._long_forms.popitem(last=False)
+
+    def _known(self, short: str) -> str | None:
+        return (
+            self._wallet.identities.known(short)
+            or self._long_forms.get(short)
+            or self._known_contact(short)
+        )
+
+    def _known_contact(self, short: str) -> str | None:
+        for contact in self._wallet.contacts:
+            did = str(contact["did"])
+            if canonical(did) == short:
+                return did
+        return None
+
+
+def check_mediator(did: str) -> DIDDocument:
+    """A DID that someone named as a mediator. Raises `DidmpcError` when it cannot be one."""
+    try:
+        return dids.resolve(did)
+    except DidError as problem:
+        raise DidmpcError(
+            "This is not the DID of a mediator.",
+            why=str(problem),
+            fix="Copy what `didmpc mediator did` or `didmpc mediator invite` prints.",
+        ) from problem
+
+
+def _is_did(uri: str) -> bool:
+    return uri.startswith("did:")
+
+
+def _batches(
+    changes: Sequence[tuple[str, Action]], size: int
+) -> Iterable[Sequence[tuple[str, Action]]]:
+    for start in range(0, len(changes), size):
+        yield changes[start : start + size]

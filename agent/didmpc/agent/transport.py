@@ -1,0 +1,123 @@
+"""Carrying an envelope to where its recipient takes mail: HTTP POST, or a WebSocket where there is only that.
+
+DIDComm Messaging 2.1, "Transports": media type without a charset, any 2xx is success, the only redirect
+that is followed is 307.
+"""
+
+import asyncio
+import contextlib
+import random
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+
+from didmpc.protocols.errors import DidmpcError
+from didmpc.protocols.message import ENCRYPTED
+
+ATTEMPT = 15.0  # seconds for one try
+BACK_OFF = (0.2, 5.0)  # seconds between tries: first and longest
+REDIRECTS = 3
+LONGEST_REPLY = 64 * 1024  # nothing in an answer to a POST is for us, but a server may say why it refuses
+
+
+class Transport:
+    """One pool of connections for all outgoing envelopes."""
+
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        self._http = http
+
+    async def post(self, uri: str, envelope: bytes, *, timeout: float = 60.0) -> None:
+        """Hand an envelope over; try again until `timeout` while the other side may come back.
+
+        Raises `DidmpcError` that names the host, when it refuses or was not reached in time.
+        """
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout
+        pause = BACK_OFF[0]
+        while True:
+            try:
+                async with asyncio.timeout(max(0.1, min(ATTEMPT, deadline - clock()))):
+                    wait = await self._try(uri, envelope)
+                if wait is None:
+                    return
+                problem = "it is busy or failing"
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                wait, problem = 0.0, words_for(error)
+            pause_now = max(wait, pause * random.uniform(0.5, 1.0))  # noqa: S311  (jitter, no secret)
+            if clock() + pause_now >= deadline:
+                raise DidmpcError(
+                    f"The mediator {host_of(uri)} cannot be reached.",
+                    why=f"Tried for {timeout:.0f} s: {problem}.",
+                    fix="Check the network; if it stays so, ask whoever runs it.",
+                )
+            await asyncio.sleep(pause_now)
+            pause = min(pause * 2, BACK_OFF[1])
+
+    async def _try(self, uri: str, envelope: bytes) -> float | None:
+        """One attempt: None when it was taken, else the seconds that the server wants us to wait."""
+        if urlsplit(uri).scheme in ("ws", "wss"):
+            async with self._http.ws_connect(uri, compress=0) as socket:
+                await socket.send_str(envelope.decode())
+            return None
+        for _ in range(REDIRECTS + 1):
+            async with self._http.post(
+                uri,
+                data=envelope,
+                headers={"Content-Type": ENCRYPTED},
+                allow_redirects=False,
+            ) as response:
+                if 200 <= response.status < 300:
+                    return None
+                if response.status == 307:
+                    uri = _redirect(uri, response.headers.get("Location", ""))
+                    continue
+                if response.status in (408, 425, 429) or response.status >= 500:
+                    return _retry_after(response.headers.get("Retry-After", ""))
+                why = (await response.content.read(LONGEST_REPLY)).decode(errors="replace")
+                raise _refused(uri, response.status, why)
+        raise DidmpcError(f"The mediator {host_of(uri)} redirects in circles.")
+
+
+def host_of(uri: str) -> str:
+    """The host of an endpoint, for people."""
+    try:
+        parts = urlsplit(uri)
+        host, port = parts.hostname or uri, parts.port
+    except ValueError:
+        return uri[:80]
+    return f"{host}:{port}" if port else host
+
+
+def _redirect(uri: str, location: str) -> str:
+    target = urljoin(uri, location)
+    secure = urlsplit(uri).scheme == "https"
+    if urlsplit(target).scheme not in (("https",) if secure else ("http", "https")):
+        raise DidmpcError(f"The mediator {host_of(uri)} redirects to where mail must not go.", why=target[:200])
+    return target
+
+
+def _retry_after(text: str) -> float:
+    """Only the form in seconds; a date is as good as nothing to someone who tries for a minute."""
+    with contextlib.suppress(ValueError):
+        return min(max(float(text), 0.0), 60.0)
+    return 0.0
+
+
+def _refused(uri: str, status: int, why: str) -> DidmpcError:
+    what = f"The mediator {host_of(uri)} refused a message."
+    if status == 413:
+        return DidmpcError(what, why="The message is larger than it takes.")
+    printable = "".join(c if c.isprintable() else " " for c in why).strip()[:200]
+    return DidmpcError(what, why=f"It answered with HTTP status {status}. {printable}".strip())
+
+
+def words_for(error: Exception) -> str:
+    if isinstance(error, TimeoutError):
+        return "it does not answer"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "its name is unknown"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "its certificate is not valid"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return (error.os_error.strerror or "the connection failed").lower()
+    return "the connection broke"
