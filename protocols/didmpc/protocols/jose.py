@@ -90,7 +90,7 @@ def encrypt(
     recipients: Sequence[tuple[str, PublicKey]],
     sender: PrivateKey | None,
 ) -> dict[str, Any]:
-    """A General JSON JWE (RFC 7516, 7.2.1) to keys of one curve, with a fresh `epk` in its protected header."""
+    """A General JSON JWE (RFC 7516, 7.2.1) to keys of one curve, a fresh `epk` in its protected header."""
     ephemeral = PrivateKey.generate(recipients[0][1].curve)
     jose_ephemeral = _jose_key(ephemeral)
     content = jwe.GeneralJSONEncryption({**protected, "epk": ephemeral.public.jwk()}, plaintext)

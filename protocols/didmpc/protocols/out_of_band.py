@@ -65,7 +65,7 @@ class Invitation:
         if message.from_ is None:
             raise MessageError("An invitation does not say whom it is from.")
         dids.resolve(message.from_)
-        accept = optional(message, "accept", many(text, 16), ())
+        accept: tuple[str, ...] = optional(message, "accept", many(text, 16), ())
         if accept and not any(profile.startswith("didcomm/v2") for profile in accept):
             raise MessageError("An invitation accepts no DIDComm version 2 messages.")
         return cls(

@@ -18,7 +18,7 @@ _PLACEHOLDER = re.compile(r"\{(\d{1,3})\}")
 
 @dataclass(frozen=True, slots=True)
 class ProblemReport:
-    """A problem: its code (`e.p.*` ends the thread, `w.*` warns), words for people, and what fills them in."""
+    """A problem: its code (`e.*` is an error, `w.*` a warning), words for people, and what fills them in."""
 
     code: str
     comment: str = ""

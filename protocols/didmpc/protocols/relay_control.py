@@ -47,14 +47,6 @@ class Channel:
         return f"Channel(id={self.id!r}, near=<secret>, far=<secret>)"
 
 
-@dataclass(frozen=True, slots=True)
-class Created:
-    """The channels that were granted and when they end."""
-
-    channels: tuple[Channel, ...]
-    expires: int
-
-
 def channel_create(count: int, expires: int, *, from_: str | None = None, to: str | None = None) -> Message:
     return _request(CHANNEL_CREATE, {"count": count, "expires": expires}, from_, to)
 
@@ -74,10 +66,9 @@ def channel_created(request: Message, channels: Sequence[Channel], expires: int)
     return request.reply(CHANNEL_CREATED, {"channels": listed, "expires": expires})
 
 
-def parse_channel_created(message: Message) -> Created:
+def parse_channel_created(message: Message) -> tuple[Channel, ...]:
     expect(message, CHANNEL_CREATED)
-    channels = required(message, "channels", many(_channel, MAX_CHANNELS))
-    return Created(channels, required(message, "expires", whole))
+    return required(message, "channels", many(_channel, MAX_CHANNELS))
 
 
 def channel_revoke(ids: Sequence[str], *, from_: str | None = None, to: str | None = None) -> Message:

@@ -244,14 +244,21 @@ def _absolute(did: str, value: Mapping[str, Any]) -> dict[str, Any]:
             raise DidError(f"{name} of a DID document must be a list of at most {MAX_METHODS}.")
         document[name] = [_reference_absolute(did, item) for item in items]
     _objects(document, "service", MAX_SERVICES)
-    document["service"] = [
-        {**item, "id": _id_absolute(did, item.get("id", "#service"))}
-        for item in document.get("service") or ()
-    ]
+    document["service"] = _services_absolute(did, document.get("service") or ())
     also = document.get("alsoKnownAs")
     if also is not None and not (isinstance(also, list) and all(isinstance(item, str) for item in also)):
         raise DidError("alsoKnownAs of a DID document must be a list of texts.")
     return document
+
+
+def _services_absolute(did: str, items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Some peers give every service one id, which pydid refuses: later ones get an id of their own."""
+    services: dict[str, dict[str, Any]] = {}
+    for number, item in enumerate(items):
+        name = _id_absolute(did, item.get("id", "#service"))
+        unique = f"{name}-{number}" if name in services else name
+        services[unique] = {**item, "id": unique}
+    return list(services.values())
 
 
 def _objects(document: Mapping[str, Any], name: str, limit: int) -> None:
