@@ -1,0 +1,207 @@
+"""Packets: the sealed unit of `session/1.0`, on links and on hops alike.
+
+    ver u8 | sid 8 | epoch u32 | number u64 | ciphertext | tag 16          big endian
+
+The header is the associated data, the nonce is iv XOR number. A number is sealed once and never again,
+in whatever epoch: numbers are never reset, so a second seal under one (key, nonce) cannot be written
+down (docs/session-extension.md, "Packets"). Each direction has its own keys.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from didmpc.protocols.errors import SessionError
+from didmpc.protocols.session.schedule import epoch_key
+
+VERSION = 1
+HEADER = struct.Struct(">B8sIQ")
+TAG_BYTES = 16
+OVERHEAD = HEADER.size + TAG_BYTES
+REPLAY_WINDOW = 1 << 14
+MAX_FAILED_OPENS = 1 << 20
+MAX_PACKET_BYTES = 1 << 20
+# Far below what AES-GCM bears under one key. Reached only when nobody ever acknowledges.
+_EPOCH_CEILING = 1 << 28
+_LAST_EPOCH = (1 << 32) - 1
+
+
+class SessionOver(SessionError):
+    """This session can carry nothing more: too old, idle too long, or under attack. Make a new one."""
+
+    code = "e.p.session.over"
+
+
+class Aead(Protocol):
+    """The two calls of `AESGCM` that packets use; tests hand in one that records its nonces."""
+
+    def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes: ...
+
+    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class EpochLimits:
+    """When the sealing side steps to the next epoch: whichever of the three comes first."""
+
+    packets: int = 1 << 20
+    bytes: int = 1 << 30
+    seconds: float = 600.0
+
+
+class PacketSealer:
+    """Seals one direction of a session.
+
+    An epoch is left only after one of its packets was acknowledged (`acknowledged`), so the receiver is
+    never more than one epoch behind. On a path that keeps order and loses nothing (the WebSocket of a
+    hop session: `ordered`) every sealed packet counts as acknowledged.
+    """
+
+    def __init__(
+        self,
+        secret: bytes,
+        sid: bytes,
+        *,
+        ordered: bool = False,
+        limits: EpochLimits | None = None,
+        aead: Callable[[bytes], Aead] = AESGCM,
+    ) -> None:
+        self._aead = aead
+        self._sid = sid
+        self._ordered = ordered
+        self._limits = limits or EpochLimits()
+        self._secret = secret
+        self.number = 0  # of the next packet
+        self.epoch = -1
+        self._acknowledged = -1
+        self._bytes = 0  # sealed in this epoch
+        self._step_time: float | None = None  # known from the first `now` in this epoch
+        self._step()
+
+    def __repr__(self) -> str:
+        return f"<PacketSealer epoch={self.epoch} number={self.number}>"
+
+    def seal(self, plaintext: bytes, now: float | None = None) -> bytes:
+        """Seal one packet. Without `now` epochs change by packets and bytes only."""
+        number = self.number
+        if number >= self._step_number or self._bytes >= self._limits.bytes or now is not None:
+            self._consider_step(now)
+        # Taken before sealing: whatever goes wrong from here on, this number is used up.
+        self.number = number + 1
+        self._bytes += len(plaintext)
+        header = HEADER.pack(VERSION, self._sid, self.epoch, number)
+        return header + self._encrypt((self._iv ^ number).to_bytes(12, "big"), plaintext, header)
+
+    def acknowledged(self, number: int) -> None:
+        """The peer holds the packet `number` of this direction (and so knows its epoch)."""
+        self._acknowledged = max(self._acknowledged, number)
+
+    def _consider_step(self, now: float | None) -> None:
+        if now is not None and self._step_time is None:
+            self._step_time = now + self._limits.seconds
+        aged = now is not None and self._step_time is not None and now >= self._step_time
+        if not aged and self.number < self._step_number and self._bytes < self._limits.bytes:
+            return
+        confirmed = self.number - 1 if self._ordered else self._acknowledged
+        if confirmed >= self._first:
+            self._step()
+        elif self.number - self._first >= _EPOCH_CEILING:
+            raise SessionOver("The session cannot go on: the peer acknowledged none of 2^28 packets.")
+
+    def _step(self) -> None:
+        if self.epoch == _LAST_EPOCH:
+            raise SessionOver("The session has used up its epochs.")
+        key, iv, self._secret = epoch_key(self._secret)
+        self._encrypt = self._aead(key).encrypt
+        self._iv = int.from_bytes(iv, "big")
+        self.epoch += 1
+        self._first = self.number
+        self._step_number = self.number + self._limits.packets
+        self._step_time = None
+        self._bytes = 0
+
+
+class PacketOpener:
+    """Opens one direction of a session: epochs e-1, e and e+1, each packet number once.
+
+    A packet that is refused changes nothing but the count of failed opens; at 2^20 of them the session
+    is over, before guessing tags becomes worth anybody's while.
+    """
+
+    def __init__(self, secret: bytes, sid: bytes, *, aead: Callable[[bytes], Aead] = AESGCM) -> None:
+        self._aead = aead
+        self._sid = sid
+        self._next_secret = secret
+        self._derived = -1
+        self._keys: dict[int, tuple[Callable[[bytes, bytes, bytes], bytes], int]] = {}
+        self.epoch = 0  # the highest one that an authentic packet came in
+        self.highest = -1  # the highest authentic packet number
+        self.failed = 0
+        self._seen = bytearray(REPLAY_WINDOW)
+        self._derive()
+
+    def __repr__(self) -> str:
+        return f"<PacketOpener epoch={self.epoch} highest={self.highest} failed={self.failed}>"
+
+    def open(self, packet: bytes) -> bytes:
+        """The plaintext of an authentic packet that was not opened before; else SessionError."""
+        if not OVERHEAD <= len(packet) <= MAX_PACKET_BYTES:
+            raise SessionError("A packet has an impossible length.")
+        header = packet[: HEADER.size]
+        version, sid, epoch, number = HEADER.unpack(header)
+        if version != VERSION or sid != self._sid:
+            raise SessionError("A packet belongs to no session here.", code="e.p.session.unknown")
+        highest = self.highest
+        if number <= highest and (highest - number >= REPLAY_WINDOW or self._seen[number % REPLAY_WINDOW]):
+            raise SessionError("A packet was opened before, or is too old to tell.")
+        key = self._keys.get(epoch) or self._key_ahead(epoch)
+        decrypt, iv = key
+        try:
+            plaintext = decrypt((iv ^ number).to_bytes(12, "big"), packet[HEADER.size :], header)
+        except InvalidTag:
+            self.failed += 1
+            if self.failed >= MAX_FAILED_OPENS:
+                self._die()
+            raise SessionError("A packet is not authentic.") from None
+        if number == highest + 1:
+            self.highest = number
+        elif number > highest:
+            self._forget_skipped(number)
+        self._seen[number % REPLAY_WINDOW] = 1
+        if epoch > self.epoch:
+            self.epoch = epoch
+            self._keys.pop(epoch - 2, None)
+        return plaintext
+
+    def _forget_skipped(self, number: int) -> None:
+        """Slots between the highest number so far and `number` stand for packets not seen yet."""
+        if number - self.highest > REPLAY_WINDOW:
+            self._seen = bytearray(REPLAY_WINDOW)
+        else:
+            for skipped in range(self.highest + 1, number):
+                self._seen[skipped % REPLAY_WINDOW] = 0
+        self.highest = number
+
+    def _key_ahead(self, epoch: int) -> tuple[Callable[[bytes, bytes, bytes], bytes], int]:
+        if self.failed >= MAX_FAILED_OPENS:
+            self._die()
+        if epoch != self._derived + 1 or epoch != self.epoch + 1:
+            raise SessionError("A packet is of an epoch that is over or far ahead.")
+        self._derive()
+        return self._keys[epoch]
+
+    def _derive(self) -> None:
+        key, iv, self._next_secret = epoch_key(self._next_secret)
+        self._derived += 1
+        self._keys[self._derived] = (self._aead(key).decrypt, int.from_bytes(iv, "big"))
+
+    def _die(self) -> None:
+        self._keys.clear()
+        self._next_secret = b""
+        raise SessionOver("The session was ended: a million packets for it were not authentic.")
