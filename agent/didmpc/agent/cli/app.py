@@ -17,6 +17,9 @@ from didmpc.protocols.errors import DidmpcError
 
 ENTRY_POINTS = "didmpc.commands"
 
+# A newcomer types them in this order.
+ORDER = ("agent", "invite", "accept", "contacts", "ping", "run", "join", "sessions", "doctor")
+
 YOU = "1. You"
 PEOPLE = "2. The people you compute with"
 COMPUTE = "3. Computing together"
@@ -28,7 +31,8 @@ class LazyGroup(TyperGroup):
     """Commands of ours, then those that entry points add."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*self.commands, *sorted(entry.name for entry in _added() if entry.name not in self.commands)]
+        ours = sorted(self.commands, key=ORDER.index)
+        return [*ours, *sorted({entry.name for entry in _added()} - set(ours))]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         ours = super().get_command(ctx, cmd_name)
@@ -93,8 +97,9 @@ def _start(
 ) -> None:
     """Compute together without showing each other your data.
 
-    Start an agent, exchange one link with each person, and run a program with them.
-    Type first:  didmpc agent start    and then, in another terminal:  didmpc invite
+    Start an agent, exchange one link with each person, run a program with them.
+
+    First type  didmpc agent start  and, in another terminal,  didmpc invite
     """
     help_on_stderr(context)
 

@@ -1,6 +1,5 @@
 """Computing together: run, join, sessions."""
 
-import asyncio
 import os
 import sys
 from enum import StrEnum
@@ -231,6 +230,8 @@ def _take_part(
             why="There is no terminal.",
             fix=f"Agree beforehand:  didmpc {method} --yes",
         )
+    import asyncio
+
     from didmpc.agent.cli.taking_part import Request
 
     request = Request(
@@ -249,12 +250,12 @@ def _take_part(
 async def _attend(request: Any, screen: Screen, *, as_json: bool) -> int:
     from didmpc.agent.cli import narration
     from didmpc.agent.cli.streams import Captured, Output, Stdin
-    from didmpc.agent.cli.taking_part import TakingPart
+    from didmpc.agent.cli.taking_part import Outcome, TakingPart
 
     captured = Captured()
-    part = TakingPart(request, screen, captured if as_json else Output(1), Stdin())
-    outcome = part.outcome
+    outcome = Outcome()
     try:
+        part = TakingPart(request, screen, captured if as_json else Output(1), Stdin(), outcome)
         await part.attend()
     except DidmpcError as error:
         report(error, screen)

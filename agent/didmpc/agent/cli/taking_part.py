@@ -8,7 +8,6 @@ the run ends. Everything comes together in one event loop.
 import asyncio
 import base64
 import contextlib
-import json
 import os
 import signal
 import time
@@ -17,15 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from didmpc.agent import unix_socket
 from didmpc.agent.cli import narration
+from didmpc.agent.cli.channel_feed import ChannelFeed
+from didmpc.agent.cli.control_feed import ControlFeed
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.streams import Output, Stdin
-from didmpc.agent.control_client import Call
 from didmpc.agent.home import Home
 from didmpc.protocols.errors import DidmpcError
 
-LONGEST_LINE = 32 * 1024 * 1024
 TOLD_WITHIN = 5.0  # after Ctrl-C: seconds until the others have been told
 GONE_WITHIN = 5.0  # seconds for the last words of one side after the other side ended
 REPEAT_WAITING = 30.0  # without a terminal: seconds between lines that say the same
@@ -77,15 +75,17 @@ class _Declined(Exception):
 class TakingPart:
     """One session, from the request to its end."""
 
-    def __init__(self, request: Request, screen: Screen, stdout: Sink, stdin: Stdin) -> None:
+    def __init__(
+        self, request: Request, screen: Screen, stdout: Sink, stdin: Stdin, outcome: Outcome
+    ) -> None:
         self._request = request
         self._screen = screen
         self._stdout = stdout
         self._stderr: Sink = Output(2)
         self._stdin = stdin
-        self.outcome = Outcome()
-        self._control: asyncio.Queue[tuple[str, Json] | DidmpcError] = asyncio.Queue()
-        self._channel: asyncio.StreamWriter | None = None
+        self.outcome = outcome
+        self._control = ControlFeed(request.method, request.params, request.home)
+        self._channel: ChannelFeed | None = None
         self._channel_task: asyncio.Task[Json] | None = None
         self._stdin_task: asyncio.Task[None] | None = None
         self._interrupts = 0
@@ -93,35 +93,31 @@ class TakingPart:
         self._said_waiting = ("", 0.0)
         self._told_output_closed = False
         self._consented = False
+        self._running = False
 
-    async def attend(self) -> Outcome:
-        """Go through the session. Raises `DidmpcError` where it failed before it ran."""
+    async def attend(self) -> None:
+        """Go through the session and fill in its outcome. Raises `DidmpcError` where it never ran."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._on_ctrl_c)
-        call = Call(self._request.method, self._request.params, home=self._request.home)
-        loop.add_reader(call.fileno(), self._on_control, call)
-        self._on_control(call)
         try:
-            await self._until_interrupted(self._take_part(call))
+            await self._until_interrupted(self._take_part())
             if self._interrupts:
-                await self._leave(call)
+                await self._leave()
         except _Declined:
-            await self._decline(call)
+            await self._decline()
         finally:
-            loop.remove_reader(call.fileno())
-            call.close()
+            self._control.close()
             self._screen.clear_status()
             for task in (self._stdin_task, self._channel_task):
                 if task is not None:
                     task.cancel()
             if self._channel is not None:
                 self._channel.close()
-        return self.outcome
 
     # --- the course of a session
 
-    async def _take_part(self, call: Call) -> None:
-        gathering = asyncio.ensure_future(self._gather(call))
+    async def _take_part(self) -> None:
+        gathering = asyncio.ensure_future(self._gather())
         try:
             while not gathering.done():
                 watched: set[asyncio.Future[Any]] = {gathering}
@@ -138,29 +134,30 @@ class TakingPart:
             gathering.cancel()
         if self._channel_task is None:
             raise DidmpcError("The agent named no channel process for this session.", fix="didmpc doctor")
-        self._take_end(await self._channel_task)
+        # Shielded: what ends this wait (Ctrl-C) must not end the channel's last words.
+        self._take_end(await asyncio.shield(self._channel_task))
 
-    async def _gather(self, call: Call) -> Json:
+    async def _gather(self) -> Json:
         """Until the session is in the hands of the channel process."""
         while True:
-            kind, content = await self._next_control()
+            kind, content = await self._control.next()
             if kind == "result":
                 return content
             if content.get("event") == "proposal":
-                await self._consider(content, call)
+                await self._consider(content)
             else:
                 await self._tell(content)
 
-    async def _consider(self, event: Json, call: Call) -> None:
+    async def _consider(self, event: Json) -> None:
         self.outcome.parties = [str(name) for name in event.get("parties") or []]
         self._screen.clear_status()
         for text, style in narration.proposal(event, host=self._request.host):
             self._screen.line(text, style)
         if not self._request.consented and not await self._asked():
-            call.answer({"consent": False})
+            self._control.answer({"consent": False})
             raise _Declined
         self._consented = True
-        call.answer({"consent": True})
+        self._control.answer({"consent": True})
 
     async def _asked(self) -> bool:
         """Ask the person; meanwhile the agent may withdraw the question (its error is raised)."""
@@ -169,7 +166,7 @@ class TakingPart:
         answer = asyncio.ensure_future(self._stdin.line())
         try:
             while not answer.done():
-                control = asyncio.ensure_future(self._next_control())
+                control = asyncio.ensure_future(self._control.next())
                 try:
                     await asyncio.wait({answer, control}, return_when=asyncio.FIRST_COMPLETED)
                     if control.done() and control.result()[0] == "event":
@@ -186,7 +183,8 @@ class TakingPart:
         """One event of the agent."""
         name = event.get("event")
         if name == "channel":
-            await self._attach(Path(str(event["socket"])))
+            self._channel = ChannelFeed.attach(Path(str(event["socket"])))
+            self._channel_task = asyncio.create_task(self._follow(self._channel))
         elif name == "party":
             self._say(*narration.party(event))
         elif name == "waiting":
@@ -209,63 +207,20 @@ class TakingPart:
             }
             self.outcome.cause = dict(cause)
 
-    # --- the agent
-
-    def _on_control(self, call: Call) -> None:
-        try:
-            while (received := call.receive(0)) is not None:
-                self._control.put_nowait(received)
-                if received[0] == "result":
-                    asyncio.get_running_loop().remove_reader(call.fileno())
-                    return
-        except DidmpcError as error:
-            self._control.put_nowait(error)
-            asyncio.get_running_loop().remove_reader(call.fileno())
-
-    async def _next_control(self) -> tuple[str, Json]:
-        received = await self._control.get()
-        if isinstance(received, DidmpcError):
-            raise received
-        return received
-
     # --- the channel process
 
-    async def _attach(self, path: Path) -> None:
-        try:
-            connection = unix_socket.connect(path, timeout=GONE_WITHIN)
-        except OSError as problem:
-            raise DidmpcError(
-                "The channel process of this session cannot be reached.",
-                why=f"{problem}.",
-                fix="didmpc doctor",
-            ) from problem
-        connection.setblocking(False)
-        reader, self._channel = await asyncio.open_unix_connection(sock=connection, limit=LONGEST_LINE)
-        self._channel_task = asyncio.create_task(self._follow(reader))
-
-    async def _follow(self, reader: asyncio.StreamReader) -> Json:
+    async def _follow(self, channel: ChannelFeed) -> Json:
         """Everything the channel process says; returns its last word."""
-        while True:
-            try:
-                line = await reader.readline()
-            except (ConnectionError, ValueError):
-                line = b""
-            if not line.endswith(b"\n"):
-                return {
-                    "ok": False,
-                    "cause": {
-                        "party": None,
-                        "what": "The channel process of this session ended without a word.",
-                        "why": "It was killed, or it crashed; the others are told by your agent.",
-                    },
-                }
-            message = json.loads(line)
+        while (message := await channel.next()) is not None:
             if "out" in message:
                 await self._pass_on(message["out"], base64.b64decode(message["data"]))
             elif message.get("event") == "ended":
-                return dict(message)
+                return message
             else:
                 self._tell_of_run(message)
+        what = "The channel process of this session ended without a word."
+        why = "It was killed, or it crashed; your agent tells the others."
+        return {"ok": False, "cause": {"party": None, "kind": "channel-died", "what": what, "why": why}}
 
     async def _pass_on(self, stream: str, data: bytes) -> None:
         self._screen.clear_status()
@@ -286,24 +241,18 @@ class TakingPart:
         elif name == "stopping":
             self._say(str(event.get("what", "The run is being stopped.")), "yellow")
 
-    async def _to_channel(self, line: Json) -> None:
-        if self._channel is None or self._channel.is_closing():
-            return
-        with contextlib.suppress(ConnectionError):
-            self._channel.write(json.dumps(line).encode() + b"\n")
-            await self._channel.drain()
-
     def _on_started(self) -> None:
         self._screen.clear_status()
-        if self._stdin_task is None:
+        if not self._running:
+            self._running = True
             self._say("Running.")
-            self._stdin_task = asyncio.create_task(self._forward_stdin())
+            if self._channel is not None and self._request.forwards_stdin:
+                self._stdin_task = asyncio.create_task(self._forward_stdin(self._channel))
 
-    async def _forward_stdin(self) -> None:
-        if self._request.forwards_stdin:
-            while data := await self._stdin.read():
-                await self._to_channel({"in": base64.b64encode(data).decode()})
-            await self._to_channel({"in_eof": True})
+    async def _forward_stdin(self, channel: ChannelFeed) -> None:
+        while data := await self._stdin.read():
+            await channel.send({"in": base64.b64encode(data).decode()})
+        await channel.send({"in_eof": True})
 
     # --- leaving
 
@@ -327,25 +276,27 @@ class TakingPart:
                 task.cancel()
             await asyncio.gather(working, interrupted, return_exceptions=True)
 
-    async def _leave(self, call: Call) -> None:
+    async def _leave(self) -> None:
         """Ctrl-C: tell everybody, and wait a moment until they know."""
         if self.outcome.attempt is None:
-            call.close()  # the agent gives up the request, and tells those who were asked
-        channel = self._channel_task
-        if channel is not None and not channel.done():
-            await self._to_channel({"interrupt": "Ctrl-C"})
-            await asyncio.wait({channel}, timeout=TOLD_WITHIN)
+            self._control.close()  # the agent gives up the request, and tells those who were asked
+        following = self._channel_task
+        if self._channel is not None and following is not None and not following.done():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TOLD_WITHIN):
+                    await self._channel.send({"interrupt": "Ctrl-C"})
+                    await asyncio.wait({following})
         self.outcome.interrupted = True
         told = "; all parties are told" if self._consented else ""
         what = f"Stopped: you pressed Ctrl-C{told}."
         self.outcome.cause = {"party": None, "kind": "interrupted", "what": what, "why": ""}
         self._say(what, "bold")
 
-    async def _decline(self, call: Call) -> None:
+    async def _decline(self) -> None:
         """Stay until the agent has told the others of the refusal."""
         with contextlib.suppress(DidmpcError, TimeoutError):
             async with asyncio.timeout(GONE_WITHIN):
-                while (await self._next_control())[0] != "result":
+                while (await self._control.next())[0] != "result":
                     pass
         raise DidmpcError(
             "You did not agree, so nothing was computed and nothing was shown to anybody.",

@@ -1,0 +1,463 @@
+"""run and join in the foreground: what goes where, consent, input, and every way to end."""
+
+import base64
+import os
+import pty
+import select
+import signal
+import threading
+import time
+
+import pytest
+
+PROPOSAL = {
+    "title": "Average salary: everyone learns the average.",
+    "program": "salaries.py",
+    "sha256": "9f2c" * 16,
+    "lines": 41,
+    "m": 3,
+    "threshold": 1,
+    "private_unless": 2,
+    "parties": ["Alice", "Bob", "Carol"],
+    "mode": "session",
+}
+KILLED = {
+    "party": "Bob",
+    "kind": "killed",
+    "what": "Bob's program was killed (signal 9).",
+    "why": "Out of memory.",
+}
+STATS = {"seconds": 6.8, "rounds": 1204, "bytes": 2_100_000, "crypto_us_per_message": 1.1}
+
+
+@pytest.fixture
+def program(didmpc):
+    (didmpc.folder / "salaries.py").write_text('"""Average salary."""\n')
+    return "salaries.py"
+
+
+def session(agent, play, *, proposal=PROPOSAL, method="run"):
+    """Let `method` gather, start, and hand the channel to `play`; returns what the person answered."""
+    answers = []
+
+    def gather(conversation, params):
+        conversation.event("channel", socket=str(agent.home / "channel.sock"))
+        channel = agent.channel()
+        conversation.event("proposal", **proposal)
+        answers.append(conversation.answer())
+        if not answers[-1]["consent"]:
+            conversation.error("You declined.")
+            return
+        conversation.event("party", name="Bob", state="joined")
+        conversation.event("words", words=["amber", "falcon", "walnut", "42"])
+        conversation.event("started")
+        conversation.result(attempt="a" * 32)
+        channel.send({"event": "started"})
+        play(channel)
+
+    agent.methods[method] = gather
+    return answers
+
+
+def test_stdout_holds_the_bytes_of_the_program_and_nothing_else(didmpc, agent, program):
+    def play(channel):
+        channel.out(b"Average: \xff\x00")
+        channel.out(b"a warning of the program\n", "stderr")
+        channel.out(b" 3412\n")
+        channel.end(**STATS)
+
+    answers = session(agent, play)
+    result = didmpc("run", program, "--with", "bob,carol", "--yes", "--", "-n", "10", "--with", "x")
+    assert (result.status, result.out) == (0, b"Average: \xff\x00 3412\n")
+    assert answers == [{"consent": True}]
+    last = result.err.strip().splitlines()[-1].strip()
+    assert last == "Done in 6.8 s: 3 parties, 1,204 rounds, 2.1 MB, 1.1 us of cryptography per message"
+    for part in ("a warning of the program", "private unless 2 work together", "amber falcon walnut 42"):
+        assert part in result.err
+    method, params = agent.requests[0]
+    assert method == "run"
+    assert params == {
+        "program": str(didmpc.folder / program),
+        "with": ["bob", "carol"],
+        "threshold": None,
+        "input": None,
+        "mode": "session",
+        "wait": 600,
+        "arguments": ["-n", "10", "--with", "x"],
+        "cwd": str(didmpc.folder),
+    }
+
+
+def test_with_json_stdout_is_one_object_that_holds_the_output(didmpc, agent, program):
+    def play(channel):
+        channel.out(b"Average: 3412\n")
+        channel.end(**STATS)
+
+    session(agent, play)
+    result = didmpc("run", program, "--yes", "--json")
+    assert result.status == 0
+    assert result.json == {
+        "ok": True,
+        "attempt": "a" * 32,
+        "parties": ["Alice", "Bob", "Carol"],
+        "output": "Average: 3412\n",
+        "cause": None,
+        "stats": STATS,
+    }
+
+
+def test_two_parties_are_told_that_nothing_stays_private(didmpc, agent):
+    proposal = PROPOSAL | {"m": 2, "threshold": 0, "private_unless": 1, "from": "Alice", "verified": True}
+    session(agent, lambda channel: channel.end(), proposal=proposal, method="join")
+    result = didmpc("join", "--yes")
+    assert result.status == 0
+    assert "NOTHING STAYS PRIVATE" in result.err
+    assert "private unless" not in result.err
+
+
+def test_who_is_killed_is_named_with_the_next_command(didmpc, agent, program):
+    session(agent, lambda channel: channel.end(ok=False, cause=KILLED))
+    result = didmpc("run", program, "--with", "bob,carol", "--yes")
+    assert (result.status, result.out) == (1, b"")
+    assert "Bob's program was killed (signal 9)." in result.err
+    assert "Out of memory." in result.err
+    assert f"didmpc run {program} --with bob,carol" in result.err
+
+
+def test_the_cause_is_in_the_json(didmpc, agent, program):
+    session(agent, lambda channel: channel.end(ok=False, cause=KILLED))
+    result = didmpc("run", program, "--yes", "--json")
+    assert result.status == 1
+    assert result.json["cause"] == KILLED
+    assert result.json["ok"] is False
+
+
+def test_a_channel_process_that_dies_without_a_word_is_a_failure(didmpc, agent, program):
+    session(agent, lambda channel: channel.close())
+    result = didmpc("run", program, "--yes")
+    assert result.status == 1
+    assert "ended without a word" in result.err
+
+
+def test_a_session_that_never_came_about_is_told_with_the_agents_words(didmpc, agent, program):
+    agent.methods["run"] = lambda conversation, params: conversation.error(
+        "Carol did not come within 10 min.", "Her agent may be off.", "Ask her."
+    )
+    result = didmpc("run", program, "--yes", "--json")
+    assert result.status == 1
+    assert result.json["cause"]["what"] == "Carol did not come within 10 min."
+    assert "Ask her." in result.err
+
+
+def test_who_is_waited_for_is_named(didmpc, agent, program):
+    def gather(conversation, params):
+        for left in (600, 590):
+            conversation.event("waiting", **{"for": ["Bob", "Carol"], "seconds_left": left})
+        conversation.error("They did not come.")
+
+    agent.methods["run"] = gather
+    result = didmpc("run", program, "--yes")
+    assert result.err.count("Waiting for Bob and Carol (10 min left)") == 1
+
+
+def test_consent_needs_a_terminal_or_yes(didmpc, agent, program):
+    for arguments in (["run", program], ["join"]):
+        result = didmpc(*arguments)
+        assert (result.status, result.out) == (2, b"")
+        assert "--yes" in result.err
+    assert agent.requests == []
+
+
+# --- input
+
+
+def echo(agent):
+    """A program that repeats its input until its end."""
+
+    def play(channel):
+        while (line := channel.receive()) is not None:
+            if "in" in line:
+                channel.out(base64.b64decode(line["in"]))
+            elif "in_eof" in line:
+                channel.end()
+                return
+
+    session(agent, play)
+
+
+def test_stdin_reaches_the_program_with_its_end(didmpc, agent, program):
+    echo(agent)
+    sent = bytes(range(256)) * 1000
+    result = didmpc("run", program, "--yes", input=sent)
+    assert (result.status, result.out) == (0, sent)
+
+
+def test_stdin_may_be_a_file_or_nothing(didmpc, agent, program):
+    echo(agent)
+    (didmpc.folder / "salary.txt").write_text("3412\n")
+    with (didmpc.folder / "salary.txt").open("rb") as file:
+        assert didmpc("run", program, "--yes", stdin=file).out == b"3412\n"
+    assert didmpc("run", program, "--yes").out == b""  # the null device
+
+
+def test_closed_stdin_is_an_empty_one(didmpc, agent, program):
+    echo(agent)
+    result = didmpc("run", program, "--yes", stdin=None, preexec_fn=lambda: os.close(0))
+    assert (result.status, result.out) == (0, b"")
+
+
+def test_with_an_input_file_stdin_is_left_alone(didmpc, agent, program):
+    seen = []
+
+    def play(channel):
+        seen.append(channel.says_something_within(0.5))
+        channel.end()
+
+    session(agent, play)
+    (didmpc.folder / "salary.txt").write_text("3412\n")
+    result = didmpc("run", program, "--yes", "--input", "salary.txt", input=b"other\n")
+    assert result.status == 0
+    assert seen == [False]
+    assert agent.requests[0][1]["input"] == str(didmpc.folder / "salary.txt")
+
+
+def test_an_open_stdin_does_not_keep_the_command_from_ending(didmpc, agent, program, finish):
+    session(agent, lambda channel: channel.end())
+    reading, writing = os.pipe()
+    result = finish(didmpc.start("run", program, "--yes", stdin=reading))
+    os.close(writing)
+    os.close(reading)
+    assert result.status == 0
+
+
+# --- output that nobody takes
+
+
+def test_a_reader_of_the_output_that_went_away_does_not_end_the_run(didmpc, agent, program):
+    def play(channel):
+        for _ in range(5):
+            channel.out(b"line\n")
+        channel.end(**STATS)
+
+    session(agent, play)
+    reading, writing = os.pipe()
+    os.close(reading)
+    result = didmpc("run", program, "--yes", stdout=writing)
+    os.close(writing)
+    assert result.status == 0
+    assert "Nobody reads the output any more" in result.err
+
+
+# --- Ctrl-C
+
+
+def until_interrupted(agent, *, answered=True):
+    """A run that goes on until it is interrupted; returns what the channel was told."""
+    told = []
+    running = threading.Event()
+
+    def play(channel):
+        running.set()
+        while (line := channel.receive()) is not None:
+            told.append(line)
+            if "interrupt" in line and answered:
+                channel.end(ok=False, cause={"party": None, "kind": "interrupted", "what": "You stopped it."})
+
+    session(agent, play)
+    return told, running
+
+
+def test_ctrl_c_tells_everybody_and_says_so(didmpc, agent, program, finish):
+    told, running = until_interrupted(agent)
+    process = didmpc.start("run", program, "--yes")
+    assert running.wait(10)
+    result = finish(process, interrupt=1)
+    assert (result.status, result.out) == (130, b"")
+    assert {"interrupt": "Ctrl-C"} in told
+    assert "Stopped: you pressed Ctrl-C; all parties are told." in result.err
+    assert result.err.count("Stopped") == 1
+
+
+def test_ctrl_c_with_json_is_one_object_too(didmpc, agent, program, finish):
+    _, running = until_interrupted(agent)
+    process = didmpc.start("run", program, "--yes", "--json")
+    assert running.wait(10)
+    result = finish(process, interrupt=1)
+    assert result.status == 130
+    assert result.json["cause"]["kind"] == "interrupted"
+
+
+def test_a_second_ctrl_c_leaves_at_once(didmpc, agent, program, finish):
+    _, running = until_interrupted(agent, answered=False)
+    process = didmpc.start("run", program, "--yes")
+    assert running.wait(10)
+    before = time.monotonic()
+    result = finish(process, interrupt=2)
+    assert result.status == 130
+    assert time.monotonic() - before < 3
+
+
+def test_ctrl_c_works_while_nobody_takes_the_output(didmpc, agent, program, finish):
+    told, running = [], threading.Event()
+
+    def play(channel):
+        running.set()
+        for _ in range(64):
+            channel.out(b"x" * 65536)
+        while (line := channel.receive()) is not None:
+            told.append(line)
+
+    session(agent, play)
+    reading, writing = os.pipe()
+    process = didmpc.start("run", program, "--yes", stdout=writing)
+    os.close(writing)
+    assert running.wait(10)
+    time.sleep(0.3)
+    result = finish(process, interrupt=2)
+    os.close(reading)
+    assert result.status == 130
+
+
+def test_ctrl_c_while_people_gather_hangs_up(didmpc, agent, program, finish):
+    waiting, hung_up = threading.Event(), threading.Event()
+
+    def gather(conversation, params):
+        conversation.event("waiting", **{"for": ["Bob"], "seconds_left": 600})
+        waiting.set()
+        if conversation.receive() is None:
+            hung_up.set()
+
+    agent.methods["run"] = gather
+    process = didmpc.start("run", program, "--yes")
+    assert waiting.wait(10)
+    result = finish(process, interrupt=1)
+    assert result.status == 130
+    assert "Stopped: you pressed Ctrl-C." in result.err
+    assert hung_up.wait(5)
+
+
+# --- a terminal
+
+
+class Terminal:
+    """A pseudo terminal, and everything that was shown on it."""
+
+    def __init__(self, didmpc, *arguments, **environment):
+        self._mine, theirs = pty.openpty()
+        self.process = didmpc.start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
+        os.close(theirs)
+        self.shown = ""
+
+    def wait_for(self, text, seconds=10):
+        deadline = time.monotonic() + seconds
+        while text not in self.shown:
+            left = deadline - time.monotonic()
+            assert left > 0, f"{text!r} never came in: {self.shown!r}"
+            self._read(left)
+
+    def type(self, text):
+        os.write(self._mine, text.encode())
+
+    def finish(self):
+        while self._read(10):
+            pass
+        os.close(self._mine)
+        assert "Traceback" not in self.shown
+        return self.process.wait(10)
+
+    def _read(self, seconds):
+        if not select.select([self._mine], [], [], seconds)[0]:
+            return False
+        try:
+            data = os.read(self._mine, 65536)
+        except OSError:
+            return False
+        self.shown += data.decode(errors="replace")
+        return bool(data)
+
+
+@pytest.mark.parametrize(
+    ("typed", "consent"), [("y\n", True), ("Yes\n", True), ("n\n", False), ("\n", False)]
+)
+def test_consent_is_asked_for_and_the_default_is_no(didmpc, agent, typed, consent):
+    answers = session(agent, lambda channel: channel.end(**STATS), method="join")
+    terminal = Terminal(didmpc, "join")
+    terminal.wait_for("[y/N]")
+    assert "41 lines" in terminal.shown
+    terminal.type(typed)
+    assert terminal.finish() == (0 if consent else 1)
+    assert answers == [{"consent": consent}]
+
+
+def test_what_was_typed_before_the_question_is_no_answer(didmpc, agent):
+    asked = threading.Event()
+    answers = []
+
+    def gather(conversation, params):
+        conversation.event("waiting", **{"for": [], "seconds_left": 600})
+        assert asked.wait(10)
+        conversation.event("proposal", **PROPOSAL)
+        answers.append(conversation.answer())
+        conversation.error("You declined.")
+
+    agent.methods["join"] = gather
+    terminal = Terminal(didmpc, "join")
+    terminal.wait_for("Waiting")
+    terminal.type("y\n")
+    asked.set()
+    terminal.wait_for("[y/N]")
+    terminal.type("\n")
+    assert terminal.finish() == 1
+    assert answers == [{"consent": False}]
+
+
+def test_a_proposal_that_is_withdrawn_ends_the_question(didmpc, agent):
+    def gather(conversation, params):
+        conversation.event("proposal", **PROPOSAL)
+        time.sleep(0.5)
+        conversation.error("Alice withdrew the proposal.")
+
+    agent.methods["join"] = gather
+    terminal = Terminal(didmpc, "join")
+    terminal.wait_for("Alice withdrew the proposal.")
+    assert terminal.finish() == 1
+
+
+def test_a_line_of_ours_never_continues_an_unfinished_line_of_the_program(didmpc, agent):
+    def play(channel):
+        channel.out(b"Your salary: ")
+        channel.send({"event": "peer", "name": "Bob", "state": "unreachable"})
+        channel.end(**STATS)
+
+    session(agent, play, method="join")
+    terminal = Terminal(didmpc, "join", "--yes")
+    assert terminal.finish() == 0
+    assert "Your salary: \r\n" in terminal.shown
+
+
+def test_no_color_is_respected(didmpc, agent):
+    session(agent, lambda channel: channel.end(**STATS), method="join")
+    terminal = Terminal(didmpc, "join", "--yes", NO_COLOR="1")
+    assert terminal.finish() == 0
+    assert "\x1b[31" not in terminal.shown
+    assert "\x1b[32" not in terminal.shown
+    assert "\x1b[1;32" not in terminal.shown
+
+
+def test_a_killed_command_hangs_up_on_the_channel(didmpc, agent, program):
+    told, running, hung_up = [], threading.Event(), threading.Event()
+
+    def play(channel):
+        running.set()
+        while (line := channel.receive()) is not None:
+            told.append(line)
+        hung_up.set()
+
+    session(agent, play)
+    process = didmpc.start("run", program, "--yes")
+    assert running.wait(10)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=10)
+    assert process.returncode != 0
+    assert hung_up.wait(10)
+    assert {"interrupt": "Ctrl-C"} not in told
