@@ -1,5 +1,6 @@
 """DIDs: written and read back, in the forms that others write, and refused when they are broken."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -195,15 +196,15 @@ def test_a_malformed_peer4_document_is_the_peers_fault(document: dict[str, Any])
         resolve(peer4.encode(document))
 
 
+NAMES = ["id", "type", "controller", "publicKeyMultibase", "publicKeyJwk", "uri", "serviceEndpoint"]
+SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.text(max_size=12) | st.sampled_from(["#k", X.multikey()])
+)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=12) | st.just("#key-1") | st.just(X.multikey()),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["id", "type", "controller", "publicKeyMultibase", "publicKeyJwk", "uri", "serviceEndpoint"]),
-        inner,
-        max_size=4,
-    ),
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=4),
     max_leaves=8,
-)  # fmt: skip
+)
 MEMBERS = [
     "@context",
     "verificationMethod",
@@ -218,10 +219,8 @@ MEMBERS = [
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(st.sampled_from(MEMBERS), JSON))
 def test_any_peer4_document_resolves_or_is_the_peers_fault(document: dict[str, Any]) -> None:
-    try:
+    with contextlib.suppress(DidError):
         resolve(peer4.encode(document))
-    except DidError:
-        pass
 
 
 def test_a_peer4_document_of_another_codec_is_refused() -> None:
@@ -334,10 +333,8 @@ def test_any_text_as_a_did_resolves_or_is_the_peers_fault(text: str) -> None:
         "did:peer:4z",
         "did:peer:4zQm:z",
     ):
-        try:
+        with contextlib.suppress(DidError):
             resolve(prefix + text)
-        except DidError:
-            pass
 
 
 def test_a_document_reads_back_from_its_json() -> None:

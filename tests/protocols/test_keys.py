@@ -1,5 +1,7 @@
 """Keys: how they are written, what they refuse, and that they do what their curve can."""
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,10 +137,8 @@ def test_a_malformed_jwk_is_the_peers_fault(jwk: dict[str, object]) -> None:
 @given(st.text(max_size=80))
 def test_any_text_as_a_multikey_is_a_key_or_the_peers_fault(text: str) -> None:
     for candidate in (text, "z" + text, "z6LS" + text):
-        try:
+        with contextlib.suppress(DidError):
             PublicKey.from_multikey(candidate)
-        except DidError:
-            pass
 
 
 @given(st.binary(max_size=200))

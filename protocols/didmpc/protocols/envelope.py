@@ -214,7 +214,7 @@ def _open(value: dict[str, Any], secrets: Secrets, resolve: Resolve, inside: _Op
     if inside is not None and not (authenticated and inside.sender_kid is None):
         raise EnvelopeError("An envelope is nested in a way that DIDComm does not allow.")
     enc = header.get("enc")
-    if enc not in (jose.AUTHCRYPT_ENC if authenticated else jose.ANONCRYPT_ENC):
+    if not isinstance(enc, str) or enc not in (jose.AUTHCRYPT_ENC if authenticated else jose.ANONCRYPT_ENC):
         raise EnvelopeError(
             f"An envelope uses the content encryption {enc!r:.40}, which is not allowed here."
         )
@@ -227,7 +227,7 @@ def _open(value: dict[str, Any], secrets: Secrets, resolve: Resolve, inside: _Op
     recipient_kid, key, encrypted_key = _own_key(recipients, secrets, ephemeral)
     sender_kid, sender = _sender(header, resolve, key) if authenticated else (None, None)
     plaintext = jose.decrypt(value, encrypted_key, key, sender)
-    return _Opened(plaintext, sender_kid, recipient_kid, str(enc))
+    return _Opened(plaintext, sender_kid, recipient_kid, enc)
 
 
 def _protected(text: str, typ: str) -> dict[str, Any]:
