@@ -2,7 +2,7 @@
 
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Self
 
 WHAT_LIMIT = 300
@@ -17,6 +17,13 @@ _SENTENCES = {
     "unreachable": "{name} stopped answering.",
     "channel-died": "{name}'s channel process died.",
     "left": "{name}'s program ended while others still waited for its data.",
+    "not-started": "{name}'s program could not be started.",
+    "broken-program": "{name}'s program broke the rules of its own channel.",
+    "input-overflow": "{name}'s program does not read its input.",
+    "agent": "{name}'s agent ended the run.",
+    "agent-lost": "{name}'s agent is gone.",
+    "stopped": "{name}'s agent stopped the run.",
+    "internal": "{name}'s channel process failed.",
     "violation": "{name} sent what the session does not allow.",
     "overflow": "{name} has taken too little or sent too much.",
 }
@@ -80,7 +87,11 @@ class Cause:
 
     def body(self) -> dict[str, Any]:
         """What our ABORT tells the peers: `about` names a third party, by pid, never ourselves."""
-        told: dict[str, Any] = {"kind": self.kind, "what": self.what[:WHAT_LIMIT], "why": self.why[:WHY_LIMIT]}
+        told: dict[str, Any] = {
+            "kind": self.kind,
+            "what": self.what[:WHAT_LIMIT],
+            "why": self.why[:WHY_LIMIT],
+        }
         if self.pid is not None:
             told["about"] = self.pid
         return told
@@ -89,6 +100,3 @@ class Cause:
         """What the daemon and our user are told."""
         party = None if self.pid is None else names.get(self.pid)
         return {"pid": self.pid, "party": party, "kind": self.kind, "what": self.what, "why": self.why}
-
-    def because(self, why: str) -> Self:
-        return replace(self, why=why)

@@ -8,14 +8,14 @@ MIB = 1024 * KIB
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bytes, counts and seconds. Crossing one of the first group ends the run, by name where a peer did it."""
+    """Bytes, counts and seconds. Crossing a limit of the first group ends the run."""
 
     line: int = 16 * MIB
     """One line from the daemon or from the user interface."""
     stdin: int = 64 * MIB
     """Typed or piped input that the program has not read yet."""
     program_backlog: int = 512 * MIB
-    """Peers' bytes that the program has not read yet: MPyC cannot be slowed down, and may compute for long."""
+    """Peers' bytes that the program has not read: MPyC cannot be slowed down, and may compute for long."""
     daemon_backlog: int = 64 * MIB
     """Lines that the daemon has not read yet."""
     reorder_frames: int = 8192
@@ -34,7 +34,7 @@ class Limits:
     hint_wait: float = 1.0
     """How long a peer's word about a third party waits for that party's own word."""
     left_grace: float = 5.0
-    """How long a program may wait for a party that has properly ended before it is clear nothing will come."""
+    """How long a program may wait for a party that has properly ended, until nothing can come any more."""
     abort_wait: float = 1.0
     """How long an abort may take to be written before we end without it."""
     kill_grace: float = 1.0
@@ -43,5 +43,7 @@ class Limits:
     """For the last output of a program that has exited."""
     close_wait: float = 10.0
     """For the last acknowledgements after a program that ended well."""
+    ui_wait: float = 2.0
+    """For the user interface to take the last output, before the daemon is told that all is over."""
     ui_drain: float = 600.0
     """For a stopped user interface to take the last output, once all else is done."""

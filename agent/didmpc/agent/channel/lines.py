@@ -27,16 +27,16 @@ class Lines(asyncio.Protocol):
         *,
         limit: int,
         on_drained: Callable[[], None] | None = None,
+        on_open: Callable[[asyncio.Transport], None] | None = None,
     ) -> None:
         self._on_line = on_line
         self._on_end: Callable[[str], None] | None = on_end
         self._on_drained = on_drained
+        self._on_open = on_open
         self._limit = limit
         self._transport: asyncio.Transport | None = None
         self._parts: list[bytes] = []
         self._held = 0
-        self._drained = asyncio.Event()
-        self._drained.set()
         self.closed = asyncio.Event()
 
     # --- what asyncio calls
@@ -44,6 +44,8 @@ class Lines(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        if self._on_open is not None:
+            self._on_open(transport)
 
     def data_received(self, data: bytes) -> None:
         *complete, rest = data.split(b"\n")
@@ -65,14 +67,9 @@ class Lines(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(str(exc) if exc else "")
-        self._drained.set()
         self.closed.set()
 
-    def pause_writing(self) -> None:
-        self._drained.clear()
-
     def resume_writing(self) -> None:
-        self._drained.set()
         if self._on_drained is not None:
             self._on_drained()
 
@@ -88,14 +85,14 @@ class Lines(asyncio.Protocol):
         """Bytes that the other side has not taken yet."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
-    async def close(self, timeout: float) -> None:
-        """Let the other side take what was written, for at most `timeout` seconds, and hang up."""
-        if self._transport is None:
-            return
-        self._transport.close()
-        try:
-            await asyncio.wait_for(self.closed.wait(), timeout)
-        except TimeoutError:
+    def hang_up(self) -> None:
+        """Close once the other side has taken what was written; `closed` tells when that is."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Close now."""
+        if self._transport is not None:
             self._transport.abort()
 
     # --- within

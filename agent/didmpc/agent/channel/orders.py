@@ -1,20 +1,21 @@
 """What the daemon tells the channel process, one JSON object a line, as frozen values.
 
-    {"hello": {"attempt", "ui_socket"}}        the first line
-    {"session": {...}}                         who, how, what program; the program is spawned at once
-    {"link": {"pid", "session", "path"}}       one per peer whose pair has a session
-    {"link": {"pid", "didcomm": true}}         one per peer whose pair goes by messages of the daemon
-    {"frame": {"pid", "n", "start", "data"}}   one message of MPyC in mode didcomm
-    {"abort": {"pid", "cause"}}                the run ends now
+{"hello": {"attempt", "ui_socket"}}        the first line
+{"session": {...}}                         who, how, what program; the program is spawned at once
+{"link": {"pid", "session", "path"}}       one per peer whose pair has a session
+{"link": {"pid", "didcomm": true}}         one per peer whose pair goes by messages of the daemon
+{"frame": {"pid", "n", "start", "data"}}   one message of MPyC in mode didcomm
+{"cost": {"envelopes", "seconds"}}         what those messages cost the daemon, in increments
+{"abort": {"pid", "cause"}}                the run ends now
 """
 
-from base64 import b64decode, urlsafe_b64decode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from didmpc.agent.channel.lines import Line
+from didmpc.protocols.encoding import unb64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.session.handshake import Established
 
@@ -72,11 +73,17 @@ class AbortOrder:
     cause: Mapping[str, Any]
 
 
-Order = Hello | Session | SessionLink | DidcommLink | Frame | AbortOrder
+@dataclass(frozen=True, slots=True)
+class Cost:
+    envelopes: int
+    seconds: float
+
+
+Order = Hello | Session | SessionLink | DidcommLink | Frame | Cost | AbortOrder
 
 
 def parse(line: Line) -> Order:
-    """The one order of this line. The daemon is ours: a line that does not parse is a fault, not an attack."""
+    """The one order of this line. The daemon is ours: a line that does not parse is a fault, no attack."""
     if len(line) != 1:
         raise LocalMisuse("The agent sent a line that is not one order.")
     ((name, body),) = line.items()
@@ -119,14 +126,13 @@ def _link(body: Line) -> SessionLink | DidcommLink:
     if body.get("didcomm") is True:
         return DidcommLink(pid)
     path = body["path"]
-    capability = str(path["capability"])
     return SessionLink(
         pid=pid,
         established=Established.from_json(body["session"]),
         path=RelayPath(
             mediator=str(path["mediator"]),
             url=str(path["ws"]),
-            capability=urlsafe_b64decode(capability + "=" * (-len(capability) % 4)),
+            capability=unb64url(path["capability"]),
         ),
     )
 
@@ -136,8 +142,12 @@ def _frame(body: Line) -> Frame:
         pid=int(body["pid"]),
         n=int(body["n"]),
         start=int(body["start"]),
-        data=b64decode(body["data"], validate=True),
+        data=unb64url(body["data"]),
     )
+
+
+def _cost(body: Line) -> Cost:
+    return Cost(envelopes=int(body["envelopes"]), seconds=float(body["seconds"]))
 
 
 def _abort(body: Line) -> AbortOrder:
@@ -145,4 +155,11 @@ def _abort(body: Line) -> AbortOrder:
     return AbortOrder(pid=None if pid is None else int(pid), cause=dict(body["cause"]))
 
 
-_PARSERS = {"hello": _hello, "session": _session, "link": _link, "frame": _frame, "abort": _abort}
+_PARSERS: Mapping[str, Callable[[Line], Order]] = {
+    "hello": _hello,
+    "session": _session,
+    "link": _link,
+    "frame": _frame,
+    "cost": _cost,
+    "abort": _abort,
+}

@@ -1,4 +1,4 @@
-"""The local witness of the program process: starts it, sees it end, ends it (session.md, sections 1 and 6)."""
+"""The local witness of the program process: starts it, sees it end, ends it (session.md, 1 and 6)."""
 
 import asyncio
 import contextlib
@@ -11,17 +11,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from didmpc.agent.channel.limits import MIB
+
 _KEPT = (
     "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME",
     "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
 )  # fmt: skip
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_LARGEST_REUSED = 32 * MIB  # the most that glibc allows
+_KEPT_FREE = 128 * MIB
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def close_to_others() -> None:
-    """Keep the keys in our memory from core dumps and from other processes of the same user (the program's)."""
+    """Keep the keys in our memory from core dumps and from this user's other processes: the program's."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource  # noqa: PLC0415  not on every platform
 
@@ -30,11 +36,18 @@ def close_to_others() -> None:
         _libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
+def keep_memory() -> None:
+    """Have glibc reuse large blocks: fresh ones cost more page faults than sealing (performance.md)."""
+    if _libc is not None and hasattr(_libc, "mallopt"):
+        _libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST_REUSED)
+        _libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_FREE)
+
+
 def environment(directory: Path) -> dict[str, str]:
     """What the program may see of our environment: where things are installed, and nothing that is ours."""
     kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
-    # glibc: large blocks are reused, not mapped afresh (page faults cost more than sealing; performance.md)
-    malloc = {"MALLOC_MMAP_THRESHOLD_": "67108864", "MALLOC_TRIM_THRESHOLD_": "134217728"}
+    # the same for the program as `keep_memory` does for us
+    malloc = {"MALLOC_MMAP_THRESHOLD_": str(_LARGEST_REUSED), "MALLOC_TRIM_THRESHOLD_": str(_KEPT_FREE)}
     return kept | malloc | {"HOME": str(directory), "PYTHONUNBUFFERED": "1"}
 
 
@@ -70,7 +83,11 @@ class Program:
             preexec_fn=_dies_with(os.getpid()),  # noqa: PLW1509  we have no threads yet
         )
         assert self._process.stdin and self._process.stdout and self._process.stderr
-        self.stdin, self.stdout, self.stderr = (self._process.stdin, self._process.stdout, self._process.stderr)
+        self.stdin, self.stdout, self.stderr = (
+            self._process.stdin,
+            self._process.stdout,
+            self._process.stderr,
+        )
         self._exit = asyncio.get_running_loop().run_in_executor(None, self._wait)
 
     def _wait(self) -> int:

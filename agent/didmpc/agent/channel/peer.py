@@ -1,0 +1,176 @@
+"""One other party of the run: its link, the path that the link uses now, and whether it is heard."""
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any, Protocol
+
+from didmpc.agent.channel.clock import Wakefulness, now
+from didmpc.agent.channel.limits import Limits
+from didmpc.agent.channel.paths.path import Path
+from didmpc.protocols.errors import SessionError
+from didmpc.protocols.session.link import Aborted, Closed, Data, Link, LinkOverflow, PeerState, Ready
+
+
+class Presence(Enum):
+    """What a user is told about a peer."""
+
+    EXPECTED = "expected"
+    CONNECTED = "connected"
+    UNREACHABLE = "unreachable"
+
+
+class PeerListener(Protocol):
+    """What a peer tells the run."""
+
+    def peer_ready(self, peer: "Peer") -> None: ...
+
+    def peer_data(self, peer: "Peer", start: int, data: bytes) -> None: ...
+
+    def peer_state(self, peer: "Peer", state: Mapping[str, Any]) -> None: ...
+
+    def peer_aborted(self, peer: "Peer", cause: Mapping[str, Any]) -> None: ...
+
+    def peer_closed(self, peer: "Peer") -> None: ...
+
+    def peer_overflow(self, peer: "Peer", error: LinkOverflow) -> None: ...
+
+
+class Peer:
+    """Drives one sans-I/O link: what the path brings goes in, what the link wants to say goes out."""
+
+    def __init__(self, pid: int, name: str, link: Link, listener: PeerListener) -> None:
+        self.pid = pid
+        self.name = name
+        self.link = link
+        self._listener = listener
+        self._path: Path | None = None
+        self._dirty = False
+        self._abort_written = False
+        self.path_reason = ""
+        self.presence = Presence.EXPECTED
+        self.ready = False
+        self.closed = False
+        self.aborting = False
+        self.state: Mapping[str, Any] = {}
+        self.refused_packets = 0
+
+    # --- from the program
+
+    def send(self, start: int, data: bytes) -> None:
+        """Queue bytes of MPyC for this peer; `pump` sends them."""
+        try:
+            self.link.send(start, data)
+        except LinkOverflow as error:
+            self._listener.peer_overflow(self, error)
+
+    # --- LinkEnd: from the path
+
+    def path_up(self, path: Path) -> None:
+        self._path = path
+        self.path_reason = ""
+        self.link.path_up(now())
+        self._dirty = True
+
+    def path_down(self, path: Path, reason: str) -> None:
+        self.path_reason = reason
+        if self._path is path:
+            self._path = None
+            self.link.path_down(now())
+
+    def path_writable(self) -> None:
+        self._dirty = True
+
+    def packet_received(self, packet: bytes) -> None:
+        self._dirty = True
+        try:
+            events = self.link.receive(packet, now())
+        except SessionError:
+            self.refused_packets += 1  # whoever relays may garble; only authentic packets count for anything
+            return
+        for event in events:
+            match event:
+                case Data():
+                    self._listener.peer_data(self, event.start, event.data)
+                case Ready():
+                    self.ready = True
+                    self._listener.peer_ready(self)
+                case PeerState():
+                    self.state = event.state
+                    self._listener.peer_state(self, event.state)
+                case Aborted():
+                    self.closed = True
+                    self._listener.peer_aborted(self, event.cause)
+                case Closed():
+                    self.closed = True
+                    self._listener.peer_closed(self)
+
+    # --- to the path
+
+    def pump(self, now: float) -> None:
+        """Give the path what the link has to say, as far as there is budget. The caller flushes."""
+        path = self._path
+        if path is not None and (budget := path.budget) > 0:
+            self._dirty = False
+            for packet in self.link.packets(now, budget):
+                path.write(packet)
+                self._abort_written = self.aborting
+
+    def pump_if_touched(self, now: float) -> None:
+        """After a read: answer what came, use credit that came."""
+        if self._dirty:
+            self.pump(now)
+
+    def flush(self) -> None:
+        if self._path is not None:
+            self._path.flush()
+
+    # --- the end
+
+    def abort(self, cause: Mapping[str, Any]) -> None:
+        """Tell the peer that the run ends, and why."""
+        if not self.closed:
+            self.aborting = True
+            self.link.abort(dict(cause))
+            self.pump(now())
+            self.flush()
+
+    @property
+    def abort_written(self) -> bool:
+        """The abort has been handed to a path (or the peer needs none)."""
+        return self.closed or self._abort_written
+
+    def close(self) -> None:
+        """Nothing more will be sent: the peer is told after which record."""
+        self.link.close()
+        self.pump(now())
+        self.flush()
+
+    @property
+    def settled(self) -> bool:
+        """Everything the peer may need from us has arrived there."""
+        return self.closed or not self.link.unacknowledged
+
+    # --- liveness
+
+    @property
+    def rtt_ms(self) -> float | None:
+        """The round trip to the peer's channel process, once it was measured."""
+        return None if self.link.rtt is None else round(self.link.rtt * 1000, 1)
+
+    def silence(self, now: float, wakefulness: Wakefulness) -> float:
+        return wakefulness.silence(self.link.last_heard, now)
+
+    def judge(self, silence: float, limits: Limits) -> Presence | None:
+        """The new presence, when it has changed."""
+        if self.closed:
+            return None
+        if silence > limits.unreachable:
+            presence = Presence.UNREACHABLE
+        elif self.ready:
+            presence = Presence.CONNECTED
+        else:
+            presence = Presence.EXPECTED
+        if presence is self.presence:
+            return None
+        self.presence = presence
+        return presence
