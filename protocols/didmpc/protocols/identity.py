@@ -49,7 +49,11 @@ class Identity:
     @classmethod
     def key(cls, curve: Curve = "X25519") -> "Identity":
         """A new did:key; of X25519 it can agree but not sign, of P-256 or P-384 both."""
-        private = PrivateKey.generate(curve)
+        return cls.key_of(PrivateKey.generate(curve))
+
+    @classmethod
+    def key_of(cls, private: PrivateKey) -> "Identity":
+        """The did:key of a key at hand."""
         return cls(dids.key.create(private.public), {dids.key.kid(private.public): private})
 
     @classmethod

@@ -88,7 +88,7 @@ class DIDDocument:
 
     def to_json(self) -> dict[str, Any]:
         """The document as JSON, ids relative to `id` so that a person can read it."""
-        methods = {method.kid: method for method in (*self.authentication, *self.key_agreement)}
+        methods = {method.kid: method for method in (*self.key_agreement, *self.authentication)}
         document: dict[str, Any] = {"@context": list(CONTEXT), "id": self.did}
         if self.also_known_as:
             document["alsoKnownAs"] = list(self.also_known_as)
