@@ -1,4 +1,4 @@
-"""Ping, features, problem reports, mediation, pickup, relay control: built, sent, read; wrong ones refused."""
+"""Ping, features, problem reports, mediation, pickup and relay control: built, sent, read, or refused."""
 
 import json
 from collections.abc import Callable
