@@ -5,6 +5,7 @@ in key agreement; Ed25519, P-256 and P-384 sign. A key object that exists is val
 found to be on its curve when the object was made.
 """
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -157,11 +158,10 @@ class PrivateKey:
 
     @classmethod
     def generate(cls, curve: Curve) -> "PrivateKey":
-        if curve in _EC:
-            scalar = ec.generate_private_key(_EC[curve][0]).private_numbers().private_value
-            return cls(curve, scalar.to_bytes(_EC[curve][2], "big"))
-        kind = X25519PrivateKey if curve == "X25519" else Ed25519PrivateKey
-        return cls(curve, kind.generate().private_bytes_raw())
+        if curve not in _EC:
+            return cls(curve, secrets.token_bytes(_OKP_SIZE))  # any 32 bytes are a key (RFC 7748, 8032)
+        params, _, size = _EC[curve]
+        return cls(curve, (secrets.randbelow(params.group_order - 1) + 1).to_bytes(size, "big"))
 
     def jwk(self) -> dict[str, str]:
         """The key as a private JWK: for encrypted storage only."""

@@ -16,7 +16,7 @@ from didmpc.protocols.encoding import base58_decode
 from didmpc.protocols.errors import DidError
 from didmpc.protocols.keys import AGREEMENT_CURVES, SIGNING_CURVES, Curve, PublicKey, multikey_curve
 
-MAX_METHODS = 32
+MAX_METHODS = 16
 MAX_SERVICES = 16
 MAX_ROUTING_KEYS = 8
 MAX_URI = 4096
