@@ -8,6 +8,8 @@ from didmpc.agent.cli.words import duration, listing, milliseconds, plural, size
 
 Event = Mapping[str, Any]
 
+WORTH_SAYING = 5.0  # seconds that a run must have waited for somebody
+
 
 def proposal(event: Event, *, host: bool) -> list[tuple[str, str]]:
     """What would be computed, by whom, and how private it is: lines, each with a style."""
@@ -15,6 +17,9 @@ def proposal(event: Event, *, host: bool) -> list[tuple[str, str]]:
     details = []
     if isinstance(event.get("lines"), int):
         details.append(plural(event["lines"], "line"))
+    others = len(event.get("files") or []) - 1
+    if others > 0:
+        details.append(f"with {plural(others, 'more file')}")
     if event.get("sha256"):
         details.append(f"sha256 {str(event['sha256'])[:12]}...")
     if details:
@@ -81,6 +86,15 @@ def waiting(event: Event) -> str:
     return f"Waiting for {listing(names) if names else 'a proposal'}{until}"
 
 
+def stalled(event: Event) -> str:
+    """For whom the running program waits; nothing while that is too short to mention."""
+    seconds = event.get("seconds")
+    names = [str(name) for name in event.get("for") or []]
+    if not names or not isinstance(seconds, int | float) or seconds < WORTH_SAYING:
+        return ""
+    return f"The run waits for {listing(names)} ({duration(seconds)})"
+
+
 def words(event: Event) -> str:
     """What people compare over another channel."""
     said = " ".join(str(word) for word in event.get("words") or [])
@@ -98,7 +112,9 @@ def peer(event: Event) -> tuple[str, str]:
     if state == "back":
         return f"{name} is back; nothing was lost.", "green"
     if state == "unreachable":
-        return f"{name} is unreachable; the run waits for them.", "yellow"
+        left = event.get("seconds_left")
+        limit = f", for {duration(round(left))} at most" if isinstance(left, int | float) else ""
+        return f"{name} is unreachable; the run waits{limit}.", "yellow"
     return f"{name}: {state}", ""
 
 

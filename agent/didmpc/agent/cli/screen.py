@@ -40,6 +40,7 @@ class Screen:
         self.terminal = terminal
         self._console: Console | None = None
         self._status: Status | None = None
+        self._asking = False
 
     @classmethod
     def standard(cls) -> "Screen":
@@ -109,13 +110,21 @@ class Screen:
         """Write a question; the answer follows on the same line."""
         self.clear_status()
         self._emit(f"{INDENT}{printable(question)} ")
+        self._asking = True
+
+    def answered(self) -> None:
+        """The person ended the line of the question."""
+        self._asking = False
 
     # --- within
 
     def _write(self, text: str, style: str, styled: int = 0) -> None:
         """One laid out line; `style` holds for all of it, or for as many columns as `styled` says."""
-        if not (self.terminal and style):
-            self._emit(text + "\n") if self._status is None else self._rich().print(text, markup=False)
+        if self._asking:  # a question nobody answered stands on this line
+            self._asking = False
+            self._emit("\n")
+        if not self.terminal:
+            self._emit(text + "\n")
             return
         from rich.text import Text
 

@@ -76,6 +76,7 @@ class Output:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._terminal = os.isatty(descriptor)
         self._work: queue.SimpleQueue[tuple[bytes, asyncio.Future[None]]] = queue.SimpleQueue()
         self._loop = asyncio.get_running_loop()
         self.at_line_start = True
@@ -89,7 +90,7 @@ class Output:
             done: asyncio.Future[None] = self._loop.create_future()
             self._work.put((data, done))
             await done
-            self.at_line_start = data.endswith(b"\n")
+            self.at_line_start = not self._terminal or data.endswith(b"\n")
 
     def _write_forever(self) -> None:
         while True:

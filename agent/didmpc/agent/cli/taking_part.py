@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -86,7 +86,8 @@ class TakingPart:
         self.outcome = outcome
         self._control = ControlFeed(request.method, request.params, request.home)
         self._channel: ChannelFeed | None = None
-        self._channel_task: asyncio.Task[Json] | None = None
+        self._follow_task: asyncio.Task[None] | None = None
+        self._ended: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._stdin_task: asyncio.Task[None] | None = None
         self._interrupts = 0
         self._interrupted = asyncio.Event()
@@ -94,21 +95,22 @@ class TakingPart:
         self._told_output_closed = False
         self._consented = False
         self._running = False
+        self._handed_over = False
 
     async def attend(self) -> None:
         """Go through the session and fill in its outcome. Raises `DidmpcError` where it never ran."""
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._on_ctrl_c)
+        loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
         try:
-            await self._until_interrupted(self._take_part())
-            if self._interrupts:
+            if not await self._until_interrupted(self._take_part()):
                 await self._leave()
         except _Declined:
             await self._decline()
         finally:
             self._control.close()
             self._screen.clear_status()
-            for task in (self._stdin_task, self._channel_task):
+            for task in (self._stdin_task, self._follow_task):
                 if task is not None:
                     task.cancel()
             if self._channel is not None:
@@ -119,36 +121,34 @@ class TakingPart:
     async def _take_part(self) -> None:
         gathering = asyncio.ensure_future(self._gather())
         try:
-            while not gathering.done():
-                watched: set[asyncio.Future[Any]] = {gathering}
-                if self._channel_task is not None:
-                    watched.add(self._channel_task)
-                await asyncio.wait(watched, timeout=0.2, return_when=asyncio.FIRST_COMPLETED)
-                if self._channel_task is not None and self._channel_task.done():
-                    # The channel process ended first; what the agent says about it counts for more.
-                    await asyncio.wait({gathering}, timeout=GONE_WITHIN)
-                    break
+            either: set[asyncio.Future[Any]] = {gathering, self._ended}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            # Where the channel process ended first, what the agent says about it counts for more.
+            await asyncio.wait({gathering}, timeout=GONE_WITHIN)
             if gathering.done():
-                self.outcome.attempt = gathering.result().get("attempt")
+                gathering.result()
         finally:
             gathering.cancel()
-        if self._channel_task is None:
+        if self._channel is None:
             raise DidmpcError("The agent named no channel process for this session.", fix="didmpc doctor")
         # Shielded: what ends this wait (Ctrl-C) must not end the channel's last words.
-        self._take_end(await asyncio.shield(self._channel_task))
+        self._take_end(await asyncio.shield(self._ended))
 
-    async def _gather(self) -> Json:
+    async def _gather(self) -> None:
         """Until the session is in the hands of the channel process."""
         while True:
             kind, content = await self._control.next()
             if kind == "result":
-                return content
+                self._handed_over = True
+                self.outcome.attempt = content.get("attempt", self.outcome.attempt)
+                return
             if content.get("event") == "proposal":
                 await self._consider(content)
             else:
                 await self._tell(content)
 
     async def _consider(self, event: Json) -> None:
+        self.outcome.attempt = event.get("attempt")
         self.outcome.parties = [str(name) for name in event.get("parties") or []]
         self._screen.clear_status()
         for text, style in narration.proposal(event, host=self._request.host):
@@ -175,6 +175,7 @@ class TakingPart:
                             await self._tell(event)
                 finally:
                     control.cancel()
+            self._screen.answered()
             return (answer.result() or "").lower() in {"y", "yes"}
         finally:
             answer.cancel()
@@ -184,7 +185,7 @@ class TakingPart:
         name = event.get("event")
         if name == "channel":
             self._channel = ChannelFeed.attach(Path(str(event["socket"])))
-            self._channel_task = asyncio.create_task(self._follow(self._channel))
+            self._follow_task = asyncio.create_task(self._follow(self._channel))
         elif name == "party":
             self._say(*narration.party(event))
         elif name == "waiting":
@@ -209,18 +210,24 @@ class TakingPart:
 
     # --- the channel process
 
-    async def _follow(self, channel: ChannelFeed) -> Json:
-        """Everything the channel process says; returns its last word."""
-        while (message := await channel.next()) is not None:
-            if "out" in message:
-                await self._pass_on(message["out"], base64.b64decode(message["data"]))
-            elif message.get("event") == "ended":
-                return message
-            else:
-                self._tell_of_run(message)
+    async def _follow(self, channel: ChannelFeed) -> None:
+        """Everything the channel process says, up to its last word."""
         what = "The channel process of this session ended without a word."
         why = "It was killed, or it crashed; your agent tells the others."
-        return {"ok": False, "cause": {"party": None, "kind": "channel-died", "what": what, "why": why}}
+        last: Json = {"cause": {"party": None, "kind": "channel-died", "what": what, "why": why}}
+        try:
+            while (message := await channel.next()) is not None:
+                if "out" in message:
+                    await self._pass_on(message["out"], base64.b64decode(message["data"]))
+                elif message.get("event") == "ended":
+                    last = message
+                    break
+                else:
+                    self._tell_of_run(message)
+        except Exception as problem:
+            self._ended.set_exception(problem)
+        else:
+            self._ended.set_result(last)
 
     async def _pass_on(self, stream: str, data: bytes) -> None:
         self._screen.clear_status()
@@ -238,6 +245,8 @@ class TakingPart:
             self._say(*narration.peer(event))
         elif name == "agent-lost":
             self._say("Your agent has stopped. This run goes on without it.", "yellow")
+        elif name == "waiting":
+            self._say_at_times(narration.stalled(event))
         elif name == "stopping":
             self._say(str(event.get("what", "The run is being stopped.")), "yellow")
 
@@ -260,17 +269,26 @@ class TakingPart:
         self._interrupts += 1
         self._interrupted.set()
         if self._interrupts > 1:
+            self._screen.clear_status()
             self._screen.line("Left at once. Your agent tells the others.")
             os._exit(130)  # whatever is stuck, a second Ctrl-C ends this command
 
-    async def _until_interrupted(self, work: Any) -> None:
+    def _on_terminate(self) -> None:
+        """Be killed as asked, with the terminal as we found it; the channel process tells the others."""
+        self._screen.clear_status()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async def _until_interrupted(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Whether the work came to its end before a Ctrl-C."""
         working = asyncio.ensure_future(work)
         interrupted = asyncio.ensure_future(self._interrupted.wait())
         try:
             await asyncio.wait({working, interrupted}, return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                working.result()
-                self._interrupts = 0 if self.outcome.ok else self._interrupts
+            if not working.done():
+                return False
+            working.result()
+            return True
         finally:
             for task in (working, interrupted):
                 task.cancel()
@@ -278,14 +296,13 @@ class TakingPart:
 
     async def _leave(self) -> None:
         """Ctrl-C: tell everybody, and wait a moment until they know."""
-        if self.outcome.attempt is None:
+        if not self._handed_over:
             self._control.close()  # the agent gives up the request, and tells those who were asked
-        following = self._channel_task
-        if self._channel is not None and following is not None and not following.done():
+        if self._channel is not None and not self._ended.done():
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TOLD_WITHIN):
                     await self._channel.send({"interrupt": "Ctrl-C"})
-                    await asyncio.wait({following})
+                    await asyncio.wait({self._ended})
         self.outcome.interrupted = True
         told = "; all parties are told" if self._consented else ""
         what = f"Stopped: you pressed Ctrl-C{told}."
@@ -314,9 +331,13 @@ class TakingPart:
     def _say_waiting(self, text: str) -> None:
         if self._screen.terminal:
             self._screen.status(text)
-            return
+        else:
+            self._say_at_times(text)
+
+    def _say_at_times(self, text: str) -> None:
+        """A line whose figures change all the time: when its words change, and once in a while."""
         subject, now = text.split(" (", maxsplit=1)[0], time.monotonic()
         said, when = self._said_waiting
-        if subject != said or now - when > REPEAT_WAITING:
+        if text and (subject != said or now - when > REPEAT_WAITING):
             self._said_waiting = (subject, now)
             self._say(text)

@@ -6,7 +6,7 @@ from datetime import datetime
 
 def duration(seconds: float) -> str:
     """6.8 s, 3 min 20 s, 2 h 5 min, 3 d 4 h."""
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
     for size, name, smaller, smaller_name in (

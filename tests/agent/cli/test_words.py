@@ -1,0 +1,75 @@
+"""Figures and sentences."""
+
+import pytest
+
+from didmpc.agent.cli import narration
+from didmpc.agent.cli.words import duration, listing, milliseconds, plural, short_did, size
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0.0 s"),
+        (6.84, "6.8 s"),
+        (59.94, "59.9 s"),
+        (59.97, "1 min"),
+        (60, "1 min"),
+        (200, "3 min 20 s"),
+        (3599.9, "1 h"),
+        (86400, "1 d"),
+        (90061, "1 d 1 h"),
+    ],
+)
+def test_durations(seconds, said):
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [
+        (0, "0 bytes"),
+        (612, "612 bytes"),
+        (2100, "2.1 kB"),
+        (999_960, "1.0 MB"),
+        (2.1e6, "2.1 MB"),
+        (5e12, "5,000.0 GB"),
+    ],
+)
+def test_sizes(count, said):
+    assert size(count) == said
+
+
+def test_small_words():
+    assert (milliseconds(0.41), milliseconds(31.2)) == ("0.4 ms", "31 ms")
+    assert (plural(1, "party", "parties"), plural(1204, "round")) == ("1 party", "1,204 rounds")
+    assert [listing(list(names)) for names in ("", "a", "ab", "abc")] == ["", "a", "a and b", "a, b and c"]
+    assert short_did("did:peer:4zQm" + "x" * 1000 + "uHG") == "did:peer:4zQmxxxxx...xxxuHG"
+
+
+def test_a_threshold_of_zero_is_never_called_private():
+    for m in (1, 2, 3, 5):
+        said, _ = narration.privacy({"m": m, "threshold": 0, "private_unless": 1})
+        assert "NOTHING STAYS PRIVATE" in said
+        assert "private unless" not in said
+
+
+def test_privacy_that_nobody_stated_is_not_claimed():
+    assert "private unless" not in narration.privacy({})[0]
+
+
+def test_the_last_line_leaves_out_what_is_not_known():
+    assert narration.done({}, 0) == "Done."
+    assert narration.done({"seconds": 1.0, "rounds": 1}, 3) == "Done in 1.0 s: 3 parties, 1 round"
+
+
+def test_the_next_command_can_be_pasted_into_a_shell():
+    again = narration.again("my program.py", ["Bob's laptop", "carol"], host=True)
+    assert again.endswith("""didmpc run 'my program.py' --with 'Bob'"'"'s laptop,carol'""")
+
+
+def test_events_with_missing_parts_are_still_told():
+    for tell in (narration.party, narration.peer):
+        assert tell({})[0]
+    assert narration.waiting({}) == "Waiting for a proposal"
+    assert narration.proposal({}, host=True)
+    assert narration.proposal({}, host=False)
