@@ -87,16 +87,18 @@ def test_names_of_others_cannot_steer_the_terminal(didmpc, agent):
 def test_ping_shows_each_round_trip_and_a_summary(didmpc, agent):
     def ping(conversation, params):
         conversation.event("pong", n=1, ms=31.2)
-        conversation.event("pong", n=2, ms=4.26)
-        conversation.result(sent=2, received=2, min=4.26, avg=17.7, max=31.2)
+        conversation.event("lost", n=2)
+        conversation.event("pong", n=3, ms=4.26)
+        conversation.result(sent=3, received=2, min=4.26, avg=17.7, max=31.2)
 
     agent.methods["ping"] = ping
     agent.answers("status", mediator={"host": "mediator.example.org"})
-    result = didmpc("ping", "Bob", "--count", "2")
+    result = didmpc("ping", "Bob", "--count", "3")
     assert (result.status, result.out) == (0, b"")
+    assert "Bob: no answer within 10.0 s" in result.err
     assert "Bob: 31 ms via mediator.example.org" in result.err
-    assert "2 of 2 came back: least 4.3 ms" in result.err
-    assert agent.requests[0] == ("ping", {"contact": "Bob", "count": 2, "timeout": 10.0})
+    assert "2 of 3 came back: least 4.3 ms" in result.err
+    assert agent.requests[0] == ("ping", {"contact": "Bob", "count": 3, "timeout": 10.0})
 
 
 def test_a_ping_that_never_came_back_is_a_failure(didmpc, agent):

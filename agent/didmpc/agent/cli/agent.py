@@ -1,7 +1,5 @@
 """`didmpc agent`: start, look at and stop the agent of this machine's user."""
 
-import getpass
-import platform
 import sys
 import time
 from pathlib import Path
@@ -22,6 +20,7 @@ from didmpc.protocols.errors import DidmpcError
 HELP = "Start, look at and stop your agent: it holds your keys and talks to the others for you."
 STOP_WITHIN = 15.0
 LONGEST_INVITATION = 65_536
+LONGEST_LABEL = 64
 
 app = typer.Typer(no_args_is_help=False)
 
@@ -68,7 +67,7 @@ def start(
     file = settings.file_path("passphrase-file", passphrase_file)
     options = {
         "home": str(place.root),
-        "label": _label(settings.text("label", label), place),
+        "label": _label(settings.text("label", label)),
         "mediator": _mediator(settings.text("mediator", mediator)),
         "passphrase": passphrases.read(file) if file is not None else _ask_if_needed(place),
     }
@@ -138,24 +137,17 @@ def did(home: HomeOption = None, as_json: JsonOption = False) -> None:
         sys.stdout.write(f"{value}\n")
 
 
-def _label(chosen: str | None, home: Home) -> str | None:
-    """What others see. An agent that has a label keeps it where none is named."""
+def _label(chosen: str | None) -> str | None:
+    """What others see; the agent keeps or makes one where none is named."""
     if chosen is None:
-        return None if home.wallet.exists() else _own_label()
+        return None
     label = " ".join(chosen.split())
-    if not label or len(label) > 64 or not label.isprintable():
+    if not label or len(label) > LONGEST_LABEL or not label.isprintable():
         raise WrongUsage(
-            "A label must have 1 to 64 printable characters.", fix='didmpc agent start --label "Alice"'
+            f"A label must have 1 to {LONGEST_LABEL} printable characters.",
+            fix='didmpc agent start --label "Alice"',
         )
     return label
-
-
-def _own_label() -> str:
-    host = platform.node().split(".")[0] or "this machine"
-    try:
-        return f"{getpass.getuser()} on {host}"[:64]
-    except (OSError, KeyError):  # a user id without a name
-        return host[:64]
 
 
 def _mediator(named: str | None) -> str | None:

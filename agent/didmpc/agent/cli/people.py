@@ -127,14 +127,12 @@ def ping(
 
     def show(event: dict[str, Any]) -> None:
         nonlocal host
-        if event.get("event") != "pong":
-            return
-        if event.get("ms") is None:
-            screen.line(f"{contact}: no answer ({event.get('n')})", "yellow")
-            return
-        times.append(float(event["ms"]))
-        via = event.get("via") or (host := host or _mediator_host(place))
-        screen.line(f"{contact}: {milliseconds(times[-1])} via {via}")
+        if event.get("event") == "lost":
+            screen.line(f"{contact}: no answer within {duration(timeout)}", "yellow")
+        elif event.get("event") == "pong":
+            times.append(float(event["ms"]))
+            host = host or _mediator_host(place)
+            screen.line(f"{contact}: {milliseconds(times[-1])} via {host}")
 
     params = {"contact": contact, "count": count, "timeout": timeout}
     result = ask(place, "ping", params, timeout=count * (timeout + 1.0) + 30.0, on_event=show)
