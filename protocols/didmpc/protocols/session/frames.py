@@ -1,0 +1,262 @@
+"""Frames: what the plaintext of a link's packet holds, one after another, then zero padding.
+
+    PADDING 0  the rest of the plaintext
+    RECORD  1  number u64 | start u32 | length u32 | data        at most 256 KiB with this header
+    READY   2
+    ACK     3  closed u8 | packet u64 | next u64 | count u8 | count x (first u64 | end u64)
+    PING    4  id u32 | length u16 | state (JSON object)
+    PONG    5  id u32 | length u16 | state
+    CLOSE   6  records u64: how many there are in all; none follows
+    ABORT   7  length u16 | cause (JSON object)
+
+All big endian. ACK: `packet` is the highest packet number received, every record below `next` has
+arrived, and those from each `first` up to but not including its `end`; `closed` is 1 once a CLOSE has
+arrived (docs/session-extension.md, "Frames").
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from didmpc.protocols.errors import LocalMisuse, SessionError
+
+PADDING, RECORD, READY, ACK, PING, PONG, CLOSE, ABORT = range(8)
+RECORD_HEADER = struct.Struct(">BQII")
+MAX_RECORD = 256 * 1024
+MAX_RECORD_DATA = MAX_RECORD - RECORD_HEADER.size
+MAX_RANGES = 32
+MAX_STATE = 4096
+MAX_CAUSE = 4096
+MAX_START = (1 << 32) - 1
+
+_RECORD_FIELDS = struct.Struct(">QII")
+_ACK = struct.Struct(">BBQQB")
+_RANGE = struct.Struct(">QQ")
+_PING = struct.Struct(">BIH")
+_CLOSE = struct.Struct(">BQ")
+_ABORT = struct.Struct(">BH")
+
+
+class PeerViolation(SessionError):
+    """An authentic packet says what no honest peer says. Unlike a forged one, this is the peer's fault."""
+
+    code = "e.p.session.frame"
+
+
+class Record(NamedTuple):
+    number: int
+    start: int
+    data: bytes
+
+
+class Ack(NamedTuple):
+    closed: bool
+    packet: int
+    next: int
+    ranges: tuple[tuple[int, int], ...]
+
+
+class Ping(NamedTuple):
+    id: int
+    state: dict[str, Any]
+
+
+class Pong(NamedTuple):
+    id: int
+    state: dict[str, Any]
+
+
+@dataclass(slots=True)
+class Content:
+    """What one packet holds: any number of records, and of each other kind at most one frame."""
+
+    records: list[Record] = field(default_factory=list)
+    ack: Ack | None = None
+    ping: Ping | None = None
+    pong: Pong | None = None
+    close: int | None = None
+    abort: dict[str, Any] | None = None
+
+
+def padded_length(length: int) -> int:
+    """Multiples of 64 below 1 KiB, then Padmé: at most 12 % more, and few lengths to tell apart."""
+    if length < 1024:
+        return (length + 63) & ~63
+    exponent = length.bit_length() - 1
+    mask = (1 << (exponent - exponent.bit_length())) - 1
+    return (length + mask) & ~mask
+
+
+def largest_unpadded(room: int) -> int:
+    """The most bytes whose padded length still fits into `room`."""
+    if room < 1024:
+        return max(room, 0) & ~63
+    exponent = room.bit_length() - 1
+    return room & ~((1 << (exponent - exponent.bit_length())) - 1)
+
+
+def encode_ack(ack: Ack) -> bytes:
+    head = _ACK.pack(ACK, ack.closed, ack.packet, ack.next, len(ack.ranges))
+    return head + b"".join(_RANGE.pack(first, end) for first, end in ack.ranges)
+
+
+def encode_ready() -> bytes:
+    return bytes((READY,))
+
+
+def encode_ping(number: int, state: bytes) -> bytes:
+    return _PING.pack(PING, number, len(state)) + state
+
+
+def encode_pong(number: int, state: bytes) -> bytes:
+    return _PING.pack(PONG, number, len(state)) + state
+
+
+def encode_close(records: int) -> bytes:
+    return _CLOSE.pack(CLOSE, records)
+
+
+def encode_abort(cause: bytes) -> bytes:
+    return _ABORT.pack(ABORT, len(cause)) + cause
+
+
+def encode_object(value: Mapping[str, Any], limit: int) -> bytes:
+    """The JSON of a state or cause, within its limit."""
+    try:
+        text = json.dumps(value, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise LocalMisuse("What is told to a peer must be plain JSON.", why=str(error)) from None
+    if len(text) > limit:
+        raise LocalMisuse("What is told to a peer is too long.", why=f"{len(text)} of {limit} bytes")
+    return text
+
+
+def decode(plaintext: bytes) -> Content:
+    """All frames of a packet, or PeerViolation: then none of them counts."""
+    content = Content()
+    records = content.records
+    position, end = 0, len(plaintext)
+    try:
+        while position < end:
+            kind = plaintext[position]
+            position += 1
+            if kind == RECORD:
+                number, start, length = _RECORD_FIELDS.unpack_from(plaintext, position)
+                position += 16
+                stop = position + length
+                if stop > end or length > MAX_RECORD_DATA:
+                    raise PeerViolation("A record is longer than it may be.")
+                records.append(Record(number, start, plaintext[position:stop]))
+                position = stop
+            elif kind == PADDING:
+                break
+            else:
+                reader = _READERS.get(kind)
+                if reader is None:
+                    raise PeerViolation("A packet holds a frame of an unknown kind.")
+                position = reader(content, plaintext, position)
+    except (struct.error, IndexError):
+        raise PeerViolation("A packet ends within a frame.") from None
+    return content
+
+
+def _once(earlier: object) -> None:
+    if earlier is not None:
+        raise PeerViolation("A packet holds two control frames of one kind.")
+
+
+def _read_ready(content: Content, data: bytes, position: int) -> int:
+    return position
+
+
+def _read_ack(content: Content, data: bytes, position: int) -> int:
+    closed, packet, following, count = struct.unpack_from(">BQQB", data, position)
+    position += 18
+    _once(content.ack)
+    if closed > 1 or count > MAX_RANGES:
+        raise PeerViolation("An acknowledgement is malformed.")
+    ranges = []
+    last = following
+    for _ in range(count):
+        first, stop = _RANGE.unpack_from(data, position)
+        position += _RANGE.size
+        if not last < first < stop:
+            raise PeerViolation("The ranges of an acknowledgement are out of order.")
+        ranges.append((first, stop))
+        last = stop
+    content.ack = Ack(bool(closed), packet, following, tuple(ranges))
+    return position
+
+
+def _read_ping(content: Content, data: bytes, position: int) -> int:
+    _once(content.ping)
+    number, state, position = _read_state(data, position)
+    content.ping = Ping(number, state)
+    return position
+
+
+def _read_pong(content: Content, data: bytes, position: int) -> int:
+    _once(content.pong)
+    number, state, position = _read_state(data, position)
+    content.pong = Pong(number, state)
+    return position
+
+
+def _read_state(data: bytes, position: int) -> tuple[int, dict[str, Any], int]:
+    number, length = struct.unpack_from(">IH", data, position)
+    state, position = _read_object(data, position + 6, length, MAX_STATE)
+    return number, state, position
+
+
+def _read_close(content: Content, data: bytes, position: int) -> int:
+    (records,) = struct.unpack_from(">Q", data, position)
+    _once(content.close)
+    content.close = records
+    return position + 8
+
+
+def _read_abort(content: Content, data: bytes, position: int) -> int:
+    _once(content.abort)
+    (length,) = struct.unpack_from(">H", data, position)
+    content.abort, position = _read_object(data, position + 2, length, MAX_CAUSE)
+    return position
+
+
+def _read_object(data: bytes, position: int, length: int, limit: int) -> tuple[dict[str, Any], int]:
+    stop = position + length
+    if stop > len(data) or length > limit:
+        raise PeerViolation("A state or cause is longer than it may be.")
+    try:
+        value = json.loads(data[position:stop])
+    except (ValueError, RecursionError):
+        raise PeerViolation("A state or cause is no JSON.") from None
+    if not isinstance(value, dict):
+        raise PeerViolation("A state or cause is no JSON object.")
+    return value, stop
+
+
+_READERS: dict[int, Callable[[Content, bytes, int], int]] = {
+    READY: _read_ready,
+    ACK: _read_ack,
+    PING: _read_ping,
+    PONG: _read_pong,
+    CLOSE: _read_close,
+    ABORT: _read_abort,
+}
+
+
+def ranges_of(numbers: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Ascending numbers as (first, end) ranges, at most `MAX_RANGES` of the lowest."""
+    ranges: list[tuple[int, int]] = []
+    for number in numbers:
+        if ranges and ranges[-1][1] == number:
+            ranges[-1] = (ranges[-1][0], number + 1)
+        elif len(ranges) == MAX_RANGES:
+            break
+        else:
+            ranges.append((number, number + 1))
+    return tuple(ranges)

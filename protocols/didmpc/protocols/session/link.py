@@ -1,0 +1,472 @@
+"""A link: everything between two parties for one run, above the paths that carry its packets.
+
+Sans-I/O: packets and `now` come in, events and packets come out. Bytes sent arrive in order and exactly
+once, whatever the paths do; control goes ahead of them and is said again rather than acknowledged
+(docs/session-extension.md, "Links").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import inf
+from typing import Any, TypeAlias
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from didmpc.protocols.errors import LocalMisuse
+from didmpc.protocols.session import frames
+from didmpc.protocols.session.frames import Content, PeerViolation, padded_length
+from didmpc.protocols.session.handshake import Established
+from didmpc.protocols.session.packet import (
+    OVERHEAD,
+    Aead,
+    EpochLimits,
+    PacketOpener,
+    PacketSealer,
+    SessionOver,
+)
+from didmpc.protocols.session.records import ACK_DELAY, ACK_EVERY, Inbox, LinkOverflow, Outbox
+
+__all__ = [
+    "Aborted",
+    "Closed",
+    "Data",
+    "Event",
+    "Link",
+    "LinkLimits",
+    "LinkOverflow",
+    "LinkStats",
+    "PeerState",
+    "PeerViolation",
+    "Ready",
+    "SessionOver",
+]
+
+PING_EVERY = 1.0
+RETRANSMIT_AFTER = 1.0
+MAX_BACK_OFF = 64
+_PINGS_REMEMBERED = 64
+_UNLIMITED = 1 << 62
+_NO_PADDING = [bytes(length) for length in range(64)]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkLimits:
+    """Bounds of one link. The windows of the sending side are the lower of its own and its peer's."""
+
+    window_records: int = 8192
+    window_bytes: int = 32 * 1024 * 1024
+    queue_bytes: int = 512 * 1024 * 1024
+    packet_bytes: int = 64 * 1024  # small records are put together up to this
+    idle_seconds: float = 15 * 60.0
+    lifetime_seconds: float = 24 * 3600.0
+    epoch: EpochLimits = field(default_factory=EpochLimits)
+
+    def announced(self) -> dict[str, int]:
+        """What belongs into the `limits` of the handshake, if it is not the default."""
+        return {"window_records": self.window_records, "window_bytes": self.window_bytes}
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The peer holds the keys of this session: its first valid packet has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """One record: a piece of the byte stream of start generation `start`."""
+
+    start: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PeerState:
+    """The peer says what it is doing, and that is news."""
+
+    state: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Aborted:
+    """The peer has ended the run. The cause is its own word, valid about nobody but itself."""
+
+    cause: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The peer has closed its side, and every record it sent has been delivered."""
+
+
+Event: TypeAlias = Ready | Data | PeerState | Aborted | Closed
+
+
+@dataclass(slots=True)
+class LinkStats:
+    """Counts of one link. Seconds are measured with the clock handed to the link, else 0."""
+
+    records_sent: int = 0
+    records_received: int = 0
+    records_sent_again: int = 0
+    packets_sent: int = 0
+    packets_received: int = 0
+    bytes_sent: int = 0  # handed to `send`
+    bytes_received: int = 0  # delivered
+    sealed_bytes: int = 0  # of the packets sent
+    seal_seconds: float = 0.0
+    open_seconds: float = 0.0
+
+
+class Link:
+    """One per pair of parties. It starts without a path: nothing is said before `path_up`.
+
+    Call `packets` after each `send`, `receive`, `path_up` and new budget, and at `deadline`.
+    `receive` raises SessionError for a packet that is not authentic, which is no fault of the peer, and
+    PeerViolation for an authentic one that breaks the protocol, which is. SessionOver (from `receive`,
+    `packets` or `send`) means that this session is over for good.
+    """
+
+    def __init__(
+        self,
+        established: Established,
+        *,
+        now: float,
+        limits: LinkLimits | None = None,
+        clock: Callable[[], float] | None = None,
+        aead: Callable[[bytes], Aead] = AESGCM,
+    ) -> None:
+        self._limits = limits or LinkLimits()
+        theirs = established.peer_hs.get("limits", {})
+        self._sealer = PacketSealer(
+            established.secret_send, established.sid_out, limits=self._limits.epoch, aead=aead
+        )
+        self._opener = PacketOpener(established.secret_receive, established.sid_in, aead=aead)
+        default = LinkLimits()
+        self._outbox = Outbox(
+            window_records=min(
+                self._limits.window_records, theirs.get("window_records", default.window_records)
+            ),
+            window_bytes=min(self._limits.window_bytes, theirs.get("window_bytes", default.window_bytes)),
+            queue_bytes=self._limits.queue_bytes,
+        )
+        self._inbox = Inbox(
+            window_records=self._limits.window_records, window_bytes=self._limits.window_bytes
+        )
+        self._clock = clock
+        self._initiator = established.role == "initiator"
+        self._path = False
+        self._blocked = False  # control waits for budget
+        self._over: SessionOver | None = None
+        self._ends_at = now + self._limits.lifetime_seconds
+        self.last_heard = now
+        self.stats = LinkStats()
+
+        self._heard = False
+        self._urgent = False  # there is control to say at once
+        self._say_ready = False
+        self._ping_at = inf
+        self._ping_number = 0
+        self._pings: dict[int, float] = {}
+        self._pong: int | None = None
+        self._rtt: float | None = None
+        self._back_off = 1
+        self._state = b"{}"
+        self._peer_state: dict[str, Any] = {}
+
+        self._closing = False
+        self._say_close = False
+        self._close_acknowledged = False
+        self._closed_by_peer = False
+        self._abort_cause: bytes | None = None
+        self._say_abort = False
+        self._aborted_by_peer = False
+
+    def __repr__(self) -> str:
+        return f"<Link path={self._path} unacknowledged={self.unacknowledged}>"
+
+    # --- what the application says
+
+    def send(self, start: int, data: bytes) -> None:
+        """Queue a piece of the stream of generation `start`; an empty one arrives as such.
+
+        LinkOverflow when the send queue is full: nothing of `data` was queued then.
+        """
+        self._check_over()
+        if self._closing:
+            raise LocalMisuse("A link that was closed cannot send.")
+        if self._abort_cause is not None or self._aborted_by_peer:
+            return
+        self._outbox.put(start, data)
+        self.stats.bytes_sent += len(data)
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """What the peer gets to hear about us, each second and once on a change."""
+        text = frames.encode_object(state, frames.MAX_STATE)
+        if text != self._state:
+            self._state = text
+            self._ping_at = -inf
+
+    def close(self) -> None:
+        """Nothing follows what was sent: the peer learns after which record, and misses none before it."""
+        if not self._closing:
+            self._closing = self._say_close = self._urgent = True
+
+    def abort(self, cause: Mapping[str, Any]) -> None:
+        """End the run for the peer, too: the cause goes ahead of everything, and nothing else follows."""
+        if self._abort_cause is None:
+            self._abort_cause = frames.encode_object(cause, frames.MAX_CAUSE)
+            self._say_abort = self._urgent = True
+            self._outbox.clear()
+
+    # --- paths
+
+    def path_up(self, now: float) -> None:
+        """There is a new path, or the one there is was reset: whatever was on its way is said again."""
+        self._path = True
+        self._blocked = False
+        self._pings.clear()
+        self._back_off = 1
+        self._outbox.send_all_again()
+        self._say_ready = self._initiator or self._heard
+        self._ping_at = now
+        self._inbox.ack_at = now
+        self._urgent = True  # and the PING says abort and close again
+
+    def path_down(self, now: float) -> None:
+        """Nothing can be written until the next `path_up`; what is queued waits."""
+        self._path = False
+
+    # --- receiving
+
+    def receive(self, packet: bytes, now: float) -> list[Event]:
+        """Take one packet; what it brings, in order. A refused packet changes nothing."""
+        self._check_over()
+        clock = self._clock
+        started = clock() if clock else 0.0
+        try:
+            plaintext = self._opener.open(packet)
+        except SessionOver as error:
+            self._end(error)
+            raise
+        content = frames.decode(plaintext)
+        self._check(content)
+        self.last_heard = now
+        self.stats.packets_received += 1
+        events = self._apply(content, now)
+        if clock:
+            self.stats.open_seconds += clock() - started
+        return events
+
+    def _check(self, content: Content) -> None:
+        self._inbox.check(content.records, content.close)
+        if content.ack is not None:
+            if content.ack.packet >= self._sealer.number:
+                raise PeerViolation("A peer acknowledges packets that were never sealed.")
+            self._outbox.check(content.ack)
+
+    def _apply(self, content: Content, now: float) -> list[Event]:
+        events: list[Event] = []
+        if not self._heard:
+            self._first_heard(now, events)
+        if self._aborted_by_peer:
+            return events
+        inbox = self._inbox
+        if content.records:
+            delivered = inbox.accept(content.records, now)
+            for record in delivered:
+                self.stats.bytes_received += len(record.data)
+                events.append(Data(record.start, record.data))
+            self.stats.records_received += len(delivered)
+        if content.ack is not None:
+            self._sealer.acknowledged(content.ack.packet)
+            if content.ack.closed and self._closing:
+                self._close_acknowledged = True
+            if self._outbox.acknowledge(content.ack):
+                self._back_off = 1
+        if content.ping is not None:
+            self._pong = content.ping.id
+            self._urgent = True
+            self._learn_state(content.ping.state, events)
+        if content.pong is not None:
+            self._pong_came(content.pong.id, now)
+            self._learn_state(content.pong.state, events)
+        if content.close is not None:
+            inbox.close(content.close, now)
+        if inbox.complete and not self._closed_by_peer:
+            self._closed_by_peer = True
+            events.append(Closed())
+        if content.abort is not None:
+            self._aborted_by_peer = True
+            self._outbox.clear()
+            inbox.clear()
+            events.append(Aborted(content.abort))
+        return events
+
+    def _first_heard(self, now: float, events: list[Event]) -> None:
+        """Any valid packet confirms the peer. The responder may speak now, and does so at once."""
+        self._heard = True
+        self._say_ready = not self._initiator
+        self._ping_at = min(self._ping_at, now)
+        self._urgent = True
+        events.append(Ready())
+
+    def _learn_state(self, state: dict[str, Any], events: list[Event]) -> None:
+        if state != self._peer_state:
+            self._peer_state = state
+            events.append(PeerState(state))
+
+    def _pong_came(self, number: int, now: float) -> None:
+        sent_at = self._pings.get(number)
+        if sent_at is not None:
+            sample = now - sent_at
+            self._rtt = sample if self._rtt is None else 0.75 * self._rtt + 0.25 * sample
+            for earlier in [known for known in self._pings if known <= number]:
+                del self._pings[earlier]
+
+    # --- sending
+
+    @property
+    def unacknowledged(self) -> int:
+        """What the peer is not known to have: records, and our close."""
+        return self._outbox.unacknowledged + (self._closing and not self._close_acknowledged)
+
+    @property
+    def rtt(self) -> float | None:
+        """Smoothed seconds from PING to PONG, once there was one."""
+        return self._rtt
+
+    def packets(self, now: float, budget: int | None = None) -> list[bytes]:
+        """What to write now, at most `budget` bytes: control first, then records as the window allows."""
+        self._check_over()
+        if now >= self._ends_at or now - self.last_heard >= self._limits.idle_seconds:
+            self._end(SessionOver(self._expiry(now)))
+            self._check_over()
+        if not self._may_speak:
+            return []
+        self._retransmit(now)
+        self._blocked = False
+        room = _UNLIMITED if budget is None else budget
+        packets: list[bytes] = []
+        control = self._control(now)
+        while control or self._outbox.waiting:
+            pieces, used = control, sum(map(len, control))
+            hard = frames.largest_unpadded(room - OVERHEAD)
+            if used > hard:
+                self._blocked = True
+                break
+            if self._abort_cause is None and not self._aborted_by_peer:
+                used, again = self._outbox.fill(pieces, used, self._limits.packet_bytes, hard, now)
+                self.stats.records_sent_again += again
+            if not pieces:
+                break
+            packet = self._seal(pieces, used, now)
+            packets.append(packet)
+            room -= len(packet)
+            if control:
+                self._control_said(now)
+                control = []
+        self.stats.packets_sent += len(packets)
+        self.stats.records_sent = self._outbox.sent
+        return packets
+
+    @property
+    def _may_speak(self) -> bool:
+        """A responder is silent until the initiator is confirmed (section "Handshake")."""
+        return self._path and (self._heard or self._initiator)
+
+    def _seal(self, pieces: list[bytes], used: int, now: float) -> bytes:
+        clock = self._clock
+        started = clock() if clock else 0.0
+        padding = padded_length(used) - used
+        pieces.append(_NO_PADDING[padding] if padding < 64 else bytes(padding))
+        packet = self._sealer.seal(b"".join(pieces), now)
+        if clock:
+            self.stats.seal_seconds += clock() - started
+        self.stats.sealed_bytes += len(packet)
+        return packet
+
+    def _control(self, now: float) -> list[bytes]:
+        """The control frames that are due. What may have been lost is said again with each PING."""
+        inbox = self._inbox
+        beat = now >= self._ping_at
+        if not (self._urgent or beat or now >= inbox.ack_at):
+            half_due = inbox.unacknowledged >= ACK_EVERY // 2 and self._outbox.waiting
+            return [frames.encode_ack(inbox.ack(self._opener.highest))] if half_due else []
+        control = []
+        if self._abort_cause is not None and (beat or self._say_abort):
+            control.append(frames.encode_abort(self._abort_cause))
+        if self._say_ready or (beat and not self._heard):
+            control.append(frames.encode_ready())
+        if self._heard:
+            control.append(frames.encode_ack(inbox.ack(self._opener.highest)))
+        if self._pong is not None:
+            control.append(frames.encode_pong(self._pong, self._state))
+        if beat:
+            control.append(frames.encode_ping(self._ping_number, self._state))
+        if self._closing and not self._close_acknowledged and (beat or self._say_close):
+            control.append(frames.encode_close(self._outbox.next_number))
+        return control
+
+    def _control_said(self, now: float) -> None:
+        """All control that was due is sealed."""
+        self._urgent = self._say_abort = self._say_ready = self._say_close = False
+        self._pong = None
+        self._inbox.acknowledged()
+        if now >= self._ping_at:
+            if len(self._pings) < _PINGS_REMEMBERED:
+                self._pings[self._ping_number] = now
+            self._ping_number = (self._ping_number + 1) & 0xFFFFFFFF
+            self._ping_at = now + PING_EVERY
+
+    def _retransmit(self, now: float) -> None:
+        oldest = self._outbox.oldest_sent_at()
+        if now < oldest + RETRANSMIT_AFTER:
+            return
+        after = self._retransmit_after(now)
+        if now >= oldest + after and self._outbox.send_again(now - after):
+            self._back_off = min(self._back_off * 2, MAX_BACK_OFF)
+
+    def _retransmit_after(self, now: float) -> float:
+        """max(1 s, 4 RTT + acknowledgement delay), doubled as long as it does not help.
+
+        A PING that is unanswered for longer than the RTT says that the path is slower now: a path that
+        is merely full must not be filled with copies.
+        """
+        rtt = self._rtt or 0.0
+        if self._pings:
+            rtt = max(rtt, now - next(iter(self._pings.values())))
+        return max(RETRANSMIT_AFTER, 4 * rtt + ACK_DELAY) * self._back_off
+
+    # --- time
+
+    def deadline(self) -> float:
+        """When `packets` has to be called at the latest, even if nothing happens."""
+        due = min(self._ends_at, self.last_heard + self._limits.idle_seconds)
+        if self._may_speak and not self._blocked:
+            if self._urgent:
+                return -inf
+            due = min(due, self._ping_at, self._inbox.ack_at, self._retransmit_at())
+        return due
+
+    def _retransmit_at(self) -> float:
+        oldest = self._outbox.oldest_sent_at()
+        if oldest == inf:
+            return inf
+        return oldest + max(RETRANSMIT_AFTER, 4 * (self._rtt or 0.0) + ACK_DELAY) * self._back_off
+
+    def _expiry(self, now: float) -> str:
+        if now >= self._ends_at:
+            return f"The session is older than {self._limits.lifetime_seconds:.0f} s."
+        return f"Nothing was heard from the peer for {self._limits.idle_seconds:.0f} s: the session is over."
+
+    def _end(self, error: SessionOver) -> None:
+        self._over = error
+        self._path = False
+        self._outbox.clear()
+        self._inbox.clear()
+
+    def _check_over(self) -> None:
+        if self._over is not None:
+            raise self._over
