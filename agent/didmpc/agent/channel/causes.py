@@ -1,5 +1,6 @@
 """Why a run ended, and how that is told: to our user, to the daemon, and to the peers."""
 
+import json
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from typing import Any, Self
 
 WHAT_LIMIT = 300
 WHY_LIMIT = 2000
+BODY_LIMIT = 4000
+"""Bytes of JSON that an ABORT surely carries (docs/session-extension.md, "Frames")."""
 
 _SENTENCES = {
     "killed": "{name}'s program was killed.",
@@ -17,6 +20,7 @@ _SENTENCES = {
     "unreachable": "{name} stopped answering.",
     "channel-died": "{name}'s channel process died.",
     "left": "{name}'s program ended while others still waited for its data.",
+    "threshold": "{name}'s program asks for another threshold than was agreed.",
     "not-started": "{name}'s program could not be started.",
     "broken-program": "{name}'s program broke the rules of its own channel.",
     "input-overflow": "{name}'s program does not read its input.",
@@ -24,6 +28,7 @@ _SENTENCES = {
     "agent-lost": "{name}'s agent is gone.",
     "stopped": "{name}'s agent stopped the run.",
     "internal": "{name}'s channel process failed.",
+    "session-over": "The session with {name} is over.",
     "violation": "{name} sent what the session does not allow.",
     "overflow": "{name} has taken too little or sent too much.",
 }
@@ -94,6 +99,9 @@ class Cause:
         }
         if self.pid is not None:
             told["about"] = self.pid
+        while len(json.dumps(told)) > BODY_LIMIT:
+            longest = max("what", "why", key=lambda name: len(told[name]))
+            told[longest] = told[longest][: len(told[longest]) * 3 // 4]
         return told
 
     def report(self, names: Mapping[int, str]) -> dict[str, Any]:

@@ -39,13 +39,17 @@ class Liveness:
         self._shown_at = 0.0
         self._left_since: dict[int, float] = {}
 
-    def own_state(self, state: Mapping[str, Any], now: float) -> None:
-        """What our own program is doing."""
-        waiting_for: frozenset[int] = frozenset()
-        if state.get("state") == "waiting" and isinstance(labels := state.get("for"), dict):
-            waiting_for = frozenset(int(pid) for pid in labels if str(pid).isdecimal()) & self._names.keys()
-        if waiting_for != self._waiting_for:
-            self._waiting_for, self._waiting_since, self._shown_at = waiting_for, now, 0.0
+    def own_state(self, state: Mapping[str, Any], now: float) -> dict[str, Any]:
+        """What our own program says it is doing; returns it as far as peers are told."""
+        labels = state.get("for")
+        if state.get("state") != "waiting" or not isinstance(labels, dict):
+            labels = {}
+        waiting_for = {pid: labels[str(pid)] for pid in self._names if isinstance(labels.get(str(pid)), int)}
+        if waiting_for.keys() != self._waiting_for:
+            self._waiting_for, self._waiting_since, self._shown_at = frozenset(waiting_for), now, 0.0
+        if waiting_for:
+            return {"state": "waiting", "for": waiting_for}
+        return {"state": "exited" if state.get("state") == "exited" else "computing"}
 
     def beat(self, peers: Iterable[Peer], now: float, wakefulness: Wakefulness) -> None:
         for peer in peers:

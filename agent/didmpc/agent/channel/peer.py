@@ -7,8 +7,18 @@ from typing import Any, Protocol
 from didmpc.agent.channel.clock import Wakefulness, now
 from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.paths.path import Path
-from didmpc.protocols.errors import SessionError
-from didmpc.protocols.session.link import Aborted, Closed, Data, Link, LinkOverflow, PeerState, Ready
+from didmpc.protocols.errors import DidmpcError, SessionError
+from didmpc.protocols.session.link import (
+    Aborted,
+    Closed,
+    Data,
+    Link,
+    LinkOverflow,
+    PeerState,
+    PeerViolation,
+    Ready,
+    SessionOver,
+)
 
 
 class Presence(Enum):
@@ -32,7 +42,7 @@ class PeerListener(Protocol):
 
     def peer_closed(self, peer: "Peer") -> None: ...
 
-    def peer_overflow(self, peer: "Peer", error: LinkOverflow) -> None: ...
+    def peer_failed(self, peer: "Peer", kind: str, error: DidmpcError) -> None: ...
 
 
 class Peer:
@@ -61,7 +71,9 @@ class Peer:
         try:
             self.link.send(start, data)
         except LinkOverflow as error:
-            self._listener.peer_overflow(self, error)
+            self._listener.peer_failed(self, "overflow", error)
+        except SessionOver as error:
+            self._over(error)
 
     # --- LinkEnd: from the path
 
@@ -84,6 +96,12 @@ class Peer:
         self._dirty = True
         try:
             events = self.link.receive(packet, now())
+        except PeerViolation as error:
+            self._listener.peer_failed(self, "violation", error)
+            return
+        except SessionOver as error:
+            self._over(error)
+            return
         except SessionError:
             self.refused_packets += 1  # whoever relays may garble; only authentic packets count for anything
             return
@@ -111,7 +129,12 @@ class Peer:
         path = self._path
         if path is not None and (budget := path.budget) > 0:
             self._dirty = False
-            for packet in self.link.packets(now, budget):
+            try:
+                packets = self.link.packets(now, budget)
+            except SessionOver as error:
+                self._over(error)
+                return
+            for packet in packets:
                 path.write(packet)
                 self._abort_written = self.aborting
 
@@ -123,6 +146,10 @@ class Peer:
     def flush(self) -> None:
         if self._path is not None:
             self._path.flush()
+
+    def _over(self, error: SessionOver) -> None:
+        self._path = None
+        self._listener.peer_failed(self, "session-over", error)
 
     # --- the end
 

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import signal
 import socket
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -25,9 +26,9 @@ from didmpc.agent.channel.peer import Peer
 from didmpc.agent.channel.pipes import InputPipe, OutputPipe
 from didmpc.agent.channel.ui import UserInterface
 from didmpc.agent.channel.witness import Program, explain_exit
-from didmpc.agent.program.wire import Frame, FrameType, WireError
+from didmpc.agent.program.wire import PIECE, Frame, FrameType, WireError
 from didmpc.protocols.errors import DidmpcError, SessionError
-from didmpc.protocols.session.link import Link, LinkOverflow
+from didmpc.protocols.session.link import Link
 
 BEAT = 0.05
 """How often links and relays are asked what is due; nothing of the data's way waits for it."""
@@ -86,12 +87,12 @@ class Channel:
         self._loop.add_signal_handler(signal.SIGTERM, self._told_to_stop)
         daemon.setblocking(False)
         await self._loop.create_unix_connection(lambda: self._daemon, sock=daemon)
-        await asyncio.wait({self._begun, self._fault}, return_when=asyncio.FIRST_COMPLETED)
+        await _first(self._begun, self._fault)
         beat = asyncio.create_task(self._beat_for_ever())
         program: asyncio.Task[Cause | None] | None = None
         if not self._fault.done():
             program = asyncio.create_task(self._see_program_through(self._begun.result()))
-            await asyncio.wait({program, self._fault}, return_when=asyncio.FIRST_COMPLETED)
+            await _first(program, self._fault)
         if self._fault.done():
             cause: Cause | None = self._fault.result()
         else:
@@ -161,9 +162,10 @@ class Channel:
         self._daemon.send({"ended": ended})
         await _until(lambda: not self._daemon.waiting, limits.close_wait)
         if not shown:  # a stopped terminal may still take its last lines
-            ui = asyncio.create_task(self._ui.end(ended, limits.ui_drain))
-            stop = asyncio.create_task(self._terminated.wait())
-            await asyncio.wait({ui, stop}, return_when=asyncio.FIRST_COMPLETED)
+            await _first(
+                asyncio.create_task(self._ui.end(ended, limits.ui_drain)),
+                asyncio.create_task(self._terminated.wait()),
+            )
         self._daemon.hang_up()
 
     async def _close_links(self) -> None:
@@ -217,11 +219,13 @@ class Channel:
         self._pump_all()
 
     def _send_batch(self, batch: Mapping[int, list[bytes]], start: int) -> None:
-        """MPyC's bytes for a peer are a stream: what was read together becomes one record."""
+        """MPyC's bytes for a peer are a stream: what was read together becomes one record, if it is short."""
         for pid, pieces in batch.items():
             peer = self._peers.get(pid)
             if peer is not None:
-                peer.send(start, pieces[0] if len(pieces) == 1 else b"".join(pieces))
+                short = len(pieces) > 1 and sum(map(len, pieces)) <= PIECE
+                for piece in (b"".join(pieces),) if short else pieces:
+                    peer.send(start, piece)
             elif pid in self._frame_paths:
                 for piece in pieces:  # mode didcomm: one message of MPyC, one message of DIDComm
                     self._frame_paths[pid].send(start, piece)
@@ -272,19 +276,19 @@ class Channel:
 
     def _share_state(self, state: Mapping[str, Any]) -> None:
         if self._liveness is not None:
-            self._liveness.own_state(state, now())
-        for peer in self._peers.values():
-            peer.link.set_state(dict(state))
+            known = self._liveness.own_state(state, now())
+            for peer in self._peers.values():
+                peer.link.set_state(known)
 
     def _program_failed(self, report: Mapping[str, Any]) -> None:
         """The program's own account of its failure; its exit would only say that there was one."""
         kind = readable(report.get("kind"), 40) or "raised"
-        why = readable(report.get("why"), 2000) or readable(report.get("what"), 300)
+        what, why = readable(report.get("what"), 300), readable(report.get("why"), 2000)
         pid = report.get("pid")
         if isinstance(pid, int) and pid in self._names and pid != self._me:
-            cause = Cause.of_peer(kind, pid, self._names[pid], why)
+            cause = Cause.of_peer("violation", pid, self._names[pid], f"{what} {why}".rstrip())
         else:
-            cause = Cause.ours(kind, self._name, why)
+            cause = Cause.ours(kind, self._name, why or what)
         self._spawn(self._end_explained(cause))
 
     async def _end_explained(self, cause: Cause) -> None:
@@ -375,7 +379,7 @@ class Channel:
         pid, path = order.pid, order.path
         if pid in self._peers or pid not in self._names or pid == self._me:
             return
-        link = Link(order.established, now=now())
+        link = Link(order.established, now=now(), clock=time.perf_counter)
         peer = self._peers[pid] = Peer(pid, self._names[pid], link, self)
         relay = self._relays.get(path.url)
         if relay is None:
@@ -444,8 +448,8 @@ class Channel:
     def peer_closed(self, peer: Peer) -> None:
         """It needs nothing more from us; `Liveness` sees whether we still wait for it."""
 
-    def peer_overflow(self, peer: Peer, error: LinkOverflow) -> None:
-        self._end(Cause.of_peer("overflow", peer.pid, peer.name, str(error)))
+    def peer_failed(self, peer: Peer, kind: str, error: DidmpcError) -> None:
+        self._end(Cause.of_peer(kind, peer.pid, peer.name, str(error)))
 
     def _told(self, pid: int, body: Mapping[str, Any]) -> None:
         """A peer says why it ended the run; what it says of a third party waits for that party's own word."""
@@ -520,6 +524,11 @@ class Channel:
         self._end_ours(
             "internal", f"{type(error).__name__}: {error}" if error else str(context.get("message"))
         )
+
+
+async def _first(*futures: asyncio.Future[Any]) -> None:
+    """Wait until one of these is done."""
+    await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
 
 
 async def _until(condition: Callable[[], bool], timeout: float) -> bool:

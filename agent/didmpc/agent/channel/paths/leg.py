@@ -7,6 +7,7 @@ an address and no identity. Afterwards every binary message is one sealed hop fr
 import asyncio
 import time
 from collections.abc import Callable
+from typing import Any
 
 import aiohttp
 
@@ -82,10 +83,11 @@ class Leg:
             expires_time=int(time.time()) + OPEN_LIFETIME,
             return_route="all",
         )
-        initiation = Initiation(Party.of(me), Party.of(mediator), request.id, link={})
+        initiation = Initiation(Party.of(me), Party.of(mediator), request.id)
         request.body.update(initiation.body)
         self._socket.write([masked_frame(pack_authcrypt(request, me, mediator), TEXT)])
-        await asyncio.wait({self._answer, self.lost}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {self._answer, self.lost}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if self.lost.done():
             raise SessionError("The mediator closed the connection.", why=self.lost.result())
         answer = unpack(self._answer.result(), Identities(me))
