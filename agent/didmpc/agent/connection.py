@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import aiohttp
 
+from didmpc.agent.meter import Meter
 from didmpc.protocols import problem_report
 from didmpc.protocols.did import DIDDocument, same_party
 from didmpc.protocols.envelope import Unpacked, pack_authcrypt, unpack
@@ -33,6 +34,7 @@ class Connection:
         account: Identity,
         mediator: DIDDocument,
         *,
+        meter: Meter,
         on_push: Callable[[Message], None],
         on_other: Callable[[bytes], None],
     ) -> None:
@@ -40,16 +42,17 @@ class Connection:
         self._account = account
         self._secrets = Identities(account)
         self._mediator = mediator
+        self._meter = meter
         self._on_push = on_push
         self._on_other = on_other
         self._waiting: dict[str, asyncio.Future[Message]] = {}
 
     async def tell(self, message: Message) -> None:
         """Send a request whose answer nobody waits for. Raises ConnectionError."""
-        addressed = replace(
-            message, from_=self._account.did, to=(self._mediator.did,), return_route="all"
-        )
-        await self._socket.send_str(pack_authcrypt(addressed, self._account, self._mediator).decode())
+        addressed = replace(message, from_=self._account.did, to=(self._mediator.did,), return_route="all")
+        with self._meter:
+            envelope = pack_authcrypt(addressed, self._account, self._mediator)
+        await self._socket.send_str(envelope.decode())
 
     async def ask(self, message: Message, timeout: float) -> Message:
         """Send a request and wait for its reply.
@@ -82,7 +85,8 @@ class Connection:
 
     def _take(self, envelope: bytes) -> None:
         try:
-            unpacked = unpack(envelope, self._secrets)
+            with self._meter:
+                unpacked = unpack(envelope, self._secrets)
         except RemoteViolation:
             # Not for the account: some mediators push the stored envelopes as they are.
             self._on_other(envelope)

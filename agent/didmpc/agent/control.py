@@ -40,15 +40,15 @@ class Stream:
         self._writer = writer
         self._answers: asyncio.Queue[Json] = asyncio.Queue(UNREAD_ANSWERS)
 
-    async def event(self, content: Json) -> None:
+    async def event(self, event: Mapping[str, Any]) -> None:
         """Tell the client something. A client that went away is noticed elsewhere, never here."""
-        await self._write(content)
+        await self._write(event)
 
     async def answer(self) -> Json:
         """Wait for the client's next answer."""
         return await self._answers.get()
 
-    async def _write(self, content: Json) -> None:
+    async def _write(self, content: Mapping[str, Any]) -> None:
         with contextlib.suppress(ConnectionError):
             self._writer.write(json.dumps(content, separators=(",", ":")).encode() + b"\n")
             await self._writer.drain()
@@ -148,12 +148,12 @@ class ControlServer:
             raise
         except Exception as problem:
             log.exception("%s failed", method)
-            error = DidmpcError(
+            ours = DidmpcError(
                 "The agent met an error of its own.",
                 why=f"{type(problem).__name__} in {method}.",
                 fix="The details are in its log (agent.log in its home).",
             )
-            await stream._write(_error(error))
+            await stream._write(_error(ours))
         else:
             await stream._write({"result": result})
 

@@ -143,5 +143,7 @@ def _interpret(line: Json) -> Received:
         return "event", line
     if "error" in line:
         error = line["error"]
-        raise DidmpcError(error.get("what", "The agent failed."), why=error.get("why", ""), fix=error.get("fix", ""))
+        raise DidmpcError(
+            error.get("what", "The agent failed."), why=error.get("why", ""), fix=error.get("fix", "")
+        )
     return "result", line.get("result", {})

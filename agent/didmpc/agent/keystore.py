@@ -118,8 +118,15 @@ def new_lock(home: Home, passphrase: str | None) -> Lock:
     """A fresh key: under the passphrase, else in the OS keyring, else in a key file."""
     if passphrase is not None:
         if not passphrase:
-            raise LocalMisuse("The passphrase is empty.", fix="Put one line of text into the passphrase file.")
-        description = {"kind": "passphrase", "kdf": "scrypt", **SCRYPT, "salt": _text(secrets.token_bytes(16))}
+            raise LocalMisuse(
+                "The passphrase is empty.", fix="Put one line of text into the passphrase file."
+            )
+        description = {
+            "kind": "passphrase",
+            "kdf": "scrypt",
+            **SCRYPT,
+            "salt": _text(secrets.token_bytes(16)),
+        }
         return Lock(description, _scrypt(passphrase, description))
     key = secrets.token_bytes(KEY_LENGTH)
     account = secrets.token_hex(16)
@@ -220,7 +227,7 @@ def _with_keyring(use: Any) -> Any:
             backend = _real_keyring()
             if backend is not None:
                 result.append(use(backend))
-        except Exception:  # noqa: BLE001  (backends raise whatever their system calls raise)
+        except Exception:  # backends raise whatever their system calls raise
             return
 
     thread = threading.Thread(target=work, name="keyring", daemon=True)

@@ -19,6 +19,7 @@ import aiohttp
 
 from didmpc.agent.connection import MAX_FRAME, Connection
 from didmpc.agent.inbox import Inbox
+from didmpc.agent.meter import Meter
 from didmpc.agent.transport import Transport, host_of, words_for
 from didmpc.agent.wallet import Wallet
 from didmpc.protocols import (
@@ -79,8 +80,9 @@ class Mailbox:
         self._features: frozenset[str] = frozenset()
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._was_up = False
         self._problem: DidmpcError | None = None
+        self._meter = Meter()
         self._inbox = Inbox(self._open, self._handle, self._acknowledge)
         self.mediator: DIDDocument = dids.resolve(mediator_did)
         self.mediator_did = self.mediator.did
@@ -99,6 +101,12 @@ class Mailbox:
             (s.uri for s in self.mediator.services if urlsplit(s.uri).scheme in ("http", "https")), ""
         )
 
+    @staticmethod
+    def host_named(mediator_did: str) -> str:
+        """The host of a mediator, for people."""
+        services = dids.resolve(mediator_did).services
+        return host_of(services[0].uri) if services else mediator_did[:32]
+
     def _endpoint(self, *schemes: str) -> str:
         for service in self.mediator.services:
             if urlsplit(service.uri).scheme in schemes:
@@ -109,27 +117,33 @@ class Mailbox:
             fix="Name another one: didmpc agent start --mediator INVITATION",
         )
 
-    async def start(self, timeout: float | None) -> None:
-        """Connect and stay connected. With a timeout: wait so long for the first connection, or raise."""
+    async def start(self, timeout: float) -> bool:
+        """Connect, and stay connected from now on; returns whether it was so within `timeout`."""
         await self._ensure_account()
         self._keeper = asyncio.create_task(self._keep_connected(), name="mailbox")
-        if timeout is None:
-            return
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout):
                 await self.connected.wait()
-        except TimeoutError:
-            raise self._unreachable() from None
+        return self.connected.is_set()
 
     async def close(self) -> None:
         with contextlib.suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(1.0):
                 await self._inbox.flush()
-        tasks = [*self._tasks, *([self._keeper] if self._keeper else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
         await self._inbox.close()
+
+    @property
+    def envelopes(self) -> int:
+        """How many messages to and from other agents were packed or opened so far."""
+        return self._meter.envelopes
+
+    @property
+    def crypto_seconds(self) -> float:
+        """What that took, the layers towards the mediator included."""
+        return self._meter.seconds
 
     def supports(self, protocol: str) -> bool:
         """Whether the mediator disclosed this protocol (its URI with the version)."""
@@ -194,9 +208,10 @@ class Mailbox:
             async with asyncio.timeout(max(0.0, timeout)):
                 await self.connected.wait()
         except TimeoutError:
-            raise self._unreachable() from None
+            raise self.unreachable() from None
 
-    def _unreachable(self) -> DidmpcError:
+    def unreachable(self) -> DidmpcError:
+        """Why there is no connection, for a person."""
         problem = self._problem
         return DidmpcError(
             f"The mediator {self.host} cannot be reached.",
@@ -223,6 +238,7 @@ class Mailbox:
     async def _keep_connected(self) -> None:
         pause = BACK_OFF[0]
         while True:
+            self._was_up = False
             try:
                 await self._connect_once()
             except DidmpcError as problem:
@@ -234,7 +250,7 @@ class Mailbox:
                 self._problem = DidmpcError(f"An error of our own: {type(problem).__name__}.")
             else:
                 self._problem = DidmpcError("The connection ended.")
-            if self.connected.is_set():
+            if self._was_up:
                 pause = BACK_OFF[0]
             self._disconnected()
             log.warning("not connected to the mediator %s: %s", self.host, self._problem)
@@ -254,23 +270,35 @@ class Mailbox:
             )
         async with socket:
             connection = Connection(
-                socket, self._account, self.mediator, on_push=self._pushed, on_other=self._pushed_envelope
+                socket,
+                self._account,
+                self.mediator,
+                meter=self._meter,
+                on_push=self._pushed,
+                on_other=self._pushed_envelope,
             )
-            async with asyncio.TaskGroup() as group:
-                reader = group.create_task(connection.read())
-                jobs = [group.create_task(self._set_up_and_watch(connection))]
-                await asyncio.wait({reader, *jobs}, return_when=asyncio.FIRST_COMPLETED)
-                for task in (reader, *jobs):
+            reader = asyncio.create_task(connection.read(), name="mailbox reader")
+            user = asyncio.create_task(self._set_up_and_watch(connection), name="mailbox user")
+            try:
+                await asyncio.wait({reader, user}, return_when=asyncio.FIRST_COMPLETED)
+                # What the reader ended with explains what befell the user, so it goes first.
+                for task in (reader, user):
+                    if task.done():
+                        task.result()
+            finally:
+                for task in (reader, user):
                     task.cancel()
+                await asyncio.gather(reader, user, return_exceptions=True)
 
     async def _set_up_and_watch(self, connection: Connection) -> None:
         async with asyncio.timeout(CONNECT_WITHIN):
             await self._set_up(connection)
         self._connection = connection
+        self._was_up = True
         self.connected.set()
         log.info("connected to the mediator %s", self.host)
-        await self._fetch(connection)
         while True:
+            await self._fetch(connection)
             await asyncio.sleep(PING_EVERY)
             await self._measure(connection)
 
@@ -336,7 +364,7 @@ class Mailbox:
     # --- what arrives
 
     def on(self, type_prefix: str, handler: Handler) -> None:
-        """Hand messages whose type starts so to `handler`; the longest prefix wins, all who gave it are called."""
+        """Hand messages whose type starts so to `handler`: of all that fit, those of the longest prefix."""
         self._handlers.append((type_prefix, handler))
 
     def observe(self, observer: Handler) -> None:
@@ -381,7 +409,9 @@ class Mailbox:
             raise ConnectionResetError from problem
 
     def _open(self, envelope: bytes) -> Unpacked:
-        unpacked = unpack(envelope, self._wallet.identities, self.resolve)
+        with self._meter:
+            unpacked = unpack(envelope, self._wallet.identities, self.resolve)
+        self._meter.envelopes += 1
         if unpacked.sender is not None:
             self.remember(unpacked.sender)
         return unpacked
@@ -401,7 +431,9 @@ class Mailbox:
                 await changed(old, self.long_form(unpacked.sender))
         for observer in self._observers:
             await observer(unpacked)
-        matching = [(prefix, handler) for prefix, handler in self._handlers if message.type.startswith(prefix)]
+        matching = [
+            (prefix, handler) for prefix, handler in self._handlers if message.type.startswith(prefix)
+        ]
         if not matching:
             raise MessageError("This agent does not know messages of this type.", code="e.p.msg.unsupported")
         longest = max(len(prefix) for prefix, _ in matching)
@@ -428,7 +460,9 @@ class Mailbox:
         """Encrypt a message to a DID and hand it to where that takes mail. Raises `DidmpcError`."""
         recipient = self.resolve(to)
         addressed = replace(message, from_=sender.did, to=(recipient.did,))
-        outbound = route(pack_authcrypt(addressed, sender, recipient), recipient, self.resolve)
+        with self._meter:
+            outbound = route(pack_authcrypt(addressed, sender, recipient), recipient, self.resolve)
+        self._meter.envelopes += 1
         await self._transport.post(outbound.uri, outbound.envelope, timeout=timeout)
 
     async def send_to_contact(
@@ -436,9 +470,7 @@ class Mailbox:
     ) -> None:
         """Write to a contact from the DID that it knows, or is to learn (`from_prior`)."""
         mine = self._wallet.identity(contact.my_did)
-        await self.send(
-            replace(message, from_prior=contact.from_prior), mine, contact.did, timeout=timeout
-        )
+        await self.send(replace(message, from_prior=contact.from_prior), mine, contact.did, timeout=timeout)
 
     def resolve(self, did: str) -> DIDDocument:
         """The document of a DID; short forms of DIDs that were seen before too."""
@@ -462,9 +494,7 @@ class Mailbox:
 
     def _known(self, short: str) -> str | None:
         return (
-            self._wallet.identities.known(short)
-            or self._long_forms.get(short)
-            or self._known_contact(short)
+            self._wallet.identities.known(short) or self._long_forms.get(short) or self._known_contact(short)
         )
 
     def _known_contact(self, short: str) -> str | None:
@@ -491,8 +521,6 @@ def _is_did(uri: str) -> bool:
     return uri.startswith("did:")
 
 
-def _batches(
-    changes: Sequence[tuple[str, Action]], size: int
-) -> Iterable[Sequence[tuple[str, Action]]]:
+def _batches(changes: Sequence[tuple[str, Action]], size: int) -> Iterable[Sequence[tuple[str, Action]]]:
     for start in range(0, len(changes), size):
         yield changes[start : start + size]

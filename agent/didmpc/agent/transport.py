@@ -92,7 +92,9 @@ def _redirect(uri: str, location: str) -> str:
     target = urljoin(uri, location)
     secure = urlsplit(uri).scheme == "https"
     if urlsplit(target).scheme not in (("https",) if secure else ("http", "https")):
-        raise DidmpcError(f"The mediator {host_of(uri)} redirects to where mail must not go.", why=target[:200])
+        raise DidmpcError(
+            f"The mediator {host_of(uri)} redirects to where mail must not go.", why=target[:200]
+        )
     return target
 
 

@@ -119,6 +119,15 @@ class Wallet:
             )
         return identity
 
+    def forget_mail(self) -> None:
+        """Forget what only made sense at the mediator of before; accounts stay, should one return."""
+        accounts = {canonical(did) for did in self.settings.accounts.values()}
+        for did in self._kept - accounts:
+            self.identities.remove(did)
+        self._kept &= accounts
+        self.invitations = []
+        self.requests = []
+
     async def save(self) -> None:
         """Make the present state durable. Returns when it is."""
         async with self._writing:
