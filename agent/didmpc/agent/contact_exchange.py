@@ -306,16 +306,16 @@ class ContactExchange:
             if known.rotation is not None and known.rotation.thread == message.thread:
                 await self._respond(known, known.rotation)
             return
-        if issued.used_up:
+        if issued.used_up and canonical(sender) not in issued.used_by:
             raise RemoteViolation("This invitation was used already.", code=USED)
         if issued.expired(time.time()):
             raise RemoteViolation("This invitation has expired.", code=EXPIRED)
+        await self._invitations.use(issued, sender)  # before anything waits: two may come at once
         old = self._wallet.identity(issued.did)
         mine = await self._mailbox.new_identity(keep=True)
         ours = secrets.token_bytes(SECRET)
         rotation = Rotation(from_prior.create(old, mine.did, time.time()), message.thread, b64url(ours))
         did = self._mailbox.long_form(sender)
-        await self._invitations.use(issued, sender)
         contact = await self._contacts.add(
             Contact(
                 name=clean_name(label) or "unnamed",
