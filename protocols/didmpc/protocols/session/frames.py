@@ -19,8 +19,8 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
 
 from didmpc.protocols.errors import LocalMisuse, SessionError
 
@@ -33,7 +33,6 @@ MAX_STATE = 4096
 MAX_CAUSE = 4096
 MAX_START = (1 << 32) - 1
 
-_RECORD_FIELDS = struct.Struct(">QII")
 _ACK = struct.Struct(">BBQQB")
 _RANGE = struct.Struct(">QQ")
 _PING = struct.Struct(">BIH")
@@ -41,16 +40,14 @@ _CLOSE = struct.Struct(">BQ")
 _ABORT = struct.Struct(">BH")
 
 
+Record: TypeAlias = tuple[int, int, bytes]
+"""Number, start generation, data. A bare tuple: most packets hold one, and a class would double its cost."""
+
+
 class PeerViolation(SessionError):
     """An authentic packet says what no honest peer says. Unlike a forged one, this is the peer's fault."""
 
     code = "e.p.session.frame"
-
-
-class Record(NamedTuple):
-    number: int
-    start: int
-    data: bytes
 
 
 class Ack(NamedTuple):
@@ -71,10 +68,9 @@ class Pong(NamedTuple):
 
 
 @dataclass(slots=True)
-class Content:
-    """What one packet holds: any number of records, and of each other kind at most one frame."""
+class Control:
+    """The control frames of one packet: of each kind at most one."""
 
-    records: list[Record] = field(default_factory=list)
     ack: Ack | None = None
     ping: Ping | None = None
     pong: Pong | None = None
@@ -135,22 +131,21 @@ def encode_object(value: Mapping[str, Any], limit: int) -> bytes:
     return text
 
 
-def decode(plaintext: bytes) -> Content:
+def decode(plaintext: bytes) -> tuple[list[Record], Control | None]:
     """All frames of a packet, or PeerViolation: then none of them counts."""
-    content = Content()
-    records = content.records
+    records: list[Record] = []
+    control: Control | None = None
     position, end = 0, len(plaintext)
     try:
         while position < end:
             kind = plaintext[position]
-            position += 1
             if kind == RECORD:
-                number, start, length = _RECORD_FIELDS.unpack_from(plaintext, position)
-                position += 16
+                _, number, start, length = RECORD_HEADER.unpack_from(plaintext, position)
+                position += 17
                 stop = position + length
                 if stop > end or length > MAX_RECORD_DATA:
                     raise PeerViolation("A record is longer than it may be.")
-                records.append(Record(number, start, plaintext[position:stop]))
+                records.append((number, start, plaintext[position:stop]))
                 position = stop
             elif kind == PADDING:
                 break
@@ -158,10 +153,11 @@ def decode(plaintext: bytes) -> Content:
                 reader = _READERS.get(kind)
                 if reader is None:
                     raise PeerViolation("A packet holds a frame of an unknown kind.")
-                position = reader(content, plaintext, position)
-    except (struct.error, IndexError):
+                control = control or Control()
+                position = reader(control, plaintext, position + 1)
+    except struct.error:
         raise PeerViolation("A packet ends within a frame.") from None
-    return content
+    return records, control
 
 
 def _once(earlier: object) -> None:
@@ -169,14 +165,14 @@ def _once(earlier: object) -> None:
         raise PeerViolation("A packet holds two control frames of one kind.")
 
 
-def _read_ready(content: Content, data: bytes, position: int) -> int:
+def _read_ready(control: Control, data: bytes, position: int) -> int:
     return position
 
 
-def _read_ack(content: Content, data: bytes, position: int) -> int:
+def _read_ack(control: Control, data: bytes, position: int) -> int:
     closed, packet, following, count = struct.unpack_from(">BQQB", data, position)
     position += 18
-    _once(content.ack)
+    _once(control.ack)
     if closed > 1 or count > MAX_RANGES:
         raise PeerViolation("An acknowledgement is malformed.")
     ranges = []
@@ -188,21 +184,21 @@ def _read_ack(content: Content, data: bytes, position: int) -> int:
             raise PeerViolation("The ranges of an acknowledgement are out of order.")
         ranges.append((first, stop))
         last = stop
-    content.ack = Ack(bool(closed), packet, following, tuple(ranges))
+    control.ack = Ack(bool(closed), packet, following, tuple(ranges))
     return position
 
 
-def _read_ping(content: Content, data: bytes, position: int) -> int:
-    _once(content.ping)
+def _read_ping(control: Control, data: bytes, position: int) -> int:
+    _once(control.ping)
     number, state, position = _read_state(data, position)
-    content.ping = Ping(number, state)
+    control.ping = Ping(number, state)
     return position
 
 
-def _read_pong(content: Content, data: bytes, position: int) -> int:
-    _once(content.pong)
+def _read_pong(control: Control, data: bytes, position: int) -> int:
+    _once(control.pong)
     number, state, position = _read_state(data, position)
-    content.pong = Pong(number, state)
+    control.pong = Pong(number, state)
     return position
 
 
@@ -212,17 +208,17 @@ def _read_state(data: bytes, position: int) -> tuple[int, dict[str, Any], int]:
     return number, state, position
 
 
-def _read_close(content: Content, data: bytes, position: int) -> int:
+def _read_close(control: Control, data: bytes, position: int) -> int:
     (records,) = struct.unpack_from(">Q", data, position)
-    _once(content.close)
-    content.close = records
+    _once(control.close)
+    control.close = records
     return position + 8
 
 
-def _read_abort(content: Content, data: bytes, position: int) -> int:
-    _once(content.abort)
+def _read_abort(control: Control, data: bytes, position: int) -> int:
+    _once(control.abort)
     (length,) = struct.unpack_from(">H", data, position)
-    content.abort, position = _read_object(data, position + 2, length, MAX_CAUSE)
+    control.abort, position = _read_object(data, position + 2, length, MAX_CAUSE)
     return position
 
 
@@ -239,7 +235,7 @@ def _read_object(data: bytes, position: int, length: int, limit: int) -> tuple[d
     return value, stop
 
 
-_READERS: dict[int, Callable[[Content, bytes, int], int]] = {
+_READERS: dict[int, Callable[[Control, bytes, int], int]] = {
     READY: _read_ready,
     ACK: _read_ack,
     PING: _read_ping,

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from didmpc.protocols.errors import LocalMisuse
 from didmpc.protocols.session import frames
-from didmpc.protocols.session.frames import Content, PeerViolation, padded_length
+from didmpc.protocols.session.frames import Control, PeerViolation, Record, largest_unpadded, padded_length
 from didmpc.protocols.session.handshake import Established
 from didmpc.protocols.session.packet import (
     OVERHEAD,
@@ -73,8 +73,7 @@ class Ready:
     """The peer holds the keys of this session: its first valid packet has come."""
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(NamedTuple):
     """One record: a piece of the byte stream of start generation `start`."""
 
     start: int
@@ -172,6 +171,7 @@ class Link:
         self._pong: int | None = None
         self._rtt: float | None = None
         self._back_off = 1
+        self._look_again = -inf  # nothing has to be sent again before this time
         self._state = b"{}"
         self._peer_state: dict[str, Any] = {}
 
@@ -228,6 +228,7 @@ class Link:
         self._blocked = False
         self._pings.clear()
         self._back_off = 1
+        self._look_again = -inf
         self._outbox.send_all_again()
         self._say_ready = self._initiator or self._heard
         self._ping_at = now
@@ -250,59 +251,63 @@ class Link:
         except SessionOver as error:
             self._end(error)
             raise
-        content = frames.decode(plaintext)
-        self._check(content)
+        records, control = frames.decode(plaintext)
+        self._check(records, control)
         self.last_heard = now
         self.stats.packets_received += 1
-        events = self._apply(content, now)
+        events: list[Event] = []
+        if not self._heard:
+            self._first_heard(now, events)
+        if not self._aborted_by_peer:
+            if records:
+                self._take_records(records, now, events)
+            if control is not None:
+                self._take_control(control, now, events)
+            if self._inbox.complete and not self._closed_by_peer:
+                self._closed_by_peer = True
+                events.append(Closed())
+            if control is not None and control.abort is not None:
+                self._aborted_by_peer = True
+                self._outbox.clear()
+                self._inbox.clear()
+                events.append(Aborted(control.abort))
         if clock:
             self.stats.open_seconds += clock() - started
         return events
 
-    def _check(self, content: Content) -> None:
-        self._inbox.check(content.records, content.close)
-        if content.ack is not None:
-            if content.ack.packet >= self._sealer.number:
+    def _check(self, records: list[Record], control: Control | None) -> None:
+        """Everything that can be wrong with an authentic packet, before any of it is applied."""
+        self._inbox.check(records, control.close if control else None)
+        if control is not None and control.ack is not None:
+            if control.ack.packet >= self._sealer.number:
                 raise PeerViolation("A peer acknowledges packets that were never sealed.")
-            self._outbox.check(content.ack)
+            self._outbox.check(control.ack)
 
-    def _apply(self, content: Content, now: float) -> list[Event]:
-        events: list[Event] = []
-        if not self._heard:
-            self._first_heard(now, events)
-        if self._aborted_by_peer:
-            return events
-        inbox = self._inbox
-        if content.records:
-            delivered = inbox.accept(content.records, now)
-            for record in delivered:
-                self.stats.bytes_received += len(record.data)
-                events.append(Data(record.start, record.data))
-            self.stats.records_received += len(delivered)
-        if content.ack is not None:
-            self._sealer.acknowledged(content.ack.packet)
-            if content.ack.closed and self._closing:
+    def _take_records(self, records: list[Record], now: float, events: list[Event]) -> None:
+        stats = self.stats
+        delivered = self._inbox.accept(records, now)
+        stats.records_received += len(delivered)
+        for _, start, data in delivered:
+            stats.bytes_received += len(data)
+            events.append(Data(start, data))
+
+    def _take_control(self, control: Control, now: float, events: list[Event]) -> None:
+        ack, ping, pong = control.ack, control.ping, control.pong
+        if ack is not None:
+            self._sealer.acknowledged(ack.packet)
+            if ack.closed and self._closing:
                 self._close_acknowledged = True
-            if self._outbox.acknowledge(content.ack):
-                self._back_off = 1
-        if content.ping is not None:
-            self._pong = content.ping.id
+            if self._outbox.acknowledge(ack) and self._back_off > 1:
+                self._back_off, self._look_again = 1, -inf
+        if ping is not None:
+            self._pong = ping.id
             self._urgent = True
-            self._learn_state(content.ping.state, events)
-        if content.pong is not None:
-            self._pong_came(content.pong.id, now)
-            self._learn_state(content.pong.state, events)
-        if content.close is not None:
-            inbox.close(content.close, now)
-        if inbox.complete and not self._closed_by_peer:
-            self._closed_by_peer = True
-            events.append(Closed())
-        if content.abort is not None:
-            self._aborted_by_peer = True
-            self._outbox.clear()
-            inbox.clear()
-            events.append(Aborted(content.abort))
-        return events
+            self._learn_state(ping.state, events)
+        if pong is not None:
+            self._pong_came(pong.id, now)
+            self._learn_state(pong.state, events)
+        if control.close is not None:
+            self._inbox.close(control.close, now)
 
     def _first_heard(self, now: float, events: list[Event]) -> None:
         """Any valid packet confirms the peer. The responder may speak now, and does so at once."""
@@ -322,6 +327,7 @@ class Link:
         if sent_at is not None:
             sample = now - sent_at
             self._rtt = sample if self._rtt is None else 0.75 * self._rtt + 0.25 * sample
+            self._look_again = -inf
             for earlier in [known for known in self._pings if known <= number]:
                 del self._pings[earlier]
 
@@ -339,39 +345,40 @@ class Link:
 
     def packets(self, now: float, budget: int | None = None) -> list[bytes]:
         """What to write now, at most `budget` bytes: control first, then records as the window allows."""
-        self._check_over()
         if now >= self._ends_at or now - self.last_heard >= self._limits.idle_seconds:
             self._end(SessionOver(self._expiry(now)))
-            self._check_over()
-        if not self._may_speak:
+        if self._over is not None:
+            raise self._over
+        if not self._may_speak():
             return []
-        self._retransmit(now)
+        if now >= self._look_again:
+            self._retransmit(now)
         self._blocked = False
+        outbox = self._outbox
         room = _UNLIMITED if budget is None else budget
         packets: list[bytes] = []
         control = self._control(now)
-        while control or self._outbox.waiting:
-            pieces, used = control, sum(map(len, control))
-            hard = frames.largest_unpadded(room - OVERHEAD)
+        while control or outbox.waiting:
+            pieces, control = control, []
+            spoken = bool(pieces)
+            used = sum(map(len, pieces)) if spoken else 0
+            hard = largest_unpadded(room - OVERHEAD)
             if used > hard:
                 self._blocked = True
                 break
-            if self._abort_cause is None and not self._aborted_by_peer:
-                used, again = self._outbox.fill(pieces, used, self._limits.packet_bytes, hard, now)
-                self.stats.records_sent_again += again
+            used, again = outbox.fill(pieces, used, self._limits.packet_bytes, hard, now)
             if not pieces:
                 break
+            if spoken:
+                self._control_said(now)
             packet = self._seal(pieces, used, now)
             packets.append(packet)
             room -= len(packet)
-            if control:
-                self._control_said(now)
-                control = []
+            self.stats.records_sent_again += again
         self.stats.packets_sent += len(packets)
-        self.stats.records_sent = self._outbox.sent
+        self.stats.records_sent = outbox.sent
         return packets
 
-    @property
     def _may_speak(self) -> bool:
         """A responder is silent until the initiator is confirmed (section "Handshake")."""
         return self._path and (self._heard or self._initiator)
@@ -421,12 +428,13 @@ class Link:
             self._ping_at = now + PING_EVERY
 
     def _retransmit(self, now: float) -> None:
+        """Send again what waits for too long, and note when to look again: never before it can be due."""
         oldest = self._outbox.oldest_sent_at()
-        if now < oldest + RETRANSMIT_AFTER:
-            return
         after = self._retransmit_after(now)
-        if now >= oldest + after and self._outbox.send_again(now - after):
+        if now >= oldest + after and self._outbox.send_again(max(oldest, now - after)):
             self._back_off = min(self._back_off * 2, MAX_BACK_OFF)
+            oldest = self._outbox.oldest_sent_at()
+        self._look_again = now + RETRANSMIT_AFTER if oldest == inf else oldest + self._retransmit_after(now)
 
     def _retransmit_after(self, now: float) -> float:
         """max(1 s, 4 RTT + acknowledgement delay), doubled as long as it does not help.
@@ -444,17 +452,13 @@ class Link:
     def deadline(self) -> float:
         """When `packets` has to be called at the latest, even if nothing happens."""
         due = min(self._ends_at, self.last_heard + self._limits.idle_seconds)
-        if self._may_speak and not self._blocked:
+        if self._may_speak() and not self._blocked:
             if self._urgent:
                 return -inf
-            due = min(due, self._ping_at, self._inbox.ack_at, self._retransmit_at())
+            due = min(due, self._ping_at, self._inbox.ack_at)
+            if self._outbox.oldest_sent_at() < inf:
+                due = min(due, self._look_again)
         return due
-
-    def _retransmit_at(self) -> float:
-        oldest = self._outbox.oldest_sent_at()
-        if oldest == inf:
-            return inf
-        return oldest + max(RETRANSMIT_AFTER, 4 * (self._rtt or 0.0) + ACK_DELAY) * self._back_off
 
     def _expiry(self, now: float) -> str:
         if now >= self._ends_at:

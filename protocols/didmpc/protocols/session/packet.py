@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -30,6 +31,7 @@ MAX_PACKET_BYTES = 1 << 20
 # Far below what AES-GCM bears under one key. Reached only when nobody ever acknowledges.
 _EPOCH_CEILING = 1 << 28
 _LAST_EPOCH = (1 << 32) - 1
+_WORTH_A_VIEW = 4096  # bytes; a smaller piece is copied faster than looked at
 
 
 class SessionOver(SessionError):
@@ -43,7 +45,10 @@ class Aead(Protocol):
 
     def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes: ...
 
-    def decrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes: ...
+    def decrypt(self, nonce: bytes, data: bytes | memoryview, associated_data: bytes | None) -> bytes: ...
+
+
+Decrypt = Callable[[bytes, bytes | memoryview, bytes | None], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,21 +81,22 @@ class PacketSealer:
         self._sid = sid
         self._ordered = ordered
         self._limits = limits or EpochLimits()
+        self._step_bytes = self._limits.bytes
         self._secret = secret
         self.number = 0  # of the next packet
         self.epoch = -1
         self._acknowledged = -1
         self._bytes = 0  # sealed in this epoch
-        self._step_time: float | None = None  # known from the first `now` in this epoch
+        self._step_time = -inf  # known from the first `now` in this epoch
         self._step()
 
     def __repr__(self) -> str:
         return f"<PacketSealer epoch={self.epoch} number={self.number}>"
 
-    def seal(self, plaintext: bytes, now: float | None = None) -> bytes:
+    def seal(self, plaintext: bytes, now: float = -inf) -> bytes:
         """Seal one packet. Without `now` epochs change by packets and bytes only."""
         number = self.number
-        if number >= self._step_number or self._bytes >= self._limits.bytes or now is not None:
+        if number >= self._step_number or self._bytes >= self._step_bytes or now >= self._step_time:
             self._consider_step(now)
         # Taken before sealing: whatever goes wrong from here on, this number is used up.
         self.number = number + 1
@@ -102,12 +108,11 @@ class PacketSealer:
         """The peer holds the packet `number` of this direction (and so knows its epoch)."""
         self._acknowledged = max(self._acknowledged, number)
 
-    def _consider_step(self, now: float | None) -> None:
-        if now is not None and self._step_time is None:
-            self._step_time = now + self._limits.seconds
-        aged = now is not None and self._step_time is not None and now >= self._step_time
-        if not aged and self.number < self._step_number and self._bytes < self._limits.bytes:
-            return
+    def _consider_step(self, now: float) -> None:
+        if self._step_time == -inf:
+            self._step_time = inf if now == -inf else now + self._limits.seconds
+            if self.number < self._step_number and self._bytes < self._step_bytes:
+                return
         confirmed = self.number - 1 if self._ordered else self._acknowledged
         if confirmed >= self._first:
             self._step()
@@ -123,7 +128,7 @@ class PacketSealer:
         self.epoch += 1
         self._first = self.number
         self._step_number = self.number + self._limits.packets
-        self._step_time = None
+        self._step_time = -inf
         self._bytes = 0
 
 
@@ -139,7 +144,7 @@ class PacketOpener:
         self._sid = sid
         self._next_secret = secret
         self._derived = -1
-        self._keys: dict[int, tuple[Callable[[bytes, bytes, bytes], bytes], int]] = {}
+        self._keys: dict[int, tuple[Decrypt, int]] = {}
         self.epoch = 0  # the highest one that an authentic packet came in
         self.highest = -1  # the highest authentic packet number
         self.failed = 0
@@ -160,10 +165,12 @@ class PacketOpener:
         highest = self.highest
         if number <= highest and (highest - number >= REPLAY_WINDOW or self._seen[number % REPLAY_WINDOW]):
             raise SessionError("A packet was opened before, or is too old to tell.")
-        key = self._keys.get(epoch) or self._key_ahead(epoch)
-        decrypt, iv = key
+        decrypt, iv = self._keys.get(epoch) or self._key_ahead(epoch)
         try:
-            plaintext = decrypt((iv ^ number).to_bytes(12, "big"), packet[HEADER.size :], header)
+            sealed = (
+                memoryview(packet)[HEADER.size :] if len(packet) > _WORTH_A_VIEW else packet[HEADER.size :]
+            )
+            plaintext = decrypt((iv ^ number).to_bytes(12, "big"), sealed, header)
         except InvalidTag:
             self.failed += 1
             if self.failed >= MAX_FAILED_OPENS:
@@ -188,7 +195,7 @@ class PacketOpener:
                 self._seen[skipped % REPLAY_WINDOW] = 0
         self.highest = number
 
-    def _key_ahead(self, epoch: int) -> tuple[Callable[[bytes, bytes, bytes], bytes], int]:
+    def _key_ahead(self, epoch: int) -> tuple[Decrypt, int]:
         if self.failed >= MAX_FAILED_OPENS:
             self._die()
         if epoch != self._derived + 1 or epoch != self.epoch + 1:

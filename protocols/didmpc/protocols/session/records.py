@@ -80,7 +80,7 @@ class Outbox:
     def put(self, start: int, data: bytes) -> None:
         """Queue `data`, cut into records. All of it or, with LinkOverflow, nothing."""
         size = len(data)
-        pieces = max(1, -(-size // MAX_RECORD_DATA))
+        pieces = 1 if size <= MAX_RECORD_DATA else -(-size // MAX_RECORD_DATA)
         cost = size + pieces * _QUEUED_OVERHEAD
         if self._held + cost > self._queue_bytes:
             raise LinkOverflow(
@@ -231,15 +231,14 @@ class Inbox:
         upcoming = self.next_number
         early = 0
         highest = self._highest
-        for record in records:
-            number = record.number
+        for number, _, data in records:
             highest = max(highest, number)
             if number == upcoming:
                 upcoming += 1
             elif number > upcoming:
                 if number - self.next_number >= self._window_records:
                     raise PeerViolation("A peer sends more records than its window allows.")
-                early += len(record.data)
+                early += len(data)
         if early and self._early_bytes + early > self._window_bytes:
             raise PeerViolation("A peer sends more bytes than its window allows.")
         total = close if self.total is None else self.total
@@ -254,7 +253,7 @@ class Inbox:
         """Take checked records; those whose turn it is now, in order."""
         delivered = []
         for record in records:
-            number = record.number
+            number = record[0]
             if number == self.next_number:
                 self.next_number = number + 1
                 delivered.append(record)
@@ -262,7 +261,7 @@ class Inbox:
                     self._release(delivered)
             elif number > self.next_number and number not in self._early:
                 self._early[number] = record
-                self._early_bytes += len(record.data)
+                self._early_bytes += len(record[2])
             else:
                 self.ack_at = now  # a duplicate: the peer does not know that it arrived
             self._highest = max(self._highest, number)
@@ -276,7 +275,7 @@ class Inbox:
     def _release(self, delivered: list[Record]) -> None:
         while (record := self._early.pop(self.next_number, None)) is not None:
             self.next_number += 1
-            self._early_bytes -= len(record.data)
+            self._early_bytes -= len(record[2])
             delivered.append(record)
 
     def ack(self, packet: int) -> Ack:
