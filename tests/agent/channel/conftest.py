@@ -320,11 +320,10 @@ async def seats(tmp_path: Path) -> AsyncIterator[list[Seat]]:
 
 
 @pytest.fixture
-async def gather(tmp_path: Path, request: pytest.FixtureRequest, seats: list[Seat]) -> Gather:
+async def gather(tmp_path: Path, mediator: Mediator, seats: list[Seat]) -> Gather:
     """Start a run: `await gather(program)`; `program` may be one text or one for each party."""
 
     async def run(program: str | list[str], m: int = 3, **session: Any) -> Table:
-        running: Mediator = request.getfixturevalue("mediator")
         programs = [program] * m if isinstance(program, str) else program
         folders = [tmp_path / name for name in NAMES[:m]]
         seats.extend(await asyncio.gather(*(seat(pid, folder) for pid, folder in enumerate(folders))))
@@ -334,13 +333,13 @@ async def gather(tmp_path: Path, request: pytest.FixtureRequest, seats: list[Sea
             party.tell(session=session_line(party.pid, folders[party.pid], text, m, **session))
         pairs = list(itertools.combinations(range(m), 2))
         identities = [Identity.peer4() for _ in range(m)]
-        for (low, high), channel in zip(pairs, await running.channels(len(pairs)), strict=True):
+        for (low, high), channel in zip(pairs, await mediator.channels(len(pairs)), strict=True):
             ends = shake_hands(identities[low], identities[high])
             for me, peer, session_keys, capability in (
                 (low, high, ends[0], channel.far),
                 (high, low, ends[1], channel.near),
             ):
-                path = {"mediator": running.did, "ws": running.websocket, "capability": b64url(capability)}
+                path = {"mediator": mediator.did, "ws": mediator.websocket, "capability": b64url(capability)}
                 table[me].tell(link={"pid": peer, "session": session_keys.to_json(), "path": path})
         return table
 

@@ -3,7 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from didmpc.agent.program.wire import Decoder, Frame, FrameType, WireError, encode, encode_json
 
@@ -27,7 +27,7 @@ class Bridge(asyncio.Protocol):
     # --- what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast("asyncio.Transport", transport)  # uvloop's are of no such class
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:

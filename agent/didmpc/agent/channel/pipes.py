@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from didmpc.agent.channel.limits import KIB
 
@@ -23,7 +23,7 @@ class OutputPipe(asyncio.Protocol):
         await asyncio.get_running_loop().connect_read_pipe(lambda: self, pipe)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.ReadTransport)
+        transport = cast("asyncio.ReadTransport", transport)  # uvloop's are of no such class
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
@@ -83,7 +83,7 @@ class InputPipe(asyncio.BaseProtocol):
     # --- what asyncio calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport)
+        transport = cast("asyncio.WriteTransport", transport)  # uvloop's are of no such class
         self._connected = True
         self._transport = transport
         if self._file is not None:
