@@ -39,7 +39,8 @@ class ChannelProcess:
     async def start(cls, attempt: str, ui_socket: Path, log: Path) -> "ChannelProcess":
         """Start one and wait until it is ready for a person's terminal to attach."""
         ours, theirs = socket.socketpair()
-        with theirs, open(log, "ab", opener=_private) as log_file:
+        log_file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
             process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-m",
@@ -51,6 +52,9 @@ class ChannelProcess:
                 stderr=log_file,
                 start_new_session=True,
             )
+        finally:
+            theirs.close()
+            os.close(log_file)
         ours.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=ours, limit=LINE_LIMIT)
         channel = cls(process, reader, writer, ui_socket)
@@ -109,7 +113,3 @@ class ChannelProcess:
     async def wait(self) -> int:
         """Wait for the end of the process; returns its exit status."""
         return await self._process.wait()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

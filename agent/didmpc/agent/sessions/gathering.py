@@ -26,6 +26,11 @@ class Stream(Protocol):
         """Wait for the person's answer."""
 
 
+def socket_of(home: Path, attempt: str) -> Path:
+    """Where a terminal attaches to the channel process of an attempt."""
+    return home / "run" / f"{attempt[:12]}.sock"
+
+
 @dataclass(frozen=True, slots=True)
 class Workshop:
     """What every attempt of this agent works with."""

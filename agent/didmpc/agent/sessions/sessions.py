@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from didmpc.agent import unix_socket
 from didmpc.agent.contacts import Contact, Contacts
 from didmpc.agent.mailbox import Mailbox
-from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop
+from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop, socket_of
 from didmpc.agent.sessions.guest import Guest
 from didmpc.agent.sessions.history import History
 from didmpc.agent.sessions.host import WAITING_EVERY, Host, Plan
@@ -42,7 +43,7 @@ class Sessions:
 
     async def start(self) -> None:
         """Take the messages of MPC sessions from the mailbox; clear what a killed agent left behind."""
-        shutil.rmtree(self._workshop.home / "work", ignore_errors=True)
+        await asyncio.to_thread(_clear_leftovers, self._workshop.home)
         self._mailbox.on(messages.PREFIX, self._on_message)
         self._mailbox.on(f"{NAMESPACE}/session/1.0/", self._on_message)
 
@@ -176,3 +177,12 @@ class Sessions:
         contact = self._contacts.by_did(sender)
         if known is not None and contact is not None and contact.name == known[1].name:
             del self._proposals[attempt]
+
+
+def _clear_leftovers(home: Path) -> None:
+    """Remove working copies whose session is over. One whose channel process answers still runs."""
+    for directory in (home / "work").glob("*"):
+        ui_socket = socket_of(home, directory.name)
+        if not unix_socket.is_served(ui_socket):
+            ui_socket.unlink(missing_ok=True)
+            shutil.rmtree(directory, ignore_errors=True)
