@@ -44,6 +44,7 @@ from didmpc.protocols.routing import route
 HEARTBEAT = 20.0  # seconds between WebSocket pings; no pong within half of it ends the connection
 BACK_OFF = (0.2, 10.0)
 CONNECT_WITHIN = 10.0
+ASK_WITHIN = 15.0
 PING_EVERY = 30.0
 FETCH = 10  # messages per delivery-request: even of the largest size they fit into one frame
 KEYLIST_PAGE = 200
@@ -151,7 +152,7 @@ class Mailbox:
 
     async def new_identity(self, *, keep: bool) -> Identity:
         """A fresh DID of ours, reachable through the mediator; kept in the wallet, or in memory only."""
-        await self._wait_connected(15.0)
+        await self._wait_connected(ASK_WITHIN)
         identity = Identity.peer4((Service(self.routing_did),))
         # First into memory: else a reconnection in between would take it for a leftover.
         self._wallet.add(identity, keep=keep)
@@ -176,12 +177,12 @@ class Mailbox:
                 await self._update_keylist([(did, "remove")])
 
     async def ask_mediator(
-        self, message_type: str, body: dict[str, Any], *, timeout: float = 15.0
+        self, message_type: str, body: dict[str, Any], *, timeout: float = ASK_WITHIN
     ) -> Message:
         """A request under our account; a broken connection is waited out within the time."""
         return await self._ask(Message(type=message_type, body=body), timeout)
 
-    async def _ask(self, message: Message, timeout: float = 15.0) -> Message:
+    async def _ask(self, message: Message, timeout: float) -> Message:
         clock = asyncio.get_running_loop().time
         deadline = clock() + timeout
         while True:
@@ -352,7 +353,7 @@ class Mailbox:
                 return found
 
     async def _update_keylist(self, changes: Sequence[tuple[str, Action]]) -> None:
-        answer = await self._ask(mediation.keylist_update(changes))
+        answer = await self._ask(mediation.keylist_update(changes), ASK_WITHIN)
         for outcome in mediation.parse_keylist_update_response(answer):
             if outcome.result not in ("success", "no_change"):
                 raise DidmpcError(

@@ -1,0 +1,401 @@
+"""The mailbox: connected again after every break, nothing lost, nothing handled twice."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+from agent_parts import Agent, Silent, Start, eventually
+from awkward_mediator import AwkwardMediator
+
+from didmpc.agent import inbox, mailbox
+from didmpc.protocols import from_prior, mediation
+from didmpc.protocols.did import canonical
+from didmpc.protocols.envelope import Unpacked, pack_anoncrypt, pack_authcrypt
+from didmpc.protocols.errors import DidmpcError, MessageError
+from didmpc.protocols.identity import Identity
+from didmpc.protocols.message import Message
+from didmpc.protocols.problem_report import PROBLEM_REPORT
+
+NOTE = "https://example.org/note/1.0/note"
+
+
+class Notes:
+    """A handler that keeps what it got."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.texts: list[str] = []
+        self.before: Callable[[str], Awaitable[None]] | None = None
+        agent.mailbox.on(NOTE, self._on_note)
+
+    async def _on_note(self, unpacked: Unpacked) -> None:
+        text = unpacked.message.body["text"]
+        if self.before is not None:
+            await self.before(text)
+        self.texts.append(text)
+
+
+def note(text: str, **headers: object) -> Message:
+    return Message(type=NOTE, body={"text": text}, **headers)
+
+
+async def test_what_waited_while_offline_arrives_in_order(start: Start) -> None:
+    alice, bob = await start("Alice"), await start("Bob")
+    theirs = await alice.mailbox.new_identity(keep=True)
+    mine = await bob.mailbox.new_identity(keep=True)
+    await alice.mailbox.close()
+    for number in range(25):
+        await bob.mailbox.send(note(str(number)), mine, theirs.did)
+    again = await start("Alice", connect=0)
+    notes = Notes(again)
+    await eventually(lambda: len(notes.texts) == 25)
+    assert notes.texts == [str(number) for number in range(25)]
+
+
+async def test_it_connects_again_and_fetches_what_live_delivery_missed(
+    start: Start, mediator: AwkwardMediator
+) -> None:
+    alice, bob = await start("Alice"), await start("Bob")
+    notes = Notes(alice)
+    theirs = await alice.mailbox.new_identity(keep=False)
+    mine = await bob.mailbox.new_identity(keep=False)
+    mediator.live = False
+    await bob.mailbox.send(note("queued"), mine, theirs.did)
+    await mediator.hang_up()
+    await eventually(lambda: notes.texts == ["queued"])
+    mediator.live = True
+    await alice.mailbox._wait_connected(5.0)
+    await bob.mailbox.send(note("live"), mine, theirs.did)
+    await eventually(lambda: notes.texts == ["queued", "live"])
+
+
+async def test_a_message_is_acknowledged_only_after_its_handler_returned(
+    start: Start, mediator: AwkwardMediator
+) -> None:
+    alice, bob = await start("Alice"), await start("Bob")
+    notes = Notes(alice)
+    gate = asyncio.Event()
+
+    async def wait(text: str) -> None:
+        await gate.wait()
+
+    notes.before = wait
+    theirs = await alice.mailbox.new_identity(keep=False)
+    await bob.mailbox.send(note("slow"), await bob.mailbox.new_identity(keep=False), theirs.did)
+    await asyncio.sleep(0.2)
+    assert mediator.acknowledged == []
+    gate.set()
+    await eventually(lambda: len(mediator.acknowledged) == 1)
+
+
+async def test_a_killed_agent_gets_again_what_it_did_not_finish(start: Start) -> None:
+    alice, bob = await start("Alice"), await start("Bob")
+    notes = Notes(alice)
+
+    async def never(text: str) -> None:
+        await asyncio.Event().wait()
+
+    notes.before = never
+    theirs = await alice.mailbox.new_identity(keep=True)
+    await bob.mailbox.send(note("once"), await bob.mailbox.new_identity(keep=False), theirs.did)
+    await asyncio.sleep(0.2)
+    await alice.mailbox.close()
+    assert notes.texts == []
+    again = Notes(await start("Alice", connect=0))
+    await eventually(lambda: again.texts == ["once"])
+
+
+async def test_a_repeated_message_is_handled_once_and_acknowledged_each_time(
+    start: Start, mediator: AwkwardMediator
+) -> None:
+    alice = await start("Alice")
+    notes = Notes(alice)
+    theirs, stranger = await alice.mailbox.new_identity(keep=False), Identity.peer4()
+    message = note("same", from_=stranger.did, to=(theirs.did,))
+    for _ in range(3):
+        await mediator.deliver(pack_authcrypt(message, stranger, theirs.document), theirs.did)
+    await eventually(lambda: len(mediator.acknowledged) == 3)
+    assert notes.texts == ["same"]
+
+
+async def test_the_same_id_from_another_sender_is_another_message(
+    start: Start, mediator: AwkwardMediator
+) -> None:
+    alice = await start("Alice")
+    notes = Notes(alice)
+    theirs = await alice.mailbox.new_identity(keep=False)
+    for text in ("one", "two"):
+        sender = Identity.peer4()
+        message = note(text, id="0" * 32, from_=sender.did, to=(theirs.did,))
+        await mediator.deliver(pack_authcrypt(message, sender, theirs.document), theirs.did)
+    await eventually(lambda: sorted(notes.texts) == ["one", "two"])
+
+
+async def test_garbage_in_a_batch_is_skipped_and_acknowledged(
+    start: Start, mediator: AwkwardMediator
+) -> None:
+    alice = await start("Alice")
+    theirs, stranger = await alice.mailbox.new_identity(keep=True), Identity.peer4()
+    await alice.mailbox.close()
+    good = pack_authcrypt(note("good", from_=stranger.did, to=(theirs.did,)), stranger, theirs.document)
+    for envelope in (
+        b"",
+        b"{}",
+        b"\xff" * 9,
+        good[:-20],
+        pack_anoncrypt(note("x"), Identity.peer4().document),
+    ):
+        await mediator.deliver(envelope, theirs.did)
+    await mediator.deliver(good, theirs.did)
+    notes = Notes(await start("Alice", connect=0))
+    await eventually(lambda: notes.texts == ["good"])
+    await eventually(lambda: len(mediator.acknowledged) == 6)
+
+
+async def test_a_handler_that_fails_stops_nothing(
+    start: Start, mediator: AwkwardMediator, caplog: pytest.LogCaptureFixture
+) -> None:
+    alice, bob = await start("Alice"), await start("Bob")
+    notes = Notes(alice)
+
+    async def fail(text: str) -> None:
+        if text == "bad":
+            raise ZeroDivisionError
+
+    notes.before = fail
+    theirs, mine = (
+        await alice.mailbox.new_identity(keep=False),
+        await bob.mailbox.new_identity(keep=False),
+    )
+    with caplog.at_level(logging.ERROR):
+        for text in ("bad", "good"):
+            await bob.mailbox.send(note(text), mine, theirs.did)
+        await eventually(lambda: notes.texts == ["good"])
+    await eventually(lambda: len(mediator.acknowledged) == 2)
+
+
+async def test_a_violation_is_reported_to_its_sender(start: Start) -> None:
+    alice, bob = await start("Alice"), await start("Bob")
+    reports: list[Message] = []
+
+    async def refuse(unpacked: Unpacked) -> None:
+        raise MessageError("I do not like it.", code="e.p.msg.dislike")
+
+    async def on_report(unpacked: Unpacked) -> None:
+        reports.append(unpacked.message)
+
+    alice.mailbox.on(NOTE, refuse)
+    bob.mailbox.on(PROBLEM_REPORT, on_report)
+    theirs, mine = (
+        await alice.mailbox.new_identity(keep=False),
+        await bob.mailbox.new_identity(keep=False),
+    )
+    message = note("x")
+    await bob.mailbox.send(message, mine, theirs.did)
+    await eventually(lambda: len(reports) == 1)
+    assert reports[0].body["code"] == "e.p.msg.dislike" and reports[0].pthid == message.id
+
+
+async def test_reports_are_not_answered_by_reports(start: Start, mediator: AwkwardMediator) -> None:
+    alice, bob = await start("Alice"), await start("Bob")
+    theirs, mine = (
+        await alice.mailbox.new_identity(keep=False),
+        await bob.mailbox.new_identity(keep=False),
+    )
+    posts = mediator.posts
+    await bob.mailbox.send(Message(type=PROBLEM_REPORT, body={"no": "code"}), mine, theirs.did)
+    await asyncio.sleep(0.3)
+    assert mediator.posts == posts + 1
+
+
+async def test_a_slow_answer_to_one_sender_holds_up_nobody_else(start: Start) -> None:
+    alice, bob, carol = await start("Alice"), await start("Bob"), await start("Carol")
+    notes = Notes(alice)
+
+    async def dawdle(text: str) -> None:
+        if text == "slow":
+            await asyncio.sleep(30)
+
+    notes.before = dawdle
+    theirs = await alice.mailbox.new_identity(keep=False)
+    await bob.mailbox.send(note("slow"), await bob.mailbox.new_identity(keep=False), theirs.did)
+    await carol.mailbox.send(note("quick"), await carol.mailbox.new_identity(keep=False), theirs.did)
+    await eventually(lambda: notes.texts == ["quick"])
+
+
+async def test_messages_of_one_sender_are_handled_in_order(start: Start, mediator: AwkwardMediator) -> None:
+    alice = await start("Alice")
+    notes = Notes(alice)
+
+    async def uneven(text: str) -> None:
+        await asyncio.sleep(0.02 if int(text) % 2 == 0 else 0)
+
+    notes.before = uneven
+    theirs, stranger = await alice.mailbox.new_identity(keep=False), Identity.peer4()
+    for number in range(10):
+        message = note(str(number), from_=stranger.did, to=(theirs.did,))
+        await mediator.deliver(pack_authcrypt(message, stranger, theirs.document), theirs.did)
+    await eventually(lambda: len(notes.texts) == 10)
+    assert notes.texts == [str(number) for number in range(10)]
+
+
+async def test_a_flood_stays_with_the_mediator_and_arrives_later(
+    start: Start, mediator: AwkwardMediator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox, "IN_FLIGHT", 8)
+    monkeypatch.setattr(mailbox, "PING_EVERY", 0.2)
+    alice = await start("Alice")
+    notes = Notes(alice)
+    gate = asyncio.Event()
+
+    async def wait(text: str) -> None:
+        await gate.wait()
+
+    notes.before = wait
+    theirs, stranger = await alice.mailbox.new_identity(keep=False), Identity.peer4()
+    for number in range(40):
+        message = note(str(number), from_=stranger.did, to=(theirs.did,))
+        await mediator.deliver(pack_authcrypt(message, stranger, theirs.document), theirs.did)
+    await asyncio.sleep(0.1)
+    assert alice.mailbox._inbox._queued == 8
+    gate.set()
+    await eventually(lambda: len(notes.texts) == 40)
+
+
+async def test_an_expired_message_is_dropped(start: Start, mediator: AwkwardMediator) -> None:
+    alice, bob = await start("Alice"), await start("Bob")
+    notes = Notes(alice)
+    theirs, mine = (
+        await alice.mailbox.new_identity(keep=False),
+        await bob.mailbox.new_identity(keep=False),
+    )
+    await bob.mailbox.send(note("old", expires_time=int(time.time()) - 3600), mine, theirs.did)
+    await bob.mailbox.send(note("new", expires_time=int(time.time()) + 60), mine, theirs.did)
+    await eventually(lambda: len(mediator.acknowledged) == 2)
+    assert notes.texts == ["new"]
+
+
+async def test_the_key_list_is_put_right_after_a_kill(start: Start, mediator: AwkwardMediator) -> None:
+    alice = await start("Alice")
+    kept = await alice.mailbox.new_identity(keep=True)
+    for _ in range(3):
+        await alice.mailbox.new_identity(keep=False)
+    lost = await alice.mailbox.new_identity(keep=True)
+    await alice.mailbox.close()
+    for box in mediator.boxes.values():
+        box.dids.pop(canonical(lost.did), None)
+    await start("Alice")
+    assert mediator.registered() == {canonical(kept.did), canonical(lost.did)}
+
+
+async def test_a_dropped_identity_is_gone_on_both_sides(start: Start, mediator: AwkwardMediator) -> None:
+    alice = await start("Alice")
+    identity = await alice.mailbox.new_identity(keep=True)
+    await alice.mailbox.drop_identity(identity.did)
+    assert mediator.registered() == set()
+    assert alice.wallet.identities.identity(identity.did) is None
+
+
+async def test_an_identity_that_cannot_be_registered_leaves_nothing(
+    start: Start, mediator: AwkwardMediator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = await start("Alice")
+    before = len(alice.wallet.identities)
+    monkeypatch.setattr(mailbox, "ASK_WITHIN", 0.2)
+    mediator.ignore = lambda message: message.type == mediation.KEYLIST_UPDATE
+    with pytest.raises(DidmpcError, match="did not answer in time"):
+        await alice.mailbox.new_identity(keep=True)
+    assert len(alice.wallet.identities) == before
+
+
+async def test_a_request_survives_a_broken_connection(start: Start, mediator: AwkwardMediator) -> None:
+    alice = await start("Alice")
+    swallowed: list[str] = []
+
+    def swallow_once(message: Message) -> bool:
+        if message.type == mediation.KEYLIST_UPDATE and not swallowed:
+            swallowed.append(message.id)
+            asyncio.get_running_loop().create_task(mediator.hang_up())
+            return True
+        return False
+
+    mediator.ignore = swallow_once
+    identity = await alice.mailbox.new_identity(keep=False)
+    assert swallowed and canonical(identity.did) in mediator.registered()
+
+
+async def test_a_busy_mediator_is_tried_again(start: Start, mediator: AwkwardMediator) -> None:
+    alice, bob = await start("Alice"), await start("Bob")
+    notes = Notes(alice)
+    theirs = await alice.mailbox.new_identity(keep=False)
+    mine = await bob.mailbox.new_identity(keep=False)
+    mediator.refuse_posts = [503, 429, 500]
+    await bob.mailbox.send(note("at last"), mine, theirs.did)
+    await eventually(lambda: notes.texts == ["at last"])
+
+
+@pytest.mark.parametrize("status", [400, 404, 413, 302])
+async def test_a_refusal_is_final(start: Start, mediator: AwkwardMediator, status: int) -> None:
+    bob = await start("Bob")
+    theirs, mine = (
+        await bob.mailbox.new_identity(keep=False),
+        await bob.mailbox.new_identity(keep=False),
+    )
+    mediator.refuse_posts = [status]
+    with pytest.raises(DidmpcError, match="refused"):
+        await bob.mailbox.send(note("x"), mine, theirs.did)
+
+
+async def test_a_mediator_that_is_down_is_named(start: Start, mediator: AwkwardMediator) -> None:
+    bob = await start("Bob")
+    mine = await bob.mailbox.new_identity(keep=False)
+    await mediator.close()
+    with pytest.raises(DidmpcError, match=r"127\.0\.0\.1.* cannot be reached"):
+        await bob.mailbox.send(note("x"), mine, mine.did, timeout=0.5)
+    with pytest.raises(DidmpcError, match="cannot be reached"):
+        await bob.mailbox.ask_mediator(mediation.KEYLIST_QUERY, {}, timeout=0.3)
+
+
+async def test_a_contact_that_proves_a_new_did_is_followed(start: Start) -> None:
+    alice, bob = await start("Alice"), await start("Bob")
+    await bob.accept((await alice.invitations.create())["url"])
+    contact = bob.contacts.find("Alice")
+    old = bob.wallet.identity(contact.my_did)
+    new = await bob.mailbox.new_identity(keep=True)
+    proof = from_prior.create(old, new.did, time.time())
+    notes = Notes(alice)
+    await bob.mailbox.send(note("moved", from_prior=proof), new, contact.did)
+    await eventually(lambda: notes.texts == ["moved"])
+    assert alice.contacts.find("Bob").did == new.did
+
+
+async def test_nobody_else_can_take_a_contacts_place(start: Start) -> None:
+    alice, bob, mallory = await start("Alice"), await start("Bob"), await start("Mallory")
+    await bob.accept((await alice.invitations.create())["url"])
+    known = alice.contacts.find("Bob")
+    theirs = await mallory.mailbox.new_identity(keep=False)
+    forged = from_prior.create(theirs, theirs.did, time.time())
+    await mallory.mailbox.send(note("I am Bob", from_prior=forged), theirs, known.my_did)
+    await asyncio.sleep(0.3)
+    assert alice.contacts.find("Bob").did == known.did and alice.contacts.by_did(theirs.did) is None
+
+
+async def test_a_ping_goes_there_and_back(start: Start) -> None:
+    alice, bob = await start("Alice"), await start("Bob")
+    contact = await bob.accept((await alice.invitations.create())["url"])
+    stream = Silent()
+    result = await bob.pinger.ping(contact, 3, 5.0, stream)
+    assert (result["sent"], result["received"]) == (3, 3)
+    assert 0 < result["min"] <= result["avg"] <= result["max"]
+    assert [event["n"] for event in stream.events] == [1, 2, 3]
+
+
+async def test_a_contact_that_is_offline_is_named(start: Start) -> None:
+    alice, bob = await start("Alice"), await start("Bob")
+    contact = await bob.accept((await alice.invitations.create())["url"])
+    await alice.mailbox.close()
+    stream = Silent()
+    with pytest.raises(DidmpcError, match="Alice did not answer"):
+        await bob.pinger.ping(contact, 1, 0.3, stream)
+    assert stream.events == [{"event": "lost", "n": 1}]
