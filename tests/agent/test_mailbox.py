@@ -16,6 +16,7 @@ from didmpc.protocols.envelope import Unpacked, pack_anoncrypt, pack_authcrypt
 from didmpc.protocols.errors import DidmpcError, MessageError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
+from didmpc.protocols.pickup import MESSAGES_RECEIVED
 from didmpc.protocols.problem_report import PROBLEM_REPORT
 
 NOTE = "https://example.org/note/1.0/note"
@@ -399,3 +400,23 @@ async def test_a_contact_that_is_offline_is_named(start: Start) -> None:
     with pytest.raises(DidmpcError, match="Alice did not answer"):
         await bob.pinger.ping(contact, 1, 0.3, stream)
     assert stream.events == [{"event": "lost", "n": 1}]
+
+
+async def test_a_mediator_that_never_deletes_does_not_keep_us_busy(
+    start: Start, mediator: AwkwardMediator
+) -> None:
+    alice, stranger = await start("Alice"), Identity.peer4()
+    theirs = await alice.mailbox.new_identity(keep=True)
+    await alice.mailbox.close()
+    message = note("x", from_=stranger.did, to=(theirs.did,))
+    await mediator.deliver(pack_authcrypt(message, stranger, theirs.document), theirs.did)
+    asked: list[Message] = []
+
+    def forgetful(message: Message) -> bool:
+        asked.append(message)
+        return message.type == MESSAGES_RECEIVED
+
+    mediator.ignore = forgetful
+    await start("Alice")
+    await asyncio.sleep(0.3)
+    assert len(asked) < 20

@@ -142,6 +142,18 @@ async def test_a_crash_while_writing_leaves_the_old_state(
     assert not [path for path in home.root.iterdir() if path.name.startswith(".wallet")]
 
 
+async def test_dids_that_nothing_uses_are_forgotten(home: Home) -> None:
+    await filled(home)
+    wallet = Wallet.open(home)
+    named, contact = Identity.peer4(), Identity.peer4()
+    for identity in (named, contact):
+        wallet.add(identity, keep=True)
+    wallet.settings.did = named.did
+    wallet.contacts = [{"my_did": contact.did}]
+    wallet.forget_orphans()
+    assert {each.did for each in wallet.identities} == {named.did, contact.did}
+
+
 def test_leftovers_of_a_killed_process_are_removed(home: Home) -> None:
     write_private(home.root / ".wallet.json.abcd", b"half")
     leftovers(home)

@@ -122,6 +122,7 @@ async def _assemble(
     stack: contextlib.AsyncExitStack, home: Home, wallet: Wallet, options: StartOptions, on_notice: OnNotice
 ) -> "Agent":
     """All parts, in the order in which they need each other; `stack` ends them in reverse."""
+    wallet.forget_orphans()
     if options.label is not None:
         wallet.settings.label = clean_name(options.label)
     if not wallet.settings.label:
@@ -425,7 +426,7 @@ def _logging(home: Home) -> Iterator[None]:
     """Into `agent.log`, readable by the owner only (the umask sees to it), of bounded size."""
     handler = logging.handlers.RotatingFileHandler(home.log, maxBytes=LOG_SIZE, backupCount=LOGS)
     home.log.chmod(PRIVATE_FILE)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     handler.setLevel(logging.INFO)
     loggers = [logging.getLogger(name) for name in ("didmpc", "asyncio")]
     for logger in loggers:
@@ -441,3 +442,11 @@ def _logging(home: Home) -> Iterator[None]:
             logger.removeHandler(handler)
             logger.propagate = True
         handler.close()
+
+
+class _OneLine(logging.Formatter):
+    """What peers wrote stands in some messages: it must not forge lines or move a terminal's cursor."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        text = super().formatMessage(record)
+        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -33,7 +33,7 @@ from didmpc.protocols import (
     problem_report,
     trust_ping,
 )
-from didmpc.protocols.did import DIDDocument, Service, canonical, did_of, same_party
+from didmpc.protocols.did import DIDDocument, Service, canonical, did_of
 from didmpc.protocols.envelope import Unpacked, pack_authcrypt, unpack
 from didmpc.protocols.errors import DidError, DidmpcError, MessageError, RemoteViolation
 from didmpc.protocols.identity import Identity
@@ -48,7 +48,7 @@ ASK_WITHIN = 15.0
 PING_EVERY = 30.0
 FETCH = 10  # messages per delivery-request: even of the largest size they fit into one frame
 KEYLIST_PAGE = 200
-REMEMBERED_DIDS = 4096
+REMEMBERED_DIDS = 1024
 
 log = logging.getLogger(__name__)
 
@@ -305,7 +305,9 @@ class Mailbox:
 
     async def _set_up(self, connection: Connection) -> None:
         grant = await connection.ask(mediation.mediate_request(), CONNECT_WITHIN)
-        self.routing_did = mediation.parse_mediate_grant(grant)
+        routing_did = mediation.parse_mediate_grant(grant)
+        dids.resolve(routing_did)  # others must be able to, or nobody can write to us
+        self.routing_did = routing_did
         await asyncio.gather(
             self._reconcile(connection), self._discover(connection), self._measure(connection)
         )
@@ -328,7 +330,7 @@ class Mailbox:
         ours = {
             canonical(identity.did): identity.did
             for identity in self._wallet.identities
-            if any(same_party(s.uri, self.routing_did) for s in identity.document.services if _is_did(s.uri))
+            if identity.document.services  # an account has none: nobody but its mediator writes to it
         }
         changes: list[tuple[str, Action]] = [
             *((ours[did], "add") for did in ours.keys() - registered.keys()),
@@ -379,10 +381,13 @@ class Mailbox:
     async def _fetch(self, connection: Connection) -> None:
         """Everything that waited. Live delivery is on already, so nothing falls in between."""
         await self._inbox.flush()
+        before: set[str] = set()
         while True:
             answer = await connection.ask(pickup.delivery_request(FETCH), CONNECT_WITHIN * 3)
-            if answer.type != pickup.DELIVERY:
-                return
+            names = {attachment.id for attachment in answer.attachments}
+            if answer.type != pickup.DELIVERY or names <= before:
+                return  # nothing more; or a mediator that does not delete what we acknowledge
+            before = names
             self._pushed(answer)
             await self._inbox.idle()
 
@@ -516,10 +521,6 @@ def check_mediator(did: str) -> DIDDocument:
             why=str(problem),
             fix="Copy what `didmpc mediator did` or `didmpc mediator invite` prints.",
         ) from problem
-
-
-def _is_did(uri: str) -> bool:
-    return uri.startswith("did:")
 
 
 def _batches(changes: Sequence[tuple[str, Action]], size: int) -> Iterable[Sequence[tuple[str, Action]]]:

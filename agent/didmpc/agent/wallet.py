@@ -119,6 +119,18 @@ class Wallet:
             )
         return identity
 
+    def forget_orphans(self) -> None:
+        """Forget DIDs that nothing uses: made by a process that was killed before it stored why."""
+        used = {
+            self.settings.did,
+            *self.settings.accounts.values(),
+            *(str(contact["my_did"]) for contact in self.contacts),
+            *(str(request["my_did"]) for request in self.requests),
+            *(str(invitation["did"]) for invitation in self.invitations),
+        }
+        for did in self._kept - {canonical(did) for did in used if did}:
+            self.remove(did)
+
     def forget_mail(self) -> None:
         """Forget what only made sense at the mediator of before; accounts stay, should one return."""
         accounts = {canonical(did) for did in self.settings.accounts.values()}
