@@ -152,7 +152,8 @@ class Command:
     def __init__(self, home: Path, folder: Path) -> None:
         self.home = home
         self.folder = folder
-        names = {name: value for name, value in os.environ.items() if not name.startswith("DIDMPC_")}
+        private = ("DIDMPC_", "DBUS_")  # no settings and no keyring of whoever runs the tests
+        names = {name: value for name, value in os.environ.items() if not name.startswith(private)}
         self.environment = names | {"DIDMPC_HOME": str(home), "COLUMNS": "120", "TERM": "xterm"}
 
     def start(self, *arguments: str, **options: Any) -> "subprocess.Popen[bytes]":
