@@ -32,7 +32,7 @@ help:
 	@echo "make clean    remove .venv and the caches"
 
 demo: $(VENV)/.run
-	@$(BIN)/python demos/run_demo.py --parties $(PARTIES) $(if $(PROGRAM),--program $(PROGRAM)) $(DEMO_FLAGS)
+	@$(BIN)/python -m didmpc.bench.demonstration --parties $(PARTIES) $(if $(PROGRAM),--program $(PROGRAM)) $(DEMO_FLAGS)
 
 test: $(VENV)/.dev
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
