@@ -128,8 +128,6 @@ async def _assemble(
     if not wallet.settings.label:
         wallet.settings.label = _default_label()
     choice = await _choose_mediator(stack, home, wallet, options.mediator)
-    if choice.embedded:
-        on_notice(EMBEDDED_NOTICE)
     http = await stack.enter_async_context(_http())
     mailbox = Mailbox(wallet, choice.did, http)
     contacts = Contacts(wallet)
@@ -178,7 +176,7 @@ async def _choose_mediator(
     if not embedded:
         return _Choice(settings.mediator, embedded=False, named=named is not None)
     mediator = EmbeddedMediator(home)
-    ready = await mediator.start()
+    ready = await mediator.start(first_time=not settings.mediator)
     stack.push_async_callback(mediator.close)
     if settings.mediator and not same_party(ready.did, settings.mediator):
         _check_movable(wallet)
@@ -228,6 +226,8 @@ async def _connect(mailbox: Mailbox, wallet: Wallet, choice: _Choice, on_notice:
         identity = await mailbox.new_identity(keep=True)
         settings.did, settings.mediator = identity.did, mailbox.mediator_did
         settings.embedded = choice.embedded
+        if choice.embedded:
+            on_notice(EMBEDDED_NOTICE)
     await wallet.save()
     return known
 

@@ -42,9 +42,8 @@ class EmbeddedMediator:
         self._lines: asyncio.Task[None] | None = None
         self._last_words = ""
 
-    async def start(self) -> Ready:
-        """Start it and wait until it is ready."""
-        first_time = not self._home.exists()
+    async def start(self, *, first_time: bool) -> Ready:
+        """Start it and wait until it is ready. The first time any free port will do, then always that."""
         self._home.mkdir(mode=PRIVATE_FOLDER, exist_ok=True)
         ready = await self._spawn(["--port", "0"] if first_time else [])
         self._keeper = asyncio.create_task(self._keep(ready), name="embedded mediator")

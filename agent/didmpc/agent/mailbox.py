@@ -216,7 +216,7 @@ class Mailbox:
         problem = self._problem
         return DidmpcError(
             f"The mediator {self.host} cannot be reached.",
-            why=" ".join(part for part in (problem.what, problem.why) if part) if problem else "",
+            why=" ".join(filter(None, (problem.what, problem.why))) if problem else "It does not answer.",
             fix="Check the network and that the mediator runs (didmpc doctor tells more).",
         )
 
