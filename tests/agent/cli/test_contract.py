@@ -58,6 +58,8 @@ def test_a_missing_command_shows_help_as_a_mistake(didmpc, command):
     "arguments",
     [
         ["nonsense"],
+        ["mediator"],
+        ["mediator", "nonsense"],
         ["invite", "--nonsense"],
         ["invite", "--expires", "yesterday"],
         ["invite", "--expires", "0s"],

@@ -43,6 +43,7 @@ class LazyGroup(TyperGroup):
                 command: Any = typer.main.get_command(_loaded(entry))
                 command.name = cmd_name
                 command.rich_help_panel = OTHERS
+                command.no_args_is_help = False  # it would show help on stdout, though it is a mistake
                 return command
         return None
 
