@@ -62,6 +62,7 @@ class Peer:
         self.closed = False
         self.aborting = False
         self.state: Mapping[str, Any] = {}
+        link.set_state({"state": "computing"})
         self.refused_packets = 0
 
     # --- from the program
