@@ -1,0 +1,72 @@
+"""The small protocols that anyone may speak with a mediator, with an account or without."""
+
+import logging
+from collections.abc import Mapping
+
+from didmpc.mediator.limits import Limits
+from didmpc.mediator.requests import Handler, Outcome, Request
+from didmpc.protocols import (
+    discover_features,
+    empty,
+    mediation,
+    out_of_band,
+    pickup,
+    problem_report,
+    relay_control,
+    routing,
+    trust_ping,
+)
+from didmpc.protocols.discover_features import Feature
+from didmpc.protocols.session import handshake
+
+log = logging.getLogger(__name__)
+
+
+def features(limits: Limits) -> tuple[Feature, ...]:
+    """What discover-features tells about this mediator."""
+    protocols = (
+        (routing.FORWARD.rpartition("/")[0], "mediator"),
+        (mediation.PROTOCOL, "mediator"),
+        (pickup.PROTOCOL, "mediator"),
+        (trust_ping.PROTOCOL, "receiver"),
+        (discover_features.PROTOCOL, "responder"),
+        (problem_report.PROTOCOL, "notified"),
+        (out_of_band.PROTOCOL, "sender"),
+        (empty.EMPTY.rpartition("/")[0], "receiver"),
+        (handshake.PROTOCOL, "responder"),
+        (relay_control.PROTOCOL, "mediator"),
+    )
+    return (
+        *(Feature("protocol", uri, roles=(role,)) for uri, role in protocols),
+        Feature("goal-code", "request-mediate"),
+        Feature("constraint", "max_receive_bytes", value=str(limits.message_bytes)),
+    )
+
+
+class Courtesies:
+    def __init__(self, limits: Limits) -> None:
+        self._features = features(limits)
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            trust_ping.PING: self._ping,
+            trust_ping.PING_RESPONSE: self._nothing,
+            discover_features.QUERIES: self._queries,
+            problem_report.PROBLEM_REPORT: self._problem,
+            empty.EMPTY: self._nothing,
+        }
+
+    async def _ping(self, request: Request) -> Outcome:
+        return Outcome(trust_ping.respond(request.message))
+
+    async def _queries(self, request: Request) -> Outcome:
+        answer = discover_features.disclose(request.message, self._features)
+        return Outcome(answer if request.unpacked.authenticated else None)
+
+    async def _problem(self, request: Request) -> Outcome:
+        # Never answered: two parties would report on reports for ever.
+        log.info("a peer reports the problem %.60s", problem_report.parse(request.message).code)
+        return Outcome()
+
+    async def _nothing(self, request: Request) -> Outcome:
+        return Outcome()

@@ -1,0 +1,196 @@
+"""SQLite behind two threads: one writes with group commit, one reads.
+
+A transaction per operation costs one fsync each; here everything that came in while the last commit was
+being made shares the next one. A job that raises takes back its own changes alone. `write` returns after
+the commit: what it reports as done survives a kill and a power cut (WAL, synchronous=FULL).
+
+There is only one writing connection, in one process: SQLite before 3.51.3 can lose data when two
+connections of a WAL database write or checkpoint at the same time.
+"""
+
+import asyncio
+import contextlib
+import os
+import queue
+import sqlite3
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from didmpc.protocols.errors import DidmpcError
+
+T = TypeVar("T")
+Job = Callable[[sqlite3.Connection], T]
+
+MAX_GROUP = 512
+"""Most jobs in one commit."""
+
+_PRAGMAS = """
+PRAGMA journal_mode=WAL;
+PRAGMA synchronous=FULL;
+PRAGMA cache_size=-65536;
+PRAGMA wal_autocheckpoint=4000;
+PRAGMA journal_size_limit=67108864;
+PRAGMA foreign_keys=ON;
+PRAGMA temp_store=MEMORY;
+PRAGMA busy_timeout=5000;
+"""
+_READER_PRAGMAS = "PRAGMA query_only=ON; PRAGMA wal_autocheckpoint=0; PRAGMA busy_timeout=5000;"
+
+
+class StoreFailed(DidmpcError):
+    """The store could not do what was asked; nothing of it was done."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("The mediator cannot use its store.", why=why)
+
+
+@dataclass(slots=True)
+class _Pending:
+    job: Job[Any]
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+    result: Any = None
+    error: Exception | None = None
+
+    def finish(self) -> None:
+        if self.future.done():
+            return  # whoever asked has gone; what was committed stays
+        if isinstance(self.error, sqlite3.Error):
+            self.future.set_exception(StoreFailed(str(self.error)))
+        elif self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Database:
+    """Open it once; `close` finishes what was handed in before."""
+
+    def __init__(self, path: Path, schema: str, version: int) -> None:
+        # Opened here and not in the threads, so that a file that cannot be opened is an error of the caller.
+        os.close(
+            os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        )  # its helper files take after it
+        self._writer = _connect(path)
+        _prepare(self._writer, schema, version)
+        self._reader = _connect(path)
+        self._reader.executescript(_READER_PRAGMAS)
+        self._jobs: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
+        self._closed = False
+        self._thread = threading.Thread(target=self._write_loop, name="store writer", daemon=True)
+        self._read_pool = ThreadPoolExecutor(1, thread_name_prefix="store reader")
+        self._thread.start()
+
+    async def write(self, job: Job[T]) -> T:
+        """Run a job in the next transaction, and return after its commit."""
+        if self._closed:
+            raise StoreFailed("The mediator is stopping.")
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        self._jobs.put(_Pending(job, future, loop))
+        return await future
+
+    async def read(self, job: Job[T]) -> T:
+        """Run a query on the last committed state."""
+        if self._closed:
+            raise StoreFailed("The mediator is stopping.")
+        loop = asyncio.get_running_loop()
+        try:
+            return await loop.run_in_executor(self._read_pool, job, self._reader)
+        except sqlite3.Error as error:
+            raise StoreFailed(str(error)) from error
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._jobs.put(None)
+        await asyncio.to_thread(self._shut)
+
+    def _shut(self) -> None:
+        self._thread.join()
+        self._read_pool.shutdown(wait=True)
+        self._reader.close()
+        self._writer.close()  # the last one: it checkpoints
+
+    # --- the writer's thread
+
+    def _write_loop(self) -> None:
+        while (first := self._jobs.get()) is not None:
+            group, last = self._group(first)
+            self._commit(group)
+            for loop in {pending.loop for pending in group}:
+                _tell(loop, [pending for pending in group if pending.loop is loop])
+            if last:
+                return
+
+    def _group(self, first: _Pending) -> tuple[list[_Pending], bool]:
+        """What waits already, together with `first`; and whether the end was among it."""
+        group = [first]
+        while len(group) < MAX_GROUP:
+            try:
+                pending = self._jobs.get_nowait()
+            except queue.Empty:
+                break
+            if pending is None:
+                return group, True
+            group.append(pending)
+        return group, False
+
+    def _commit(self, group: list[_Pending]) -> None:
+        writer = self._writer
+        try:
+            writer.execute("BEGIN IMMEDIATE")
+            for pending in group:
+                _run(writer, pending)
+            writer.execute("COMMIT")
+        except Exception as error:
+            # None of the group is durable, so none of it was done.
+            if writer.in_transaction:
+                writer.execute("ROLLBACK")
+            for pending in group:
+                pending.error = error
+
+
+def _run(writer: sqlite3.Connection, pending: _Pending) -> None:
+    writer.execute("SAVEPOINT job")
+    try:
+        pending.result = pending.job(writer)
+    except Exception as error:
+        if not writer.in_transaction:
+            raise  # SQLite itself took the whole transaction back (disk full, I/O error)
+        writer.execute("ROLLBACK TO job")
+        pending.error = error
+    writer.execute("RELEASE job")
+
+
+def _tell(loop: asyncio.AbstractEventLoop, group: list[_Pending]) -> None:
+    def finish() -> None:
+        for pending in group:
+            pending.finish()
+
+    with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody waits any more
+        loop.call_soon_threadsafe(finish)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    # Autocommit: transactions are begun and ended in words. Each connection is used by one thread at a time.
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+
+
+def _prepare(writer: sqlite3.Connection, schema: str, version: int) -> None:
+    writer.executescript(_PRAGMAS)
+    (found,) = writer.execute("PRAGMA user_version").fetchone()
+    if found == version:
+        return
+    if found != 0:
+        raise DidmpcError(
+            "The mediator's store is of another version of didmpc.",
+            why=f"It has version {found}, this program reads version {version}.",
+            fix="Start it with the version of didmpc that wrote it, or name another home.",
+        )
+    writer.executescript(f"BEGIN IMMEDIATE; {schema} PRAGMA user_version={version}; COMMIT;")

@@ -1,0 +1,253 @@
+"""The mediator's home: its keys, where it listens, and the lock that keeps a second one out.
+
+    mediator.json       keys and settings, 0600
+    mediator.lock       held while it runs
+    mediator.sqlite3    accounts, mail, relay channels
+
+The folder is named by a flag, else by `DIDMPC_HOME`, else by the conventions of the platform.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from didmpc.protocols.did import Service
+from didmpc.protocols.errors import DidmpcError, LocalMisuse
+from didmpc.protocols.identity import Identity
+from didmpc.protocols.keys import PrivateKey
+from didmpc.protocols.out_of_band import Invitation
+
+VARIABLE = "DIDMPC_HOME"
+VERSION = 1
+PRIVATE_FILE = 0o600
+PRIVATE_FOLDER = 0o700
+DEFAULT_PORT = 8765
+GOAL_CODE = "request-mediate"
+GOAL = "Receive messages through this mediator"
+
+_ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104  (only compared with)
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Settings:
+    """What `mediator.json` holds. The keys never change; the DID names its address, so it does with that."""
+
+    keys: tuple[PrivateKey, ...]
+    url: str
+    port: int
+    public_url: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Settings(url={self.url!r}, port={self.port}, public_url={self.public_url!r})"
+
+    @classmethod
+    def new(cls) -> "Settings":
+        keys = (PrivateKey.generate("Ed25519"), PrivateKey.generate("X25519"))
+        return cls(keys, url="", port=DEFAULT_PORT)
+
+    @property
+    def identity(self) -> Identity:
+        """The mediator's DID: http first, WebSocket second, each as a service of its own."""
+        web, _, rest = self.url.partition("://")
+        socket = f"{'wss' if web == 'https' else 'ws'}://{rest}/ws"
+        services = (Service(self.url, id="#service"), Service(socket, id="#service-1"))
+        return Identity.peer2_of(self.keys, services)
+
+    @property
+    def invitation(self) -> str:
+        """The invitation URL: always the same for one DID, so it may be printed on paper."""
+        did = self.identity.did
+        invitation = Invitation(
+            from_=did,
+            id=hashlib.sha256(did.encode()).hexdigest()[:32],
+            goal_code=GOAL_CODE,
+            goal=GOAL,
+            label=urlsplit(self.url).netloc,
+        )
+        return invitation.to_url(f"{self.url}/")
+
+    def listening(self, host: str, port: int, public_url: str | None) -> "Settings":
+        """The same mediator at this address."""
+        return replace(self, url=public_url or _local_url(host, port), port=port, public_url=public_url)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "version": VERSION,
+            "keys": [key.jwk() for key in self.keys],
+            "url": self.url,
+            "port": self.port,
+            "public_url": self.public_url,
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> "Settings":
+        """Raises KeyError, TypeError, ValueError or DidmpcError where something is wrong with it."""
+        if value["version"] != VERSION:
+            raise ValueError(f"its version is {value['version']!r}")
+        keys = tuple(PrivateKey.from_jwk(jwk) for jwk in value["keys"])
+        public_url = value["public_url"]
+        return cls(
+            keys, str(value["url"]), int(value["port"]), None if public_url is None else str(public_url)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The folder of one mediator."""
+
+    root: Path
+
+    @classmethod
+    def locate(cls, path: Path | None = None) -> "Home":
+        """The home that a flag, the environment or the platform names, in this order."""
+        if path is None and (named := os.environ.get(VARIABLE)):
+            path = Path(named)
+        return cls(Path(os.path.abspath((path or _platform_default()).expanduser())))
+
+    @property
+    def _settings(self) -> Path:
+        return self.root / "mediator.json"
+
+    def prepare(self) -> None:
+        """Make the folder, for its owner only. Raises `LocalMisuse`."""
+        try:
+            self.root.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
+            if stat.S_IMODE(self.root.stat().st_mode) != PRIVATE_FOLDER:
+                self.root.chmod(PRIVATE_FOLDER)
+            writable = os.access(self.root, os.W_OK | os.X_OK)
+        except OSError as problem:
+            raise self._unusable(problem.strerror or str(problem)) from None
+        if not writable:
+            raise self._unusable("it cannot be written")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the lock; it ends with the process, whatever ends that. Raises `LocalMisuse`."""
+        try:
+            descriptor = os.open(
+                self.root / "mediator.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE
+            )
+        except OSError as problem:
+            raise self._unusable(problem.strerror or str(problem)) from None
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+                raise LocalMisuse(
+                    f"A mediator with the home {self.root} is running already.",
+                    why=f"Its process id is {holder}." if holder else "",
+                    fix="Stop it first, or name another home with --home DIR.",
+                ) from None
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def load(self) -> Settings | None:
+        """The settings; None before the first start. Raises `LocalMisuse` where they cannot be read."""
+        try:
+            text = self._settings.read_text("utf-8")
+        except FileNotFoundError:
+            return None
+        except (OSError, UnicodeDecodeError) as problem:
+            raise self._unusable(getattr(problem, "strerror", None) or str(problem)) from None
+        try:
+            return Settings.from_json(json.loads(text))
+        except (ValueError, KeyError, TypeError, DidmpcError) as problem:
+            raise LocalMisuse(
+                f"The mediator's keys in {self._settings} cannot be read.",
+                why=f"The file is damaged: {type(problem).__name__}.",
+                fix="Put a backup in its place, or name another home: that will be another mediator.",
+            ) from None
+
+    def require(self) -> Settings:
+        """The settings of a mediator that was started before. Raises `LocalMisuse`."""
+        settings = self.load()
+        if settings is None:
+            raise LocalMisuse(
+                f"There is no mediator in {self.root} yet.",
+                why="It gets its keys and its DID when it is started for the first time.",
+                fix="Start it: didmpc mediator start",
+            )
+        return settings
+
+    def save(self, settings: Settings) -> None:
+        """Replace the settings at once and durably. Raises `LocalMisuse`."""
+        data = json.dumps(settings.to_json(), indent=2).encode()
+        try:
+            _replace_file(self._settings, data)
+        except OSError as problem:
+            raise self._unusable(problem.strerror or str(problem)) from None
+
+    def _unusable(self, why: str) -> LocalMisuse:
+        return LocalMisuse(
+            f"The mediator's home {self.root} cannot be used.",
+            why=f"{why[:1].upper()}{why[1:]}.",
+            fix=f"Name a folder of yours with --home DIR or {VARIABLE}.",
+        )
+
+
+def check_public_url(url: str) -> str:
+    """A public URL as it goes into the DID: http or https, a host, no query. Raises `LocalMisuse`."""
+    try:
+        parts = urlsplit(url)
+        fits = (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname)
+            and (parts.port is None or parts.port > 0)
+        )
+    except ValueError:
+        fits = False
+    if not fits or parts.query or parts.fragment or parts.username is not None:
+        raise LocalMisuse(
+            f"{url!r} cannot be the public URL of a mediator.",
+            fix="It looks like  https://mediator.example.org",
+        )
+    return url.rstrip("/")
+
+
+def _local_url(host: str, port: int) -> str:
+    if host in _ANY_ADDRESS:
+        raise LocalMisuse(
+            "A mediator that listens on all addresses must be told under which one it is reached.",
+            why="The address goes into its DID.",
+            fix="Add --public-url, for example  --public-url http://192.168.1.5:8765",
+        )
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _replace_file(path: Path, data: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)  # POSIX makes a rename durable only with its folder
+    finally:
+        os.close(folder)
+
+
+def _platform_default() -> Path:
+    import platformdirs  # noqa: PLC0415  (not needed where a home is named)
+
+    return Path(platformdirs.user_data_dir("didmpc", appauthor=False)) / "mediator"

@@ -1,0 +1,108 @@
+"""routing/2.0 and messagepickup/3.0: mail comes in, is kept, and is fetched or pushed."""
+
+from collections.abc import Mapping, Sequence
+
+from didmpc.mediator.deliveries import Deliveries
+from didmpc.mediator.limits import Limits
+from didmpc.mediator.refusals import Refusal
+from didmpc.mediator.requests import Handler, Outcome, Request
+from didmpc.mediator.store import Mail, Store
+from didmpc.protocols import pickup
+from didmpc.protocols.did import did_of
+from didmpc.protocols.message import Message
+from didmpc.protocols.pickup import Status
+from didmpc.protocols.routing import FORWARD, parse_forward
+
+
+class LiveModeNotSupported(Refusal):
+    code = pickup.LIVE_MODE_NOT_SUPPORTED
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Live delivery needs a WebSocket.", fix="Connect to the ws service of this mediator."
+        )
+
+
+class Mailboxes:
+    def __init__(self, store: Store, deliveries: Deliveries, limits: Limits) -> None:
+        self._store = store
+        self._deliveries = deliveries
+        self._limits = limits
+
+    def handlers(self) -> Mapping[str, Handler]:
+        return {
+            FORWARD: self._forward,
+            pickup.STATUS_REQUEST: self._status,
+            pickup.DELIVERY_REQUEST: self._deliver,
+            pickup.MESSAGES_RECEIVED: self._received,
+            pickup.LIVE_DELIVERY_CHANGE: self._live,
+        }
+
+    async def _forward(self, request: Request) -> Outcome:
+        forward = parse_forward(request.message)
+        longest = request.now + self._limits.mail_seconds
+        expires = min(longest, forward.expires_time or longest)
+        account = await self._store.enqueue(did_of(forward.next), forward.envelopes, expires, request.now)
+        self._deliveries.ring(account)
+        return Outcome()
+
+    async def _status(self, request: Request) -> Outcome:
+        recipient = pickup.parse_status_request(request.message)
+        return Outcome(await self._status_of(request, recipient))
+
+    async def _deliver(self, request: Request) -> Outcome:
+        asked = pickup.parse_delivery_request(request.message)
+        mail = await self._deliveries.fetch(
+            request.sender, request.connection, asked.recipient_did, asked.limit
+        )
+        if not mail:
+            return Outcome(await self._status_of(request, asked.recipient_did))
+        return Outcome(
+            pickup.delivery(attachments(mail), request=request.message, recipient_did=asked.recipient_did)
+        )
+
+    async def _received(self, request: Request) -> Outcome:
+        names = pickup.parse_messages_received(request.message)
+        # What is no id of ours names nothing that could be deleted.
+        seqs = [int(name) for name in names if name.isascii() and name.isdigit() and len(name) < 19]
+        await self._deliveries.acknowledge(request.sender, seqs)
+        return Outcome(await self._status_of(request, None))
+
+    async def _live(self, request: Request) -> Outcome:
+        live = pickup.parse_live_delivery_change(request.message)
+        connection = request.connection
+        if connection is None:
+            if live:
+                raise LiveModeNotSupported
+            return Outcome(await self._status_of(request, None))
+        account = request.sender
+        if not live:
+            self._deliveries.unsubscribe(account, connection)
+            return Outcome(await self._status_of(request, None))
+        status = await self._status_of(request, None, live=True)
+
+        def start() -> None:
+            self._deliveries.subscribe(account, connection, lambda mail: connection.push(account, mail))
+
+        return Outcome(status, then=start)
+
+    async def _status_of(self, request: Request, recipient: str | None, *, live: bool = False) -> Message:
+        queue = await self._store.queue(request.sender, recipient, request.now)
+        is_live = live or (
+            request.connection is not None and self._deliveries.is_live(request.sender, request.connection)
+        )
+        state = Status(
+            message_count=queue.count,
+            recipient_did=recipient,
+            live_delivery=is_live,
+            longest_waited_seconds=None if queue.oldest is None else max(0, int(request.now - queue.oldest)),
+            newest_received_time=None if queue.newest is None else int(queue.newest),
+            oldest_received_time=None if queue.oldest is None else int(queue.oldest),
+            total_bytes=queue.bytes,
+        )
+        return pickup.status(request.message, state)
+
+
+def attachments(mail: Sequence[Mail]) -> list[tuple[str, bytes]]:
+    """Mail as a delivery carries it: under the id by which it is acknowledged."""
+    return [(str(item.seq), item.body) for item in mail]

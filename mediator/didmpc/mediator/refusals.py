@@ -1,0 +1,122 @@
+"""What the mediator refuses: the problem code for DIDComm, and the status for HTTP.
+
+DIDComm Messaging 2.1, "Problem Codes". A sender tries again after 429 and 5xx, not after other 4xx.
+"""
+
+from didmpc.protocols.errors import RemoteViolation
+
+
+class Refusal(RemoteViolation):
+    """A message that was understood and is not acted on."""
+
+    status = 400
+    retry_after: int | None = None
+
+
+class NoAccount(Refusal):
+    """The sender has no account here."""
+
+    code = "e.p.req.not_enroll"
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__(
+            "You have no account at this mediator.",
+            fix="Send a mediate-request of coordinate-mediation first.",
+        )
+
+
+class UnknownNext(Refusal):
+    """A forward for somebody who takes no mail here."""
+
+    code = "e.p.req.not_enroll"
+    status = 404
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This mediator takes in no mail for the next DID of the forward.",
+            fix="The recipient may have moved: ask for its present DID.",
+        )
+
+
+class Anonymous(Refusal):
+    """A request that needs an authenticated sender came without one."""
+
+    code = "e.p.trust.crypto.unauthenticated"
+    status = 401
+
+    def __init__(self) -> None:
+        super().__init__("This request must come in authcrypt, so that its sender is proven.")
+
+
+class MailboxFull(Refusal):
+    code = "e.p.me.res.storage.mailbox_full"
+    status = 429
+    retry_after = 60
+
+    def __init__(self) -> None:
+        super().__init__("The mailbox of the recipient is full.", fix="Try again later.")
+
+
+class TooBig(Refusal):
+    code = "e.p.me.res.storage.message_too_big"
+    status = 413
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The message is larger than the {limit} bytes that this mediator takes.")
+
+
+class DiskFull(Refusal):
+    code = "e.p.me.res.storage"
+    status = 507
+    retry_after = 300
+
+    def __init__(self) -> None:
+        super().__init__("The mediator has no room left.", fix="Try again later.")
+
+
+class Unavailable(Refusal):
+    code = "e.p.me.res"
+    status = 503
+    retry_after = 5
+
+    def __init__(self) -> None:
+        super().__init__("The mediator cannot do this now.", fix="Try again in a moment.")
+
+
+class TooManyRequests(Refusal):
+    code = "e.p.me.res.rate"
+    status = 429
+    retry_after = 1
+
+    def __init__(self) -> None:
+        super().__init__("Too many requests from this address.", fix="Try again in a moment.")
+
+
+class TooMany(Refusal):
+    """A quota of an account, or of the mediator, is used up."""
+
+    code = "e.p.me.res.quota"
+    status = 403
+
+
+class Replayed(Refusal):
+    code = "e.p.crypto.message.dejavu"
+    status = 409
+
+    def __init__(self) -> None:
+        super().__init__("This very message was acted on before.", fix="Pack a new one.")
+
+
+class Expired(Refusal):
+    code = "e.p.msg.expired"
+
+    def __init__(self) -> None:
+        super().__init__("The message had expired when it came.", fix="Check the clock of the sender.")
+
+
+class Unsupported(Refusal):
+    code = "e.p.msg.unsupported"
+
+    def __init__(self, type: str) -> None:
+        super().__init__(f"This mediator does not take messages of the type {type[:120]}.")

@@ -1,0 +1,344 @@
+"""`relay/1.0`: sealed packets pass from one leg to another, unread.
+
+A leg is a WebSocket with a hop session. It binds ends of channels; while both ends of a channel are bound,
+what comes in on one goes out on the other. Nothing is dropped and nothing is stored:
+
+- An end may send as much as it has credit for, and gets credit back as the far socket takes its bytes.
+  So what waits here is bounded per channel, and one that does not read delays nobody else.
+- What waits for a leg goes out channel by channel in turn, control frames first.
+- When an end leaves, what waited for it is let go: the parties send it again after the next BOUND.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from didmpc.mediator.limits import KIB, Limits
+from didmpc.mediator.store import Store
+from didmpc.protocols.errors import SessionError
+from didmpc.protocols.relay import hop
+from didmpc.protocols.relay.hop import ErrorCode, UnboundReason
+from didmpc.protocols.session.handshake import Established
+from didmpc.protocols.session.packet import PacketOpener, PacketSealer
+
+log = logging.getLogger(__name__)
+
+LEAST_CREDIT = 512 * KIB
+"""The largest packet, a padded record of 256 KiB, must fit well into it."""
+CREDIT_SHARE = 64
+"""A new channel gets at most this part of the memory that is left."""
+MOST_NOTICES = 64
+"""BOUND and UNBOUND that wait for one channel end; a leg that lets more gather is closed."""
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What was relayed since the start."""
+
+    bytes: int = 0
+    packets: int = 0
+
+
+class End:
+    """One end of a channel while a leg has it bound."""
+
+    __slots__ = (
+        "allowance", "channel", "expires", "far", "leg", "notices", "number", "owed", "queue", "queued",
+        "scheduled", "side", "window",
+    )  # fmt: skip
+
+    def __init__(self, leg: "Leg", number: int, channel: int, side: int, expires: float) -> None:
+        self.leg = leg
+        self.number = number
+        self.channel = channel
+        self.side = side
+        self.expires = expires
+        self.far: End | None = None
+        self.window = 0  # credit of this end when nothing is on its way
+        self.allowance = 0  # what it may still send
+        self.owed = 0  # went out on the far side, credit not given back yet
+        self.queue: deque[tuple[bytes, int]] = deque()  # hop frames for this end, and their cost in credit
+        self.queued = 0  # credit in the queue
+        self.notices = 0
+        self.scheduled = False
+
+
+class Leg:
+    """One WebSocket with a hop session: opens what comes, seals and writes what goes out.
+
+    `write` sends one binary message and returns when the socket takes more; `has_room(n)` says whether a
+    write of n bytes would return at once; `abort` closes the socket, whose reader then calls `Relay.leave`.
+    """
+
+    def __init__(
+        self,
+        established: Established,
+        *,
+        write: Callable[[bytes], Awaitable[None]],
+        has_room: Callable[[int], bool],
+        abort: Callable[[str], None],
+        limits: Limits,
+    ) -> None:
+        self._sealer = PacketSealer(established.secret_send, established.sid_out, ordered=True)
+        self._opener = PacketOpener(established.secret_receive, established.sid_in)
+        self._write = write
+        self._has_room = has_room
+        self._limits = limits
+        self._control: deque[bytes] = deque()
+        self._turn: deque[End] = deque()
+        self._writing = False
+        self._wake = asyncio.Event()
+        self._writer = asyncio.create_task(self._keep_writing())
+        self.abort = abort
+        self.exporter = established.exporter
+        self.ends: dict[int, End] = {}
+        self.former: set[int] = set()  # numbers that were bound here: late packets for them are no fault
+
+    def open(self, packet: bytes) -> bytes:
+        return self._opener.open(packet)
+
+    def close(self) -> None:
+        self._writer.cancel()
+        self._control.clear()
+        self._turn.clear()
+
+    async def control(self, frame: bytes) -> None:
+        """Send a control frame, ahead of all packets."""
+        if self._idle and self._has_room(len(frame)):
+            await self._send(frame)
+        elif len(self._control) >= self._limits.leg_control_frames:
+            self.abort("does not read what it asks for")
+        else:
+            self._control.append(frame)
+            self._wake.set()
+
+    async def packet(self, end: End, packet: bytes) -> bool:
+        """Pass a packet on to `end`; whether it is on its way (else it waits, and credit with it)."""
+        frame = hop.encode_data(end.number, packet)
+        if self._idle and self._has_room(len(frame)):
+            await self._send(frame)
+            return True
+        self._queue(end, frame, len(packet))
+        return False
+
+    def notice(self, end: End, frame: bytes) -> None:
+        """Say BOUND or UNBOUND, after the packets that came before it."""
+        end.notices += 1
+        if end.notices > MOST_NOTICES:
+            self.abort("does not read")
+            return
+        self._queue(end, frame, 0)
+
+    @property
+    def _idle(self) -> bool:
+        return not (self._writing or self._control or self._turn)
+
+    def _queue(self, end: End, frame: bytes, cost: int) -> None:
+        end.queue.append((frame, cost))
+        end.queued += cost
+        if not end.scheduled:
+            end.scheduled = True
+            self._turn.append(end)
+        self._wake.set()
+
+    async def _keep_writing(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            self._writing = True
+            while self._control or self._turn:
+                if self._control:
+                    await self._send(self._control.popleft())
+                else:
+                    await self._send_next(self._turn.popleft())
+            self._writing = False
+
+    async def _send_next(self, end: End) -> None:
+        if not end.queue:  # its channel was closed meanwhile
+            end.scheduled = False
+            return
+        frame, cost = end.queue.popleft()
+        if end.queue:
+            self._turn.append(end)
+        else:
+            end.scheduled = False
+        await self._send(frame)
+        if not cost:
+            end.notices -= 1
+            return
+        end.queued -= cost
+        if end.far is not None:
+            await give_back(end.far, cost)
+
+    async def _send(self, frame: bytes) -> None:
+        try:
+            await self._write(self._sealer.seal(frame))
+        except ConnectionError:
+            self.abort("is gone")
+        except SessionError as error:
+            self.abort(error.what)
+
+
+async def give_back(end: End, count: int) -> None:
+    """The far socket took so many bytes of this end; credit goes back in large pieces."""
+    if end.leg.ends.get(end.number) is not end:
+        return  # its channel was closed meanwhile
+    end.owed += count
+    if end.owed >= end.window // 4:
+        owed, end.owed = end.owed, 0
+        end.allowance += owed
+        await end.leg.control(hop.encode_credit(end.number, owed))
+
+
+class Relay:
+    """All legs and the channels between them."""
+
+    def __init__(self, store: Store, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
+        self._ends: dict[tuple[int, int], End] = {}
+        self._legs: set[Leg] = set()
+        self._memory = limits.relay_memory_bytes
+        self.traffic = Traffic()
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._legs) >= self._limits.legs
+
+    def join(self, leg: Leg) -> None:
+        self._legs.add(leg)
+
+    def leave(self, leg: Leg) -> None:
+        """The socket of a leg has ended."""
+        self._legs.discard(leg)
+        leg.close()
+        for end in list(leg.ends.values()):
+            self._detach(end)
+
+    async def receive(self, leg: Leg, packet: bytes, now: float) -> None:
+        """Act on one hop packet. Raises `SessionError`, after which the leg is to be closed."""
+        plaintext = leg.open(packet)
+        match hop.decode(plaintext):
+            case hop.Data(number, payload):
+                await self._data(leg, number, payload)
+            case hop.Bind() as bind:
+                code = await self._bind(leg, bind, now)
+                if code is not None:
+                    await leg.control(hop.encode_error(bind.channel, code))
+            case hop.Ping(token):
+                await leg.control(hop.encode_pong(token))
+            case hop.Pong():
+                pass
+            case _:
+                raise SessionError("A leg sent what only a mediator sends.")
+
+    def revoke(self, channels: Iterable[int]) -> None:
+        """The owner took channels back."""
+        self._end_channels(set(channels), UnboundReason.REVOKED)
+
+    def expire(self, now: float) -> None:
+        over = {end.channel for end in self._ends.values() if end.expires <= now}
+        self._end_channels(over, UnboundReason.EXPIRED)
+
+    # --- inner
+
+    async def _data(self, leg: Leg, number: int, packet: bytes) -> None:
+        end = leg.ends.get(number)
+        if end is None:
+            if number not in leg.former:
+                await leg.control(hop.encode_error(number, ErrorCode.NOT_BOUND))
+            return
+        cost = len(packet)
+        far = end.far
+        if far is None:
+            # Sent before it read UNBOUND. It sends it again after BOUND.
+            end.allowance = max(0, end.allowance - cost)
+            return
+        if cost > end.allowance:
+            self._detach(end)
+            await leg.control(hop.encode_error(number, ErrorCode.OVER_CREDIT))
+            return
+        end.allowance -= cost
+        self.traffic.bytes += cost
+        self.traffic.packets += 1
+        if await far.leg.packet(far, packet):
+            await give_back(end, cost)
+
+    async def _bind(self, leg: Leg, bind: hop.Bind, now: float) -> ErrorCode | None:
+        try:
+            hop.verify_bind(bind, leg.exporter)
+        except SessionError:
+            return ErrorCode.BAD_PROOF
+        found = await self._store.bind(hashlib.sha256(bind.capability).digest(), bind.rebind_key)
+        if found is None:
+            return ErrorCode.UNKNOWN_CAPABILITY
+        if found.expires <= now:
+            return ErrorCode.EXPIRED
+        if found.rebind_key != bind.rebind_key:
+            return ErrorCode.WRONG_REBIND_KEY
+        if leg not in self._legs:
+            return None  # its socket ended while we looked
+        place = (found.channel, found.side)
+        holder = leg.ends.get(bind.channel)
+        if holder is not None and (holder.channel, holder.side) != place:
+            return ErrorCode.CHANNEL_IN_USE
+        former = self._ends.get(place)
+        is_full = holder is None and len(leg.ends) >= self._limits.channels_per_leg
+        if is_full or (former is None and not self._credit()):
+            return ErrorCode.TOO_MANY_CHANNELS
+        if former is not None:
+            self._detach(former, None if former is holder else UnboundReason.DISPLACED)
+        end = End(leg, bind.channel, found.channel, found.side, found.expires)
+        end.window = self._credit()
+        self._memory -= end.window
+        self._ends[place] = leg.ends[bind.channel] = end
+        leg.former.discard(bind.channel)
+        far = self._ends.get((found.channel, 1 - found.side))
+        if far is not None:
+            await self._connect(end, far)
+        return None
+
+    async def _connect(self, new: End, stayed: End) -> None:
+        """Both ends are bound: each may send, on what is a fresh path for it."""
+        new.far, stayed.far = stayed, new
+        # What the former holder of this end sent still waits: its credit comes back as that goes out.
+        new.allowance = max(0, new.window - stayed.queued)
+        new.owed = 0
+        # Packets that it sent before it reads this BOUND count too; they are within what it had.
+        grant = stayed.window
+        stayed.allowance = min(stayed.allowance, stayed.window) + grant
+        stayed.owed = 0
+        # Credit that comes back must not overtake this BOUND, so it goes the same way as CREDIT.
+        await new.leg.control(hop.encode_bound(new.number, new.allowance))
+        stayed.leg.notice(stayed, hop.encode_bound(stayed.number, grant))
+
+    def _detach(self, end: End, reason: UnboundReason | None = None) -> None:
+        """Take an end from its leg; the other end hears of it, this one only for a reason given."""
+        if self._ends.get((end.channel, end.side)) is not end:
+            return
+        del self._ends[end.channel, end.side]
+        del end.leg.ends[end.number]
+        if len(end.leg.former) < self._limits.channels_per_leg:
+            end.leg.former.add(end.number)
+        self._memory += end.window
+        far, end.far = end.far, None
+        end.queue.clear()
+        end.queued = 0
+        if reason is not None and end.leg in self._legs:
+            end.leg.notice(end, hop.encode_unbound(end.number, reason))
+        if far is not None:
+            far.far = None
+            if far.leg in self._legs:
+                far.leg.notice(far, hop.encode_unbound(far.number, UnboundReason.LEFT))
+
+    def _end_channels(self, channels: set[int], reason: UnboundReason) -> None:
+        for end in [end for end in self._ends.values() if end.channel in channels]:
+            self._detach(end, reason)
+
+    def _credit(self) -> int:
+        """What one more end gets: less and less as the memory is given away, at last nothing."""
+        share = min(self._limits.credit_bytes, max(LEAST_CREDIT, self._memory // CREDIT_SHARE))
+        return share if share <= self._memory else 0

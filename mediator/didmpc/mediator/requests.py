@@ -1,0 +1,68 @@
+"""What a protocol handler gets, and what it gives back."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from didmpc.mediator.refusals import Anonymous
+from didmpc.mediator.store import Mail
+from didmpc.protocols.did import DIDDocument, Resolve
+from didmpc.protocols.envelope import Unpacked
+from didmpc.protocols.message import Message
+from didmpc.protocols.session.handshake import Established
+
+
+class Connection(Protocol):
+    """A WebSocket, as far as protocols care."""
+
+    def wants(self, thread: str) -> bool:
+        """Whether return_route, said once, covers replies in this thread."""
+
+    def set_route(self, message: Message) -> None:
+        """Take note of the return_route of a message."""
+
+    async def push(self, account: str, mail: Sequence[Mail]) -> None:
+        """Send mail to the account's DID (in the form it was written). Raises ConnectionError."""
+
+    def start_hop(self, established: Established) -> None:
+        """From now on binary messages on it are hop packets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A message that was opened and checked."""
+
+    unpacked: Unpacked
+    envelope: bytes
+    connection: Connection | None
+    """None over HTTP."""
+    address: str
+    now: float
+    resolve: Resolve
+
+    @property
+    def message(self) -> Message:
+        return self.unpacked.message
+
+    @property
+    def sender(self) -> str:
+        """The DID that authcrypt has proven. Raises `Anonymous`."""
+        if self.unpacked.sender is None:
+            raise Anonymous
+        return self.unpacked.sender
+
+    @property
+    def document(self) -> DIDDocument:
+        """The DID document of the sender. Raises `Anonymous`."""
+        return self.resolve(self.sender)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The reply, where there is one, and what is to be done once it was sent."""
+
+    reply: Message | None = None
+    then: Callable[[], None] | None = None
+
+
+Handler = Callable[[Request], Awaitable[Outcome]]

@@ -1,0 +1,172 @@
+"""From an envelope to an answer: open it, find its handler, pack the reply.
+
+DIDComm Messaging 2.1, "Return Route": a reply goes back the way the message came only where the sender
+asks for it. The mediator opens no connections of its own, so other replies are not sent at all.
+"""
+
+import asyncio
+import contextlib
+import logging
+import re
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from didmpc.mediator.database import StoreFailed
+from didmpc.mediator.limits import Limits
+from didmpc.mediator.long_forms import KnownDids
+from didmpc.mediator.refusals import Expired, Refusal, Unavailable, Unsupported
+from didmpc.mediator.requests import Connection, Handler, Outcome, Request
+from didmpc.mediator.store import Store
+from didmpc.protocols import problem_report
+from didmpc.protocols.did import DIDDocument
+from didmpc.protocols.envelope import Unpacked, pack_authcrypt, pack_signed, unpack
+from didmpc.protocols.errors import DidmpcError, RemoteViolation
+from didmpc.protocols.identity import Identities, Identity
+from didmpc.protocols.message import ENCRYPTED, SIGNED, Message
+
+log = logging.getLogger(__name__)
+
+_MINOR = re.compile(r"/(\d+)\.\d+/([^/]+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the transport does with a message: a status over HTTP, a reply, or both."""
+
+    status: int = 202
+    reply: bytes | None = None
+    media_type: str = ENCRYPTED
+    problem: RemoteViolation | None = None
+    then: Callable[[], None] | None = None
+    """To be called once the reply was sent."""
+
+    @property
+    def retry_after(self) -> int | None:
+        return self.problem.retry_after if isinstance(self.problem, Refusal) else None
+
+
+class Service:
+    """Speaks for one mediator DID."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        store: Store,
+        limits: Limits,
+        handlers: Iterable[Mapping[str, Handler]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._identity = identity
+        self._secrets = Identities(identity)
+        self._store = store
+        self._limits = limits
+        self._known = KnownDids()
+        self._clock = clock
+        self._at_once = asyncio.Semaphore(limits.handled_at_once)
+        self._handlers = {type: handler for group in handlers for type, handler in group.items()}
+
+    async def handle(self, envelope: bytes, *, connection: Connection | None, address: str) -> Answer:
+        """Act on one envelope. Whatever a peer sends, this raises nothing of its making."""
+        async with self._at_once:
+            try:
+                unpacked = await self._open(envelope)
+            except RemoteViolation as problem:
+                return self._unreadable(problem, connection)
+            except StoreFailed as problem:
+                log.error("%s", problem)
+                return self._unreadable(Unavailable(), connection)
+            request = Request(unpacked, envelope, connection, address, self._clock(), self.resolve)
+            try:
+                return self._answered(request, await self._act(request))
+            except RemoteViolation as problem:
+                log.info("refused %.120s: %s", unpacked.message.type, problem.code)
+                return self._refused(request, problem)
+            except StoreFailed as problem:
+                log.error("%s", problem)
+                return self._refused(request, Unavailable())
+
+    def pack(self, message: Message, recipient: str) -> bytes:
+        """A message of ours for somebody whose DID was seen before. Raises `RemoteViolation`."""
+        addressed = replace(message, from_=self._identity.did, to=(recipient,))
+        return pack_authcrypt(addressed, self._identity, self.resolve(recipient))
+
+    def resolve(self, did: str) -> DIDDocument:
+        return self._known.resolve(did)
+
+    # --- inner
+
+    async def _open(self, envelope: bytes) -> Unpacked:
+        missed: list[str] = []
+        resolver = self._known.resolver(missed)
+        try:
+            unpacked = unpack(envelope, self._secrets, resolver, self._limits.message_bytes)
+        except RemoteViolation:
+            long_did = await self._store.long_form(missed[0]) if missed else None
+            if long_did is None:
+                raise
+            self._known.remember(long_did)
+            unpacked = unpack(envelope, self._secrets, resolver, self._limits.message_bytes)
+        if unpacked.sender is not None:
+            self._known.remember(unpacked.sender)
+        return unpacked
+
+    async def _act(self, request: Request) -> Outcome:
+        message = request.message
+        if message.expires_time is not None and message.expires_time <= request.now:
+            raise Expired
+        # A higher minor version means optional additions only ("Semver Rules for Message Types").
+        known_type = _MINOR.sub(r"/\1.0/\2", message.type)
+        handler = self._handlers.get(known_type)
+        if handler is None:
+            raise Unsupported(message.type)
+        if known_type != message.type:
+            unpacked = replace(request.unpacked, message=replace(message, type=known_type))
+            request = replace(request, unpacked=unpacked)
+        if request.connection is not None:
+            request.connection.set_route(message)
+        return await handler(request)
+
+    def _answered(self, request: Request, outcome: Outcome) -> Answer:
+        sender = request.unpacked.sender
+        if outcome.reply is None or sender is None or not _wanted(request):
+            return Answer(then=outcome.then)
+        return Answer(status=200, reply=self.pack(outcome.reply, sender), then=outcome.then)
+
+    def _refused(self, request: Request, problem: RemoteViolation) -> Answer:
+        """A report to the sender; to an anonymous one it is signed. Reports are never reported on."""
+        status = problem.status if isinstance(problem, Refusal) else 400
+        # A WebSocket has no status, and silence would lose mail: there the report goes out unasked.
+        asked = request.connection is not None or _wanted(request)
+        if not asked or request.message.type.startswith(problem_report.PROTOCOL.rpartition("/")[0]):
+            return Answer(status=status, problem=problem)
+        report = problem_report.report_on(request.message, problem)
+        sender = request.unpacked.sender
+        if sender is not None:
+            with contextlib.suppress(RemoteViolation):  # a DID that nothing can be encrypted to
+                return Answer(status=200, reply=self.pack(report, sender), problem=problem)
+        return self._signed(report, status, problem)
+
+    def _unreadable(self, problem: RemoteViolation, connection: Connection | None) -> Answer:
+        log.info("an envelope was refused: %s", problem.code)
+        status = problem.status if isinstance(problem, Refusal) else 400
+        if connection is None:
+            return Answer(status=status, problem=problem)
+        report = problem_report.report(problem_report.ProblemReport(problem.code, problem.what))
+        return self._signed(report, status, problem)
+
+    def _signed(self, report: Message, status: int, problem: RemoteViolation) -> Answer:
+        signed = pack_signed(replace(report, from_=self._identity.did, to=()), self._identity)
+        return Answer(status=status, reply=signed, media_type=SIGNED, problem=problem)
+
+
+def _wanted(request: Request) -> bool:
+    if request.connection is not None:
+        return request.connection.wants(request.message.thread)
+    # Over HTTP both mean the same: the reply is in the thread of the message.
+    return request.message.return_route in ("all", "thread")
+
+
+def words(problem: DidmpcError) -> str:
+    """Why and what next, in one line."""
+    return " ".join(part for part in (problem.why, problem.fix) if part)
