@@ -250,7 +250,7 @@ def respond(
 
     `peer` is the authenticated sender of the envelope. Every member of `link` that is given must be in
     the `open`, alike; its other members are taken as they are. Store the body and send it again, byte
-    for byte, when the same `open` comes again (`OpenMemory`): a second call would make another session.
+    for byte, when the same `open` comes again: a second call would make another session.
     """
     _two_parties(me, peer)
     hs_i = _hello_text(open_body)

@@ -1,0 +1,218 @@
+"""Two links and a network that drops, doubles, delays, reorders, corrupts and breaks down.
+
+Whatever it does: exactly once, in order, nothing before READY, bounded buffers, no truncation; and when
+it behaves for a while, everything arrives. The AEAD fails on a second use of any (key, nonce).
+"""
+
+import hypothesis.strategies as st
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from didmpc.protocols.errors import SessionError
+from didmpc.protocols.identity import Identity
+from didmpc.protocols.session.handshake import Initiation, Party, respond
+from didmpc.protocols.session.link import Closed, Data, Link, LinkLimits, PeerState, PeerViolation, Ready
+from didmpc.protocols.session.packet import EpochLimits
+
+ONE, OTHER = Party.of(Identity.peer4()), Party.of(Identity.peer4())
+WINDOW_RECORDS, WINDOW_BYTES = 24, 6000
+SIDES = st.sampled_from((0, 1))
+
+
+class AdversarialNetwork(RuleBasedStateMachine):
+    @initialize()
+    def start(self):
+        sealed = set()
+
+        class RecordingAead:
+            def __init__(self, key):
+                self.key, self.aead = key, AESGCM(key)
+                self.decrypt = self.aead.decrypt
+
+            def encrypt(self, nonce, data, associated_data):
+                assert (self.key, nonce) not in sealed, "a (key, nonce) was sealed under twice"
+                sealed.add((self.key, nonce))
+                return self.aead.encrypt(nonce, data, associated_data)
+
+        initiation = Initiation(ONE, OTHER, "id")
+        accept, responder = respond(OTHER, ONE, "id", initiation.body)
+        limits = LinkLimits(
+            window_records=WINDOW_RECORDS,
+            window_bytes=WINDOW_BYTES,
+            packet_bytes=500,
+            epoch=EpochLimits(packets=16),
+        )
+        self.now = 0.0
+        self.links = [
+            Link(session, now=0.0, limits=limits, aead=RecordingAead)
+            for session in (initiation.finish(accept), responder)
+        ]
+        self.network = [[], []]  # packets on their way to side 0 and to side 1
+        self.sent = [[], []]  # what side i was told to send
+        self.received = [[], []]  # what side i delivered
+        self.ready = [False, False]
+        self.closed = [False, False]
+        self.peer_closed = [False, False]
+
+    def speak(self, side, budget=None):
+        packets = self.links[side].packets(self.now, budget)
+        if side == 1 and not self.ready[1]:
+            assert packets == [], "the responder spoke before the initiator was confirmed"
+        self.network[1 - side] += packets
+
+    def hear(self, side, packet):
+        """Deliver one packet; a second copy of it, or a damaged one, must change nothing."""
+        try:
+            events = self.links[side].receive(packet, self.now)
+        except PeerViolation:
+            raise AssertionError("an honest peer was taken for a dishonest one") from None
+        except SessionError:
+            return False
+        for event in events:
+            match event:
+                case Ready():
+                    assert not self.ready[side]
+                    self.ready[side] = True
+                case Data():
+                    assert self.ready[side], "data before READY"
+                    assert not self.peer_closed[side], "data after the close"
+                    self.received[side].append((event.start, event.data))
+                case Closed():
+                    assert self.received[side] == self.sent[1 - side], "a close truncated"
+                    assert self.closed[1 - side]
+                    self.peer_closed[side] = True
+                case PeerState():
+                    pass
+                case _:
+                    raise AssertionError(event)
+        return True
+
+    @rule(side=SIDES, start=st.integers(1, 3), sizes=st.lists(st.integers(0, 700), min_size=1, max_size=12))
+    def send(self, side, start, sizes):
+        if self.closed[side]:
+            return
+        for size in sizes:
+            data = len(self.sent[side]).to_bytes(4, "big") * (size // 4 + 1)
+            self.links[side].send(start, data)
+            self.sent[side].append((start, data))
+
+    @rule(side=SIDES, budget=st.none() | st.integers(0, 3000))
+    def say(self, side, budget):
+        before = len(self.network[1 - side])
+        self.speak(side, budget)
+        if budget is not None:
+            assert sum(map(len, self.network[1 - side][before:])) <= budget
+
+    @rule(side=SIDES, count=st.integers(1, 20))
+    def deliver(self, side, count):
+        for packet in self.network[side][:count]:
+            self.hear(side, packet)
+        del self.network[side][:count]
+
+    @precondition(lambda self: any(self.network))
+    @rule(data=st.data())
+    def deliver_one_out_of_order(self, data):
+        side = data.draw(st.sampled_from([side for side in (0, 1) if self.network[side]]))
+        index = data.draw(st.integers(0, len(self.network[side]) - 1))
+        self.hear(side, self.network[side].pop(index))
+
+    @precondition(lambda self: any(self.network))
+    @rule(data=st.data())
+    def double(self, data):
+        side = data.draw(st.sampled_from([side for side in (0, 1) if self.network[side]]))
+        packet = data.draw(st.sampled_from(self.network[side]))
+        self.hear(side, packet)
+        assert not self.hear(side, packet), "a packet was accepted twice"
+
+    @precondition(lambda self: any(self.network))
+    @rule(data=st.data())
+    def corrupt(self, data):
+        side = data.draw(st.sampled_from([side for side in (0, 1) if self.network[side]]))
+        packet = self.network[side].pop(data.draw(st.integers(0, len(self.network[side]) - 1)))
+        position = data.draw(st.integers(0, len(packet) - 1))
+        damaged = packet[:position] + bytes([packet[position] ^ 0x40]) + packet[position + 1 :]
+        assert not self.hear(side, damaged), "a damaged packet was accepted"
+
+    @rule(side=SIDES, every=st.integers(1, 3))
+    def drop(self, side, every):
+        del self.network[side][::every]
+
+    @rule(seconds=st.sampled_from((0.01, 0.1, 0.5, 1.1, 3.0, 20.0)))
+    def wait(self, seconds):
+        self.now += seconds
+
+    @rule(side=SIDES)
+    def path_up(self, side):
+        self.links[side].path_up(self.now)
+
+    @rule(side=SIDES)
+    def path_down(self, side):
+        self.links[side].path_down(self.now)
+
+    @rule()
+    def path_reset(self):
+        self.network = [[], []]
+        for link in self.links:
+            link.path_up(self.now)
+
+    @rule(side=SIDES)
+    def close(self, side):
+        self.links[side].close()
+        self.closed[side] = True
+
+    @rule(side=SIDES, word=st.sampled_from(("computing", "waiting")))
+    def tell_state(self, side, word):
+        self.links[side].set_state({"state": word})
+
+    @rule()
+    def behave(self):
+        """A good network for a while: everything arrives, and both sides know."""
+        self.path_reset()
+        for _ in range(400):
+            for side in (0, 1):
+                self.speak(side)
+                for packet in self.network[1 - side]:
+                    self.hear(1 - side, packet)
+                self.network[1 - side] = []
+            if self.settled():
+                break
+            self.now += 0.05
+        assert self.settled(), [repr(link) for link in self.links]
+
+    def settled(self):
+        return all(
+            self.received[1 - side] == self.sent[side]
+            and self.links[side].unacknowledged == 0
+            and self.peer_closed[1 - side] == self.closed[side]
+            for side in (0, 1)
+        )
+
+    @invariant()
+    def delivered_exactly_once_and_in_order(self):
+        if hasattr(self, "links"):
+            for side in (0, 1):
+                assert self.received[1 - side] == self.sent[side][: len(self.received[1 - side])]
+
+    @invariant()
+    def buffers_stay_bounded(self):
+        if hasattr(self, "links"):
+            for link in self.links:
+                assert len(link._outbox._flight) <= WINDOW_RECORDS
+                assert len(link._inbox._early) < WINDOW_RECORDS
+                assert link._inbox._early_bytes <= WINDOW_BYTES
+                assert len(link._pings) <= 64
+                assert len(link._opener._keys) <= 3
+
+    def teardown(self):
+        if hasattr(self, "links") and all(self.now - link.last_heard < 800 for link in self.links):
+            self.behave()
+
+
+AdversarialNetwork.TestCase.settings = settings(
+    max_examples=60,
+    stateful_step_count=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+TestAdversarialNetwork = AdversarialNetwork.TestCase
