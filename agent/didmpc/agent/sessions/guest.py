@@ -49,6 +49,7 @@ class Guest:
         self._program = Path(params["program"]) if params.get("program") else None
         self._input = Path(params["input"]) if params.get("input") else None
         self._bundle: Bundle | None = None
+        self._assembly = bundles.Assembly(proposal.program["sha256"])
         self._manifest: Manifest | None = None
         self._pid = -1
         self._missing: list[str] = []
@@ -71,8 +72,9 @@ class Guest:
             self._workshop, self._proposal.attempt, self._inbox, self._stream
         ) as gathering:
             try:
+                await self._fetch_program(gathering)
                 await self._join(gathering)
-                seat = await self._wait(gathering)
+                seat = await self._wait_for_manifest(gathering)
             except _Cancelled:
                 raise
             except BaseException as error:
@@ -105,26 +107,22 @@ class Guest:
         await self._send(messages.JOIN, join.body())
         await self._stream.event({"event": "party", "name": self._host.name, "state": "joined", "why": ""})
 
-    async def _wait(self, gathering: Gathering) -> Seat:
-        """Until both the program and the manifest are here."""
-        assembly = bundles.Assembly(self._proposal.program["sha256"])
-        ask_again = time.monotonic()
-        show = time.monotonic() + WAITING_EVERY
-        while self._bundle is None or self._manifest is None:
-            now = time.monotonic()
-            if now >= self._deadline:
-                raise self._too_late()
-            if self._bundle is None and now >= ask_again:
+    async def _fetch_program(self, gathering: Gathering) -> None:
+        """Before the yes: whoever has joined can start at once."""
+        ask_again = 0.0
+        while self._bundle is None:
+            if time.monotonic() >= ask_again:
                 await self._send(messages.BUNDLE_REQUEST, {"sha256": self._proposal.program["sha256"]})
                 ask_again = time.monotonic() + BUNDLE_AGAIN
-            if now >= show:
+            await self._next_message(gathering, until=ask_again)
+
+    async def _wait_for_manifest(self, gathering: Gathering) -> Seat:
+        show = time.monotonic() + WAITING_EVERY
+        while self._manifest is None or self._bundle is None:
+            if time.monotonic() >= show:
                 await self._show_waiting()
-                show = now + WAITING_EVERY
-            next_stop = min(self._deadline, show, ask_again if self._bundle is None else self._deadline)
-            with contextlib.suppress(TimeoutError):
-                event = await self._inbox.next(max(0.0, next_stop - now))
-                if isinstance(event, Arrived) and same_party(event.sender, self._host.did):
-                    await self._take(event.message, assembly, gathering)
+                show = time.monotonic() + WAITING_EVERY
+            await self._next_message(gathering, until=show)
         names = [party.name for party in self._manifest.roster]
         names[0] = self._host.name
         return Seat(
@@ -137,10 +135,20 @@ class Guest:
             input=self._input,
         )
 
-    async def _take(self, message: Message, assembly: bundles.Assembly, gathering: Gathering) -> None:
+    async def _next_message(self, gathering: Gathering, until: float) -> None:
+        """Take what the host says next, if it says something before `until`; raises when the wait is over."""
+        now = time.monotonic()
+        if now >= self._deadline:
+            raise self._too_late()
+        with contextlib.suppress(TimeoutError):
+            event = await self._inbox.next(max(0.0, min(until, self._deadline) - now))
+            if isinstance(event, Arrived) and same_party(event.sender, self._host.did):
+                await self._take(event.message, gathering)
+
+    async def _take(self, message: Message, gathering: Gathering) -> None:
         try:
             if message.type == messages.BUNDLE and self._bundle is None:
-                self._bundle = assembly.take(message)
+                self._bundle = self._assembly.take(message)
             elif message.type == messages.MANIFEST:
                 manifest = Manifest.decode(messages.octets(message.body, "manifest", 1 << 20))
                 self._pid = check_against_proposal(manifest, self._proposal, gathering.identity.did)

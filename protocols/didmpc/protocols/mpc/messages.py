@@ -2,9 +2,9 @@
 
     host                                   guest
      | -- propose ------------------------> |   what would be computed, by whom, under which threshold
-     | <------------------------- join ---- |   a session DID made for this attempt, versions, features
      | <--------------- bundle-request ---- |
      | -- bundle (1..n parts) ------------> |   the program, by content hash
+     | <------------------------- join ---- |   a session DID made for this attempt, versions, features
      | -- gathering ----------------------> |   who is here, who is missing
      | -- manifest -----------------------> |   all is fixed; from here on session DIDs speak
      | <- signature, reveal, session/1.0 -> |   everyone to everyone
