@@ -239,14 +239,14 @@ class Cluster:
         self.mediators.append(mediator)
         return mediator
 
-    def start_agents(self, prefixes: Sequence[Sequence[str]] = ()) -> None:
+    def start_agents(self, prefixes: Sequence[Sequence[str]] = (), flags: Sequence[str | Path] = ()) -> None:
         for number, name in enumerate(self.names):
             prefix = tuple(prefixes[number]) if prefixes else ()
             self.parties.append(
                 Party(name, self.directory / name.lower(), self, number % self.mediator_count, prefix)
             )
         for party in self.parties:
-            party.start_daemon()
+            party.start_daemon(*flags)
         for party in self.parties:
             party.ready()
 
