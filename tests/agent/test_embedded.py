@@ -12,11 +12,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from didmpc.agent.control_client import call
+from didmpc.agent.embedded import EmbeddedMediator
 from didmpc.agent.home import Home
+from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.wallet import Wallet
+from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import DidmpcError
+from didmpc.protocols.message import Message
+
+NOTE = "https://example.org/note/1.0/note"
 
 PROGRAM = """
 import json, sys
@@ -187,3 +195,48 @@ def test_a_deleted_key_file_is_an_error_that_says_so(launch: Launch) -> None:
         launch("alice")
     with pytest.raises(DidmpcError, match="No agent is running"):
         alice("status")
+
+
+async def test_nothing_is_lost_or_doubled_when_the_mediator_is_killed(tmp_path: Path) -> None:
+    """What it took is on its disk; what it did not take is sent again."""
+    home = Home(tmp_path / "mediator-owner")
+    home.prepare()
+    mediator = EmbeddedMediator(home)
+    ready = await mediator.start(first_time=True)
+    arrived: list[int] = []
+
+    async def on_note(unpacked: Unpacked) -> None:
+        arrived.append(unpacked.message.body["n"])
+
+    async with aiohttp.ClientSession() as http:
+        boxes = []
+        for name in ("alice", "bob"):
+            place = Home(tmp_path / name)
+            place.prepare()
+            boxes.append(Mailbox(Wallet.open(place), ready.did, http))
+            assert await boxes[-1].start(10.0)
+        alice, bob = boxes
+        alice.on(NOTE, on_note)
+        theirs, mine = await alice.new_identity(keep=False), await bob.new_identity(keep=False)
+
+        async def send(number: int) -> None:
+            await asyncio.sleep(number * 0.02)
+            await bob.send(Message(type=NOTE, body={"n": number}), mine, theirs.did, timeout=30)
+
+        async def kill() -> None:
+            for _ in range(2):
+                await alice.connected.wait()
+                await asyncio.sleep(0.1)
+                assert mediator._process is not None
+                mediator._process.kill()
+                await asyncio.sleep(0.1)
+
+        await asyncio.gather(kill(), *(send(number) for number in range(80)))
+        async with asyncio.timeout(20):
+            while len(arrived) < 80:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(0.5)
+        for box in boxes:
+            await box.close()
+    await mediator.close()
+    assert sorted(arrived) == list(range(80))

@@ -6,6 +6,7 @@ that is followed is 307.
 
 import asyncio
 import contextlib
+import os
 import random
 from urllib.parse import urljoin, urlsplit
 
@@ -121,5 +122,5 @@ def words_for(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientSSLError):
         return "its certificate is not valid"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return (error.os_error.strerror or "the connection failed").lower()
+        return os.strerror(error.errno).lower() if error.errno else "the connection failed"
     return "the connection broke"
