@@ -200,7 +200,8 @@ class AdversarialNetwork(RuleBasedStateMachine):
             for link in self.links:
                 assert len(link._outbox._flight) <= WINDOW_RECORDS
                 assert len(link._inbox._early) < WINDOW_RECORDS
-                assert link._inbox._early_bytes <= WINDOW_BYTES
+                early = link._inbox._early.values()
+                assert link._inbox._early_bytes == sum(len(data) for _, _, data in early) <= WINDOW_BYTES
                 assert len(link._pings) <= 64
                 assert len(link._opener._keys) <= 3
 
