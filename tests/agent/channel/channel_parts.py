@@ -178,6 +178,7 @@ class Seat:
                 f"{self.name} has not ended: {self.events[-3:]} {self.output} {self.log.read_text()}"
             ) from None
         assert isinstance(ended, dict)
+        self.writer.close()  # as the daemon does
         return ended
 
     async def program_pid(self) -> int:

@@ -45,5 +45,7 @@ class Limits:
     """For the last acknowledgements after a program that ended well."""
     ui_wait: float = 2.0
     """For the user interface to take the last output, before the daemon is told that all is over."""
+    daemon_wait: float = 5.0
+    """For the daemon to read the last line and hang up."""
     ui_drain: float = 600.0
     """For a stopped user interface to take the last output, once all else is done."""

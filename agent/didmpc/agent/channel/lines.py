@@ -1,6 +1,7 @@
 """Newline-delimited JSON over a stream socket: how the daemon and the user interface talk to us."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -90,10 +91,17 @@ class Lines(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    def abort(self) -> None:
-        """Close now."""
-        if self._transport is not None:
-            self._transport.abort()
+    async def finish(self, timeout: float) -> None:
+        """Say that no line follows, and let the other side hang up.
+
+        Hanging up on a peer that still writes would make its system throw away what it has not read of us.
+        """
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._transport.write_eof()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.closed.wait(), timeout)
+        self._transport.abort()
 
     # --- within
 

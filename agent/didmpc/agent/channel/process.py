@@ -9,7 +9,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 from didmpc.agent.channel import orders, stats
@@ -63,10 +63,9 @@ class Channel:
         self._program: Program | None = None
         self._peers: dict[int, Peer] = {}
         self._relays: dict[str, Relay] = {}
-        self._relay_tasks: list[asyncio.Task[None]] = []
         self._frame_paths: dict[int, FramePath] = {}
         self._linked: set[int] = set()
-        self._tasks: set[asyncio.Future[Any]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._names: Mapping[int, str] = {}
         self._me = -1
         self._going = False
@@ -88,7 +87,7 @@ class Channel:
         daemon.setblocking(False)
         await self._loop.create_unix_connection(lambda: self._daemon, sock=daemon)
         await _first(self._begun, self._fault)
-        beat = asyncio.create_task(self._beat_for_ever())
+        self._spawn(self._beat_for_ever())
         program: asyncio.Task[Cause | None] | None = None
         if not self._fault.done():
             program = asyncio.create_task(self._see_program_through(self._begun.result()))
@@ -99,7 +98,7 @@ class Channel:
             assert program is not None
             cause = await self._explained(program.result())
         await self._wind_up(cause)
-        for task in (beat, *self._relay_tasks):
+        for task in self._tasks:
             task.cancel()
 
     async def _see_program_through(self, session: Session) -> Cause | None:
@@ -160,13 +159,12 @@ class Channel:
         ended = {"ok": cause is None, "cause": report, "exit": code, "stats": self._stats()}
         shown = await self._ui.end(ended, limits.ui_wait)
         self._daemon.send({"ended": ended})
-        await _until(lambda: not self._daemon.waiting, limits.close_wait)
         if not shown:  # a stopped terminal may still take its last lines
             await _first(
                 asyncio.create_task(self._ui.end(ended, limits.ui_drain)),
                 asyncio.create_task(self._terminated.wait()),
             )
-        self._daemon.hang_up()
+        await self._daemon.finish(limits.daemon_wait)
 
     async def _close_links(self) -> None:
         for peer in self._peers.values():
@@ -385,7 +383,7 @@ class Channel:
         if relay is None:
             relay = Relay(path.mediator, path.url, on_read=self._relay_read, limits=self._limits)
             self._relays[path.url] = relay
-            self._relay_tasks.append(asyncio.create_task(relay.keep_up()))
+            self._spawn(relay.keep_up())
         relay.add(path.capability, peer)
         self._is_linked(pid)
 
@@ -507,12 +505,14 @@ class Channel:
             daemon_seconds=self._daemon_seconds,
         )
 
-    def _spawn(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something beside; that it failed is never overlooked."""
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
-    def _finished(self, task: asyncio.Task[Any]) -> None:
+    def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken(self._loop, {"exception": error})

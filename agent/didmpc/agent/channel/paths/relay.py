@@ -119,9 +119,12 @@ class Relay:
         self.envelopes = 0
 
     def add(self, capability: bytes, end: LinkEnd) -> RelayChannel:
-        """One more channel; to be called before `keep_up`."""
+        """One more channel; bound at once where the leg is up already, else with the next leg."""
         number = len(self._channels) + 1
         channel = self._channels[number] = RelayChannel(self, number, capability, end)
+        if self._leg is not None:
+            channel.bind(self._leg.exporter)
+            self._leg.flush()
         return channel
 
     @property
