@@ -58,7 +58,7 @@ def test_ready_comes_before_the_data_of_the_same_packet(wire_of):
     assert wire.far_events[:2] == [Ready(), Data(1, b"with the first packet")]
 
 
-def test_a_lost_ready_is_said_again(wire_of):
+def test_after_a_lost_ready_the_next_ping_confirms(wire_of):
     wire = wire_of()
     wire.near.path_up(wire.now)
     wire.far.path_up(wire.now)
@@ -213,6 +213,21 @@ def test_acknowledgements_come_after_64_records_or_100_ms(wire):
         assert len(far_says()) == (count == 1)
 
 
+def test_a_duplicate_is_acknowledged_at_once(wire):
+    """Whoever sends a record again does not know that it arrived."""
+    wire.near.send(1, b"x")
+    (packet,) = wire.near.packets(wire.now)
+    wire.far.receive(packet, wire.now)
+    wire.now += 0.1
+    wire.far.packets(wire.now)  # the acknowledgement is lost
+    wire.near.path_up(wire.now)
+    for packet in wire.near.packets(wire.now):
+        assert wire.far.receive(packet, wire.now) == []
+    for packet in wire.far.packets(wire.now):
+        wire.near.receive(packet, wire.now)
+    assert wire.near.unacknowledged == 0
+
+
 def test_a_half_due_acknowledgement_rides_on_data_and_alone_it_waits(wire):
     for _ in range(40):
         wire.near.send(1, b"x")
@@ -325,6 +340,16 @@ def test_early_bytes_beyond_the_window_are_a_violation(pair):
     with pytest.raises(PeerViolation):
         forger.say(forger.record(2, bytes(6000)))
     assert len(forger.link._inbox._early) == 1
+
+
+def test_an_early_record_that_comes_again_is_held_once(pair):
+    forger = Forger(pair, window_bytes=10_000)
+    for _ in range(5):
+        assert forger.say(forger.record(1, bytes(4000))) in ([], [Ready()])
+    assert forger.link._inbox._early_bytes == 4000
+    assert len(forger.say(forger.record(0))) == 2
+    assert forger.say(forger.record(1, bytes(4000))) == []
+    assert forger.link._inbox._early_bytes == 0
 
 
 @pytest.mark.parametrize(

@@ -404,7 +404,7 @@ class Link:
         control = []
         if self._abort_cause is not None and (beat or self._say_abort):
             control.append(frames.encode_abort(self._abort_cause))
-        if self._say_ready or (beat and not self._heard):
+        if self._say_ready:
             control.append(frames.encode_ready())
         if self._heard:
             control.append(frames.encode_ack(inbox.ack(self._opener.highest)))
