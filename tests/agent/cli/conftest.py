@@ -167,12 +167,18 @@ class Command:
         if given is not None:
             options["stdin"] = subprocess.PIPE
         process = self.start(*arguments, **options)
-        try:
-            out, err = process.communicate(given, timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+        out, err = communicate(process, given)
         return Result(process.returncode, out or b"", (err or b"").decode())
+
+
+def communicate(process: "subprocess.Popen[bytes]", given: bytes | None = None) -> tuple[bytes, bytes]:
+    """Wait for the end of a command. One that does not end fails the test with what it said."""
+    try:
+        return process.communicate(given, timeout=20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        pytest.fail(f"{process.args} did not end; it said:\n{(out or b'').decode()}\n{(err or b'').decode()}")
 
 
 class Result:
@@ -207,11 +213,7 @@ def finish() -> Callable[..., Result]:
         for _ in range(interrupt):
             process.send_signal(signal.SIGINT)
             time.sleep(0.2)
-        try:
-            out, err = process.communicate(timeout=20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise
+        out, err = communicate(process)
         return Result(process.returncode, out or b"", (err or b"").decode())
 
     return wait

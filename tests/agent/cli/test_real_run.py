@@ -1,0 +1,126 @@
+"""run and join with three real agents at a real mediator, all started by commands."""
+
+import asyncio
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from .conftest import Command
+
+SUM = '''"""Sum: everyone learns the sum."""
+
+import sys
+
+from mpyc.runtime import mpc
+
+
+async def main():
+    rounds = int(sys.argv[1])
+    number = int(input())
+    secint = mpc.SecInt(32)
+    await mpc.start()
+    print("computing", flush=True)
+    for _ in range(rounds):
+        total = await mpc.output(mpc.sum(mpc.input(secint(number))))
+    print("Sum:", total)
+    await mpc.shutdown()
+
+
+mpc.run(main())
+'''
+FOR_EVER = "1000000"
+NAMES = ("alice", "bob", "carol")
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Iterator[dict[str, Command]]:
+    """Three people with agents, who know alice."""
+    (tmp_path / "sum.py").write_text(SUM)
+    host = Command(tmp_path / "mediator", tmp_path)
+    mediator = host.start("mediator", "start", "--port", "0", "--json", stderr=subprocess.DEVNULL)
+    everybody = {name: Command(tmp_path / name, tmp_path) for name in NAMES}
+    try:
+        invitation = json.loads(mediator.stdout.readline())["invitation"]
+        for name, person in everybody.items():
+            start = ["agent", "start", "--label", name, "--mediator", invitation, "--detach"]
+            assert person(*start).status == 0
+        for name in NAMES[1:]:
+            link = everybody["alice"]("invite").out.decode().strip()
+            assert everybody[name]("accept", link).status == 0
+        yield everybody
+    finally:
+        for person in everybody.values():
+            person("agent", "stop")
+        mediator.terminate()
+        mediator.communicate(timeout=10)
+
+
+def begin(people: dict[str, Command], rounds: str, *flags: str) -> dict[str, "subprocess.Popen[bytes]"]:
+    """All three take part, each with a number of their own on stdin."""
+    run = ["run", "sum.py", "--with", "bob,carol", "--yes", "--wait", "12", *flags, "--", rounds]
+    processes = {}
+    for number, (name, person) in enumerate(people.items(), start=1):
+        arguments = run if name == "alice" else ["join", "--yes", "--wait", "12", *flags]
+        processes[name] = process = person.start(*arguments, stdin=subprocess.PIPE)
+        process.stdin.write(b"%d\n" % number)
+        process.stdin.flush()
+    return processes
+
+
+async def ends(processes, finish):
+    """How each of them ended."""
+    done = await asyncio.gather(*(asyncio.to_thread(finish, process) for process in processes.values()))
+    return dict(zip(processes, done, strict=True))
+
+
+async def until_computing(process) -> None:
+    line = await asyncio.to_thread(process.stdout.readline)
+    assert line == b"computing\n", process.communicate()
+
+
+async def test_each_gives_a_number_and_all_learn_the_sum(people, finish):
+    ended = await ends(begin(people, "3"), finish)
+    for name, result in ended.items():
+        assert (result.status, result.out) == (0, b"computing\nSum: 6\n"), f"{name}: {result.err}"
+        assert result.err.strip().splitlines()[-1].strip().startswith("Done in ")
+    known = people["bob"]("sessions", "--json").json["sessions"]
+    assert [session["state"] for session in known] == ["done"]
+
+
+async def test_with_json_each_gets_one_object(people, finish):
+    ended = await ends(begin(people, "1", "--json"), finish)
+    for result in ended.values():
+        assert result.status == 0, result.err
+        assert result.json["output"] == "computing\nSum: 6\n"
+        assert result.json["parties"] == list(NAMES)
+    assert len({result.json["attempt"] for result in ended.values()}) == 1
+
+
+async def test_ctrl_c_of_one_ends_the_run_for_all_by_name(people, finish):
+    processes = begin(people, FOR_EVER)
+    await until_computing(processes["bob"])
+    processes["bob"].send_signal(signal.SIGINT)
+    async with asyncio.timeout(10):
+        ended = await ends(processes, finish)
+    assert ended["bob"].status == 130
+    assert "Stopped: you pressed Ctrl-C; all parties are told." in ended["bob"].err
+    for name in ("alice", "carol"):
+        assert ended[name].status == 1
+        assert "bob" in ended[name].err.lower().split("running.")[1]
+    assert "didmpc run sum.py --with bob,carol" in ended["alice"].err
+
+
+async def test_a_command_that_is_killed_ends_the_run_for_all_by_name(people, finish):
+    processes = begin(people, FOR_EVER)
+    await until_computing(processes["carol"])
+    processes["carol"].kill()
+    async with asyncio.timeout(10):
+        ended = await ends({name: processes[name] for name in ("alice", "bob")}, finish)
+    processes["carol"].communicate()
+    for result in ended.values():
+        assert result.status == 1
+        assert "carol" in result.err.split("Running.")[1]
