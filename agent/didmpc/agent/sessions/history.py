@@ -9,6 +9,7 @@ from typing import Any
 from didmpc.agent.home import write_private
 
 KEPT = 500
+FACTS = ("title", "program", "sha256", "parties", "m", "threshold", "mode", "role")
 
 
 class History:
@@ -29,12 +30,12 @@ class History:
                 entry["cause"] = "The agent stopped while this session ran."
 
     def begin(self, attempt: str, facts: Mapping[str, Any]) -> None:
-        """A session starts to run."""
+        """A session starts to run; of what was proposed the `FACTS` are kept."""
         self._entries[attempt] = {
             "attempt": attempt,
             "state": "running",
             "started": int(time.time()),
-            **facts,
+            **{name: facts[name] for name in FACTS if name in facts},
         }
         self._write()
 
