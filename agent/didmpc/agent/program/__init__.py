@@ -12,7 +12,9 @@
     elements.py    MPyC's fields, groups and secure types as parts that travel
     bridge.py      gives MPyC its runtime
     outcome.py     how a run goes wrong, and what it cost
+    traces.py      tracebacks without our own frames
     __main__.py    the entry of the process
 
-Only `bridge`, `exchanger`, `codec` and `elements` import MPyC: it reads `sys.argv` and sets up a runtime at import.
+Only `bridge`, `exchanger`, `codec` and `elements` import MPyC: it reads `sys.argv` and sets up a runtime
+at import.
 """

@@ -8,7 +8,6 @@ import runpy
 import socket
 import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from didmpc.agent.program.bridge import Bridge
@@ -40,7 +39,11 @@ def main() -> int:
 def _run(config: Config, bridge: Bridge) -> int:
     entry = Path(config.entry)
     sys.argv = [config.entry, *config.arguments]
-    sys.path[0] = str(entry.resolve().parent)
+    folder = str(entry.resolve().parent)
+    if sys.flags.safe_path:  # python -P: then path[0] is not the working directory
+        sys.path.insert(0, folder)
+    else:
+        sys.path[0] = folder
     try:
         runpy.run_path(config.entry, run_name="__main__")
     except SystemExit as ending:
@@ -48,7 +51,7 @@ def _run(config: Config, bridge: Bridge) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except BaseException as error:
-        bridge.raised(error, _from_program(error.__traceback__, config.entry))
+        bridge.raised(error)
     finally:
         sys.stdout.flush()
     return 0
@@ -62,14 +65,6 @@ def _exit_code(ending: SystemExit) -> int:
         return ending.code & 0xFF
     print(ending.code, file=sys.stderr)
     return 1
-
-
-def _from_program(trace: TracebackType | None, entry: str) -> TracebackType | None:
-    """The traceback from the program's own first frame on; what is above is ours."""
-    start = trace
-    while start is not None and start.tb_frame.f_code.co_filename != entry:
-        start = start.tb_next
-    return start
 
 
 def _read_config(channel: socket.socket) -> Config:

@@ -14,14 +14,16 @@ import sys
 import time
 import traceback
 from contextlib import suppress
-from types import ModuleType, TracebackType
+from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from didmpc.agent.program.config import Config
 from didmpc.agent.program.mux import Mux
 from didmpc.agent.program.outcome import Failure, Stats
+from didmpc.agent.program.traces import show
 from didmpc.agent.program.watch import Watch
-from didmpc.agent.program.wire import FrameType, encode, encode_json
+from didmpc.agent.program.wire import FrameType as Kind
+from didmpc.agent.program.wire import encode, encode_json
 
 GRACE = 2.0
 """How long we wait, when a party has ended before its time, for the channel process to learn why."""
@@ -173,7 +175,7 @@ class Bridge:
         def checked(declared: Any, task: Any) -> None:
             error = None if task.cancelled() else task.exception()
             if isinstance(error, Exception):
-                self._raised(error, enclosing=getattr(task, "f_back", None))
+                self.raised(error, enclosing=getattr(task, "f_back", None))
             reconcile(declared, task)
 
         asyncoro._reconcile = checked
@@ -181,7 +183,7 @@ class Bridge:
     def _on_loop_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if isinstance(error, Exception) and not self._finished:
-            self._raised(error)
+            self.raised(error)
         elif "task" not in context:  # MPyC, too, keeps quiet about tasks that are pending at the end
             loop.default_exception_handler(context)
 
@@ -192,17 +194,11 @@ class Bridge:
             what = "ended its part while ours was still waiting for it"
             self._loop.call_later(GRACE, self.fail, Failure("peer", what, pid=pid))
 
-    def _raised(self, error: BaseException, enclosing: Any = None) -> NoReturn:
+    def raised(self, error: BaseException, enclosing: FrameType | None = None) -> NoReturn:
+        """End the run because the program raised `error`, in a coroutine called from `enclosing`."""
         with suppress(Exception):  # a broken repr of the program's must not keep us from ending
-            traceback.print_exception(error, file=sys.stderr)
-            if enclosing is not None:
-                print("Called from:", file=sys.stderr)
-                traceback.print_stack(enclosing, file=sys.stderr)
+            show(error, enclosing)
         self._end(self._explain(error))
-
-    def raised(self, error: BaseException, shown: TracebackType | None) -> NoReturn:
-        """End the run because the program raised `error`; `shown` is the traceback without our own frames."""
-        self._raised(error.with_traceback(shown))
 
     def _explain(self, error: BaseException) -> Failure:
         if isinstance(error, self._codec_error) and (pid := _sender(error)) is not None:
@@ -222,7 +218,7 @@ class Bridge:
         for stream in (sys.stdout, sys.stderr):
             with suppress(Exception):
                 stream.flush()
-        self._mux.finish(encode_json(FrameType.FAILED, failure.to_json()), timeout=FAREWELL)
+        self._mux.finish(encode_json(Kind.FAILED, failure.to_json()), timeout=FAREWELL)
         os._exit(1)
 
     def finished(self, code: int) -> None:
@@ -230,10 +226,8 @@ class Bridge:
         self._finished = True
         last = b""
         if code == 0 and self._mux.open:  # it never called shutdown(): the parties hear that no more comes
-            last = b"".join(
-                encode(FrameType.END, each.link_pid, self._mux.start) for each in self._exchangers
-            )
-        self._mux.finish(last + encode_json(FrameType.STATS, self._stats.to_json()), timeout=None)
+            last = b"".join(encode(Kind.END, each.link_pid, self._mux.start) for each in self._exchangers)
+        self._mux.finish(last + encode_json(Kind.STATS, self._stats.to_json()), timeout=None)
 
 
 def _sender(error: BaseException) -> int | None:

@@ -233,7 +233,7 @@ def _title(source: bytes) -> str:
     """The first line of the docstring, as text for a person's terminal; it may be a stranger's."""
     try:
         docstring = ast.get_docstring(ast.parse(source)) or ""
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
         return ""
     line = docstring.strip().partition("\n")[0]
     return "".join(character for character in line if character.isprintable())[:MAX_TITLE].strip()

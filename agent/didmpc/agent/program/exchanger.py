@@ -74,8 +74,8 @@ class Exchanger(MessageExchanger):  # type: ignore[misc]  # MPyC has no types
 
     @property
     def waiting(self) -> int:
-        """How many labels the program waits for."""
-        return len(self.buffers) - self.unasked
+        """How many labels the program waits for; before the party's prelude has come, that is one more."""
+        return len(self.buffers) - self.unasked + (self.peer_pid is None)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes of the party, cut them into messages, and hand out those that are asked for."""

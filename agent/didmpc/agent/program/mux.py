@@ -8,7 +8,7 @@ a round often waits for just that one; the rest of the loop tick goes together. 
 import asyncio
 import socket
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -44,8 +44,8 @@ class PeerTransport(asyncio.Transport):
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send at once if this is the first since the last receive, else at the end of the loop tick."""
-        if self.closed:
-            return  # as asyncio does: the peer has ended, or we have
+        if self.closed or not data:
+            return  # as asyncio does when the peer has ended, or we have
         mux = self._mux
         if not self.buffer:
             if self._seen != mux.receives:
@@ -125,8 +125,7 @@ class Mux:
         """Hand over what parties sent that started before us."""
         early, self._early = self._early, []
         self._early_bytes = dict.fromkeys(self._peers, 0)
-        for frame in early:
-            self._take(frame)
+        self._take_all(early)
 
     # -- out -----------------------------------------------------------------------------------------------
 
@@ -221,8 +220,11 @@ class Mux:
         self.receives += 1
         if self.on_activity is not None:
             self.on_activity()
+        self._take_all(self._decoder.feed(data))
+
+    def _take_all(self, frames: Iterable[Frame]) -> None:
         try:
-            for frame in self._decoder.feed(data):
+            for frame in frames:
                 self._take(frame)
         except PeerFault as fault:
             self._fail(Failure("peer", fault.what, pid=fault.pid))
