@@ -12,6 +12,7 @@ what comes in on one goes out on the other. Nothing is dropped and nothing is st
 import asyncio
 import hashlib
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -175,7 +176,7 @@ class Leg:
 
     async def _send(self, frame: bytes) -> None:
         try:
-            await self._write(self._sealer.seal(frame))
+            await self._write(self._sealer.seal(frame, time.monotonic()))
         except ConnectionError:
             self.abort("is gone")
         except SessionError as error:

@@ -1,0 +1,213 @@
+"""The mediator as a process: kill -9, restart, signals, and starts that cannot be."""
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+from mediator_parts import Client, Leg, Process
+
+from didmpc.protocols.relay import hop
+from didmpc.protocols.relay.hop import ErrorCode
+
+
+async def command(*arguments: str) -> tuple[int, str, str]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "didmpc.mediator.cli", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    async with asyncio.timeout(20):
+        out, err = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def test_acknowledged_mail_and_channels_survive_kill_9(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    process = await Process(tmp_path / "m").start("--port", "0")
+    alice = await Client(http, process.ready["did"]).enrol()
+    did = await alice.new_did()
+    bob = Client(http, process.ready["did"])
+    (channel,) = await alice.channels()
+    async with alice.line() as line:
+        leg = await Leg(line.ws).open(process.ready["did"])
+        await leg.bind(1, channel.near)
+        await leg.synchronise()
+    taken: list[bytes] = []
+
+    async def keep_sending() -> None:
+        n = 0
+        while True:
+            n += 1
+            body = f'{{"n":{n}}}'.encode()
+            if await bob.send(did, body) == 202:
+                taken.append(body)
+
+    senders = [asyncio.create_task(keep_sending()) for _ in range(4)]
+    while len(taken) < 40:
+        await asyncio.sleep(0.01)
+    await process.stop(signal.SIGKILL)
+    for sender in senders:
+        sender.cancel()
+    await asyncio.gather(*senders, return_exceptions=True)
+
+    again = await Process(tmp_path / "m").start()  # the port of the last time
+    assert again.ready == process.ready
+    got: list[bytes] = []
+    while mail := await alice.fetch(50):
+        got.extend(body for _, body in mail)
+        await alice.acknowledge(*(name for name, _ in mail))
+    assert set(taken) <= set(got)
+    assert len(got) == len(set(got))
+    async with alice.line() as line, alice.line() as other:
+        fresh = await Leg(line.ws).open(again.ready["did"])
+        fresh.rebind_key, thief = leg.rebind_key, await Leg(other.ws).open(again.ready["did"])
+        await thief.bind(1, channel.near)
+        assert await thief.hear() == hop.Error(1, ErrorCode.WRONG_REBIND_KEY)
+        await fresh.bind(5, channel.near)
+        await thief.bind(6, channel.far)
+        assert isinstance(await fresh.hear(), hop.Bound)
+    status, said = await again.stop(signal.SIGTERM)
+    assert (status, said) == (0, "")
+
+
+async def test_it_stops_quickly_with_sockets_open_and_130_for_ctrl_c(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    process = await Process(tmp_path / "m").start("--port", "0")
+    alice = await Client(http, process.ready["did"]).enrol()
+    async with alice.line() as line:
+        await line.go_live()
+        stopping = asyncio.create_task(process.stop(signal.SIGINT))
+        closed = await line.ws.receive(timeout=5)
+        assert closed.data == aiohttp.WSCloseCode.GOING_AWAY
+        async with asyncio.timeout(3):
+            status, _ = await stopping
+    assert status == 130
+
+
+async def test_did_and_invite_work_whether_it_runs_or_not(tmp_path: Path) -> None:
+    home = ["--home", str(tmp_path / "m")]
+    status, out, err = await command("did", *home)
+    assert (status, out) == (1, "")
+    assert "didmpc mediator start" in err and "Traceback" not in err
+    process = await Process(tmp_path / "m").start("--port", "0")
+    assert await command("did", *home) == (0, process.ready["did"] + "\n", "")
+    await process.stop(signal.SIGTERM)
+    assert await command("invite", *home) == (0, process.ready["invitation"] + "\n", "")
+    _, out, _ = await command("invite", "--json", *home)
+    assert json.loads(out) == {
+        "invitation": process.ready["invitation"],
+        "url": process.ready["url"],
+    }
+
+
+async def test_a_second_mediator_on_the_same_home_is_told_so(tmp_path: Path) -> None:
+    process = await Process(tmp_path / "m").start("--port", "0")
+    status, out, err = await command("start", "--home", str(tmp_path / "m"), "--port", "0")
+    assert (status, out) == (1, "")
+    assert "running already" in err and "Traceback" not in err
+    await process.stop(signal.SIGTERM)
+
+
+async def test_a_port_in_use_is_told_so(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        status, out, err = await command("start", "--home", str(tmp_path / "m"), "--port", port)
+    assert (status, out) == (1, "")
+    assert f"port {port}" in err and "--port" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("home", ["file/below", "file"])
+async def test_a_home_that_cannot_be_is_told_so(tmp_path: Path, home: str) -> None:
+    (tmp_path / "file").write_text("")
+    status, _, err = await command("start", "--home", str(tmp_path / home), "--port", "0")
+    assert status == 1
+    assert "cannot be used" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"version":1,"keys":[{}],"port":"x"}'])
+async def test_damaged_keys_are_told_and_not_overwritten(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "mediator.json").write_bytes(content)
+    for arguments in (["start", "--port", "0"], ["did"]):
+        status, _, err = await command(*arguments, "--home", str(tmp_path))
+        assert status == 1
+        assert "Traceback" not in err
+    assert (tmp_path / "mediator.json").read_bytes() == content
+
+
+async def test_a_damaged_store_is_told(tmp_path: Path) -> None:
+    (tmp_path / "mediator.sqlite3").write_bytes(b"this is no database" * 100)
+    status, _, err = await command("start", "--home", str(tmp_path), "--port", "0")
+    assert status == 1
+    assert "cannot be opened" in err and "Traceback" not in err
+
+
+async def test_a_public_url_goes_into_the_did_and_is_kept(tmp_path: Path) -> None:
+    home, url = tmp_path / "m", "https://mediator.example.org"
+    process = await Process(home).start("--port", "0", "--public-url", url + "/")
+    assert process.ready["url"] == url
+    await process.stop(signal.SIGTERM)
+    again = await Process(home).start()
+    assert again.ready == process.ready
+    await again.stop(signal.SIGTERM)
+    local = await Process(home).start("--public-url", "")
+    assert local.ready["url"].startswith("http://127.0.0.1:")
+    await local.stop(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--public-url", "ftp://x"],
+        ["--public-url", "https://"],
+        ["--public-url", "https://x/?a=b"],
+        ["--host", "0.0.0.0"],
+        ["--host", "no.such.host.invalid"],
+        ["--host", "192.0.2.1"],
+    ],
+)
+async def test_an_address_that_cannot_be_is_told_so(tmp_path: Path, options: list[str]) -> None:
+    status, _, err = await command("start", "--home", str(tmp_path / "m"), "--port", "0", *options)
+    assert status == 1
+    assert "Traceback" not in err
+    assert len(err.splitlines()) >= 2
+
+
+async def test_people_get_words_on_stderr_and_nothing_on_stdout(tmp_path: Path) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "didmpc.mediator.cli", "start", "--home", str(tmp_path), "--port", "0"),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stderr is not None
+    said = ""
+    async with asyncio.timeout(20):
+        while "Ready" not in said:
+            said += (await process.stderr.readline()).decode()
+        process.terminate()
+        out, _ = await process.communicate()
+    assert out == b""
+    assert "didmpc agent start --mediator" in said
+
+
+async def test_logs_at_debug_hold_neither_keys_nor_bodies(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    process = await Process(tmp_path / "m").start("--port", "0", "--log-level", "debug")
+    alice = await Client(http, process.ready["did"]).enrol()
+    did = await alice.new_did()
+    await alice.send(did, b'{"secret":"in-the-body"}')
+    await alice.post(b'{"secret":"in-the-envelope"}')
+    (channel,) = await alice.channels()
+    await alice.fetch()
+    _, said = await process.stop(signal.SIGTERM)
+    keys = json.loads((tmp_path / "m" / "mediator.json").read_text())["keys"]
+    for secret in ("in-the-body", "in-the-envelope", channel.near.hex(), *(key["d"] for key in keys)):
+        assert secret not in said

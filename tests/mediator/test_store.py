@@ -1,0 +1,213 @@
+"""The store: idempotent, bounded, exact counters, group commit."""
+
+import asyncio
+import hashlib
+import sqlite3
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from didmpc.mediator.database import Database, StoreFailed
+from didmpc.mediator.limits import Limits
+from didmpc.mediator.refusals import DiskFull, MailboxFull, Replayed, UnknownNext
+from didmpc.mediator.store import EXPIRY_BATCH, Store
+from didmpc.protocols.errors import DidmpcError
+from didmpc.protocols.identity import Identity
+from didmpc.protocols.mediation import Update
+
+NOW, LATER = 1_000_000.0, 2_000_000.0
+ALICE, BOB = Identity.peer4().did, Identity.peer4().did
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = Store(tmp_path, Limits(mailbox_messages=600, mailbox_bytes=10_000))
+    for did in (ALICE, BOB):
+        await store.enrol(did, NOW)
+    yield store
+    await store.close()
+
+
+async def registered(store: Store, account: str = ALICE) -> str:
+    did = Identity.peer4().did
+    await store.update_keylist(account, [Update(did, "add")], did.encode(), NOW)
+    return did
+
+
+async def all_mail(store: Store, now: float = NOW, account: str = ALICE) -> list[bytes]:
+    mail = await store.oldest(account, None, now, messages=1000, bytes=10**9)
+    return [item.body for item in mail]
+
+
+def counters(tmp_path: Path) -> tuple[int, int]:
+    with sqlite3.connect(tmp_path / "mediator.sqlite3") as db:
+        kept = db.execute("SELECT sum(n), sum(bytes) FROM box").fetchone()
+        real = db.execute("SELECT count(*), coalesce(sum(size), 0) FROM msg").fetchone()
+    assert kept == real
+    return int(kept[0]), int(kept[1])
+
+
+async def test_counters_stay_exact_through_everything(store: Store, tmp_path: Path) -> None:
+    first, second = await registered(store), await registered(store)
+    for n in range(20):
+        await store.enqueue(first, [b"x" * n], LATER, NOW)
+        await store.enqueue(first, [b"x" * n], LATER, NOW)
+    await store.enqueue(second, [b"one", b"two", b"one"], NOW + 1, NOW)
+    assert counters(tmp_path) == (22, 196)
+    mail = await store.oldest(ALICE, first, NOW, messages=5, bytes=10**6)
+    await store.acknowledge(ALICE, [item.seq for item in mail] * 2)
+    await store.acknowledge(BOB, [6, 7, 8])
+    assert counters(tmp_path) == (17, 186)
+    assert await store.expire(NOW + 1) == 2
+    await store.update_keylist(ALICE, [Update(first, "remove")], b"removal", NOW)
+    assert counters(tmp_path) == (0, 0)
+
+
+async def test_a_mailbox_that_is_full_takes_none_of_several(store: Store, tmp_path: Path) -> None:
+    did = await registered(store)
+    with pytest.raises(MailboxFull):
+        await store.enqueue(did, [b"a" * 4_000, b"b" * 4_000, b"c" * 4_000], LATER, NOW)
+    assert counters(tmp_path) == (0, 0)
+    await store.enqueue(did, [b"a" * 4_000, b"b" * 4_000], LATER, NOW)
+
+
+async def test_mail_comes_oldest_first_within_both_bounds(store: Store) -> None:
+    did = await registered(store)
+    for n in range(5):
+        await store.enqueue(did, [bytes([n]) * 100], LATER, NOW)
+    assert len(await store.oldest(ALICE, None, NOW, messages=3, bytes=10**6)) == 3
+    assert len(await store.oldest(ALICE, None, NOW, messages=9, bytes=250)) == 2
+    (alone,) = await store.oldest(ALICE, None, NOW, messages=9, bytes=10)
+    assert alone.body == bytes([0]) * 100
+    rest = await store.oldest(ALICE, None, NOW, messages=2, bytes=10**6, without=frozenset({alone.seq}))
+    assert [item.body[0] for item in rest] == [1, 2]
+
+
+async def test_an_id_never_comes_back_for_another_message(store: Store) -> None:
+    did = await registered(store)
+    await store.enqueue(did, [b"one"], LATER, NOW)
+    (one,) = await store.oldest(ALICE, None, NOW, messages=1, bytes=10**6)
+    await store.acknowledge(ALICE, [one.seq])
+    await store.enqueue(did, [b"two"], LATER, NOW)
+    await store.acknowledge(ALICE, [one.seq])
+    assert await all_mail(store) == [b"two"]
+
+
+async def test_expired_mail_is_hidden_at_once_and_deleted_in_batches(store: Store) -> None:
+    did = await registered(store)
+    for n in range(EXPIRY_BATCH + 10):
+        await store.enqueue(did, [f"{n}".encode()], NOW + 5, NOW)
+    assert await all_mail(store, NOW + 5) == []
+    assert (await store.queue(ALICE, None, NOW + 5)).count == 0
+    assert [await store.expire(NOW + 5), await store.expire(NOW + 5)] == [EXPIRY_BATCH, 10]
+    assert await store.queued() == 0
+
+
+async def test_what_changed_an_account_once_does_not_again(store: Store) -> None:
+    did = Identity.peer4().did
+    await store.update_keylist(ALICE, [Update(did, "add")], b"envelope", NOW)
+    with pytest.raises(Replayed):
+        await store.update_keylist(ALICE, [Update(did, "remove")], b"envelope", NOW)
+    await store.enqueue(did, [b"still here"], LATER, NOW)
+
+
+async def test_capabilities_are_bound_to_their_first_key_and_stay_so(store: Store, tmp_path: Path) -> None:
+    near, far = hashlib.sha256(b"near").digest(), hashlib.sha256(b"far").digest()
+    await store.create_channels(ALICE, [("c1", near, far)], LATER, b"envelope", NOW)
+    first = await store.bind(near, b"k" * 32)
+    await store.close()
+    again = Store(tmp_path, Limits())
+    assert await again.bind(near, b"x" * 32) == first
+    other = await again.bind(far, b"x" * 32)
+    assert first is not None and other is not None
+    assert (first.channel, first.side, other.side) == (other.channel, 0, 1)
+    assert (first.rebind_key, other.rebind_key) == (b"k" * 32, b"x" * 32)
+    assert await again.bind(b"?" * 32, b"x" * 32) is None
+    await again.expire(LATER)
+    assert await again.bind(near, b"k" * 32) is None
+    await again.close()
+
+
+async def test_capabilities_themselves_are_nowhere_on_disk(store: Store, tmp_path: Path) -> None:
+    secret = b"a capability of thirty-two bytes"
+    hashed = hashlib.sha256(secret).digest()
+    await store.create_channels(ALICE, [("c1", hashed, hashlib.sha256(hashed).digest())], LATER, b"e", NOW)
+    files = [path.read_bytes() for path in tmp_path.iterdir()]
+    assert any(hashed in content for content in files)
+    assert not any(secret in content for content in files)
+
+
+async def test_unknown_recipients_and_a_full_disk_are_refused(tmp_path: Path, store: Store) -> None:
+    with pytest.raises(UnknownNext):
+        await store.enqueue(Identity.peer4().did, [b"x"], LATER, NOW)
+    did = await registered(store)
+    await store.enqueue(did, [b"x"], LATER, NOW)
+    await store.close()
+    full = Store(tmp_path, Limits(free_disk_bytes=1 << 62))
+    with pytest.raises(DiskFull):
+        await full.enqueue(did, [b"y"], LATER, NOW)
+    (mail,) = await full.oldest(ALICE, None, NOW, messages=9, bytes=10**6)
+    await full.acknowledge(ALICE, [mail.seq])  # emptying it still works
+    await full.close()
+
+
+async def test_files_are_for_their_owner_only(store: Store, tmp_path: Path) -> None:
+    await registered(store)
+    modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    assert len(modes) == 3
+    assert set(modes.values()) == {0o600}
+
+
+async def test_writes_that_come_together_share_commits_and_one_that_fails_is_alone(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db", "CREATE TABLE t(x INTEGER PRIMARY KEY) STRICT;", 1)
+    commits: list[str] = []
+    database._writer.set_trace_callback(lambda sql: commits.append(sql) if sql.startswith("COMMIT") else None)
+
+    def insert(x: int) -> None:
+        async def _() -> None: ...
+
+    async def write(x: int) -> None:
+        def job(db: sqlite3.Connection) -> None:
+            db.execute("INSERT INTO t VALUES (?)", (x,))
+            if x % 10 == 3:
+                raise ValueError(x)
+
+        await database.write(job)
+
+    results = await asyncio.gather(*(write(x) for x in range(200)), return_exceptions=True)
+    assert [str(r) for r in results if r is not None] == [str(x) for x in range(3, 200, 10)]
+    (count,) = await database.read(lambda db: db.execute("SELECT count(*) FROM t").fetchone())
+    assert count == 180
+    assert len(commits) < 100
+    with pytest.raises(StoreFailed):
+        await database.read(lambda db: db.execute("SELECT * FROM nowhere"))
+    await database.close()
+    with pytest.raises(StoreFailed):
+        await write(1000)
+
+
+async def test_readers_cannot_write(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db", "CREATE TABLE t(x);", 1)
+    with pytest.raises(StoreFailed):
+        await database.read(lambda db: db.execute("INSERT INTO t VALUES (1)"))
+    await database.close()
+
+
+async def test_a_store_of_a_later_version_is_not_touched(tmp_path: Path) -> None:
+    await Database(tmp_path / "db", "CREATE TABLE t(x);", 2).close()
+    with pytest.raises(DidmpcError, match="another version"):
+        Database(tmp_path / "db", "CREATE TABLE t(x);", 1)
+
+
+async def test_closing_finishes_what_was_handed_in(tmp_path: Path) -> None:
+    database = Database(tmp_path / "db", "CREATE TABLE t(x);", 1)
+    writes = [
+        asyncio.ensure_future(database.write(lambda db: db.execute("INSERT INTO t VALUES (1)")))
+        for _ in range(50)
+    ]
+    await asyncio.sleep(0)
+    await database.close()
+    await asyncio.gather(*writes)
+    with sqlite3.connect(tmp_path / "db") as db:
+        assert db.execute("SELECT count(*) FROM t").fetchone() == (50,)

@@ -1,0 +1,103 @@
+"""What a browser, a monitor and a careless client see."""
+
+import asyncio
+import contextlib
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+
+from didmpc.mediator.app import Running
+from didmpc.mediator.limits import Buckets, Rate
+from didmpc.protocols.identity import Identity
+from didmpc.protocols.out_of_band import Invitation, from_url
+
+
+async def get(http: aiohttp.ClientSession, url: str) -> tuple[int, str, dict[str, str]]:
+    async with http.get(url) as response:
+        return response.status, await response.text(), dict(response.headers)
+
+
+async def test_the_invitation_is_one_of_this_mediator(mediator: Running) -> None:
+    invitation = from_url(mediator.settings.invitation)
+    assert (invitation.from_, invitation.goal_code) == (mediator.did, "request-mediate")
+    assert mediator.settings.invitation.startswith(mediator.settings.url)
+
+
+async def test_its_page_tells_a_person_what_to_type_and_shows_the_code(
+    http: aiohttp.ClientSession, mediator: Running
+) -> None:
+    status, text, headers = await get(http, mediator.settings.invitation)
+    assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    assert f"didmpc agent start --mediator &#x27;{mediator.settings.invitation}&#x27;" not in text
+    assert f"didmpc agent start --mediator '{mediator.settings.invitation}'" in text
+    assert "<svg" in text and "<script" not in text
+    assert "default-src 'none'" in headers["Content-Security-Policy"]
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert headers["Server"] == "didmpc"
+    assert await get(http, f"{mediator.settings.url}/") == (200, text, headers)
+
+
+async def test_what_strangers_write_into_an_invitation_is_only_text(
+    http: aiohttp.ClientSession, mediator: Running
+) -> None:
+    nasty = Invitation(from_=Identity.peer4().did, label='<script>alert("x")</script><img src=x>')
+    status, text, _ = await get(http, nasty.to_url(f"{mediator.settings.url}/"))
+    assert status == 200
+    assert "<script" not in text and "<img" not in text
+    assert "&lt;script&gt;" in text
+
+
+@pytest.mark.parametrize("query", ["_oob=", "_oob=nonsense", "_oob=<script>", "_oob=eyJ0eXBlIjoieCJ9"])
+async def test_a_damaged_invitation_says_so(
+    http: aiohttp.ClientSession, mediator: Running, query: str
+) -> None:
+    status, text, headers = await get(http, f"{mediator.settings.url}/?{query}")
+    assert status == 400
+    assert "cannot be read" in text
+    assert "Content-Security-Policy" in headers
+
+
+async def test_health_is_for_machines(http: aiohttp.ClientSession, mediator: Running) -> None:
+    async with http.get(f"{mediator.settings.url}/health") as response:
+        assert await response.json() == {
+            "status": "ok",
+            "relayed_bytes": 0,
+            "relayed_packets": 0,
+            "queued": 0,
+        }
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("PUT", "/", 405), ("GET", "/etc/passwd", 404), ("POST", "/ws", 405)]
+)
+async def test_other_requests_are_refused(
+    http: aiohttp.ClientSession, mediator: Running, method: str, path: str, status: int
+) -> None:
+    async with http.request(method, mediator.settings.url + path) as response:
+        assert response.status == status
+
+
+async def test_another_media_type_is_refused(http: aiohttp.ClientSession, mediator: Running) -> None:
+    async with http.post(mediator.settings.url, data={"a": "form"}) as response:
+        assert response.status == 415
+
+
+async def test_a_connection_that_says_nothing_is_ended(mediator: Running) -> None:
+    parts = urlsplit(mediator.settings.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(b"GET / HT")
+    async with asyncio.timeout(3):
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+    writer.close()
+
+
+def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
+    buckets = Buckets(Rate(per_second=2, burst=3), keys=2)
+    assert [buckets.take("a", 0.0) for _ in range(4)] == [True, True, True, False]
+    assert buckets.take("b", 0.0)
+    assert [buckets.take("a", 0.5), buckets.take("a", 0.5)] == [True, False]
+    assert [buckets.take("a", 100.0) for _ in range(4)] == [True, True, True, False]
+    buckets.take("c", 100.0)
+    assert len(buckets._buckets) == 2
