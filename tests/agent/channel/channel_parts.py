@@ -8,6 +8,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -117,6 +118,7 @@ class Seat:
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     ui: asyncio.StreamWriter | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _paused: list[int] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -181,6 +183,17 @@ class Seat:
         self.writer.close()  # as the daemon does
         return ended
 
+    def pause(self, pid: int) -> None:
+        """Stop a process of this party."""
+        os.kill(pid, signal.SIGSTOP)
+        self._paused.append(pid)
+
+    def resume(self) -> None:
+        for pid in self._paused:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self._paused.clear()
+
     async def program_pid(self) -> int:
         """The process id of the program."""
         async with asyncio.timeout(PATIENCE):
@@ -214,8 +227,8 @@ class Seat:
     async def close(self) -> None:
         for task in self.tasks:
             task.cancel()
+        self.resume()
         with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(signal.SIGCONT)
             self.process.kill()
         await self.process.wait()
         for writer in (self.writer, self.ui):

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import os
-import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -26,8 +25,7 @@ async def mediator(tmp_path: Path) -> AsyncIterator[Mediator]:
     running = Mediator(home)
     await running.start()
     yield running
-    running.signal(signal.SIGCONT)
-    await running.kill()
+    await running.kill()  # which ends a stopped one, too
 
 
 Gather = Callable[..., Awaitable[Table]]

@@ -132,7 +132,7 @@ async def test_the_daemon_can_end_the_run(gather):
 
 
 async def test_a_dead_daemon_ends_no_run(gather):
-    program, result = rounds(400)
+    program, result = rounds(150)
     table = await gather(program)
     await table.started()
     table[1].writer.transport.abort()

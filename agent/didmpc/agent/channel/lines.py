@@ -108,7 +108,7 @@ class Lines(asyncio.Protocol):
     def _take(self, text: bytes) -> bool:
         try:
             line = _decode(text)
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, ValueError, RecursionError):
             self._refuse("A line was not a JSON object.")
             return False
         self._on_line(line)

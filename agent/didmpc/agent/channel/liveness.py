@@ -4,6 +4,7 @@ Computing is never a fault, however long. Silence of a peer's channel process is
 """
 
 from collections.abc import Iterable, Mapping
+from math import inf
 from typing import Any, Protocol
 
 from didmpc.agent.channel.causes import Cause
@@ -36,7 +37,7 @@ class Liveness:
         self._end = end
         self._waiting_for: frozenset[int] = frozenset()
         self._waiting_since = 0.0
-        self._shown_at = 0.0
+        self._shown_at = -inf
         self._left_since: dict[int, float] = {}
 
     def own_state(self, state: Mapping[str, Any], now: float) -> dict[str, Any]:
@@ -46,7 +47,7 @@ class Liveness:
             labels = {}
         waiting_for = {pid: labels[str(pid)] for pid in self._names if isinstance(labels.get(str(pid)), int)}
         if waiting_for.keys() != self._waiting_for:
-            self._waiting_for, self._waiting_since, self._shown_at = frozenset(waiting_for), now, 0.0
+            self._waiting_for, self._waiting_since, self._shown_at = frozenset(waiting_for), now, -inf
         if waiting_for:
             return {"state": "waiting", "for": waiting_for}
         return {"state": "exited" if state.get("state") == "exited" else "computing"}
