@@ -17,7 +17,7 @@ import pytest
 from didmpc.agent.program.wire import Decoder, Frame, FrameType, encode, encode_json
 
 DEMOS = Path(__file__).parent / "mpyc_demos"
-GRACE = 5.0  # after which a channel process would end a program whose peer has failed
+GRACE = 3.0  # after which a channel process would end a program whose peer has failed
 Tamper = Callable[[int, Frame], "list[Frame]"]
 
 

@@ -114,12 +114,12 @@ async def test_an_interrupt_is_one_hundred_and_thirty(switch):
 
 async def test_a_threshold_that_was_not_agreed_is_stopped(switch):
     await switch.start("from mpyc.runtime import mpc; mpc.threshold = 1; mpc.threshold = 0; print('on')")
-    for party in await switch.go().end():
-        assert party.exit == 1
-        assert party.failed["kind"] == "threshold"
-        assert "sets the threshold to 0, but the parties agreed on 1" in party.stderr
-        assert "Traceback" not in party.stderr
-        assert party.stdout == ""
+    party = await switch.go().ended(0)
+    assert party.exit == 1
+    assert party.failed["kind"] == "threshold"
+    assert "sets the threshold to 0, but the parties agreed on 1" in party.stderr
+    assert "Traceback" not in party.stderr
+    assert party.stdout == ""
 
 
 async def test_a_threshold_change_that_was_agreed_works(switch):

@@ -2,26 +2,33 @@
 
 import ast
 import asyncio
+import contextlib
+import functools
+import random
 import re
 import socket
+import subprocess
 import sys
 
 import pytest
 
 
-async def local_run(demos, program, arguments):
+def free_ports():
+    """The first of three free ports in a row, outside of the range from which the kernel hands out."""
+    while True:
+        first = random.randrange(20_000, 30_000)
+        with contextlib.ExitStack() as sockets, contextlib.suppress(OSError):
+            for port in range(first, first + 3):
+                sockets.enter_context(socket.socket()).bind(("", port))
+            return first
+
+
+@functools.cache
+def local_run(program, *arguments):
     """What `python PROGRAM -M3` prints on this machine, where MPyC connects its parties by TCP."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = min(probe.getsockname()[1], 65_000)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, program, *arguments, "-M3", "--no-log", "-B", str(port)),
-        cwd=demos,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    output, _ = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0
-    return output.decode()
+    command = (sys.executable, program, *arguments, "-M3", "--no-log", "-B", str(free_ports()))
+    done = subprocess.run(command, cwd=program.parent, check=True, capture_output=True, text=True, timeout=60)
+    return done.stdout
 
 
 def values(line):
@@ -51,9 +58,9 @@ def without_chance(output):
         ("oneliners.py", []),
         ("unanimous.py", ["1"]),
         ("unanimous.py", ["0"]),
-        ("sort.py", ["6"]),
+        ("sort.py", ["4"]),
         ("id3gini.py", []),
-        ("secretsanta.py", ["4"]),
+        ("secretsanta.py", ["3"]),
         ("aes.py", ["-1"]),
     ],
 )
@@ -62,7 +69,7 @@ async def test_a_demo_gives_the_results_of_a_local_run(switch, demos, program, a
     await switch.start(demos / program, arguments, coalesce=coalesce)
     parties = await switch.go().end()
     assert [(party.exit, party.failed, party.stderr) for party in parties] == [(0, None, "")] * 3
-    expected = await local_run(demos, program, arguments)
+    expected = await asyncio.to_thread(local_run, demos / program, *arguments)
     assert without_chance(parties[0].stdout) == without_chance(expected)
     for party in parties[1:]:
         if program != "unanimous.py":  # where roles follow the pid
