@@ -70,7 +70,8 @@ async def main() -> None:
     for arm, row in (("A", points[: len(SHOWN)]), ("B", points[len(SHOWN) :])):
         print(f"  treatment {arm}".ljust(25) + "".join(f"{100 * value:11.1f}%" for value in row))
     p_value = math.erfc(math.sqrt(max(chi_square, 0.0) / 2))  # chi-square with one degree of freedom
-    print(f"Log-rank test: chi-square {chi_square:.2f}, p = {p_value:.4f}")
+    shown = f"p = {p_value:.4f}" if p_value >= 0.0001 else "p < 0.0001"
+    print(f"Log-rank test: chi-square {chi_square:.2f}, {shown}")
 
 
 def kaplan_meier_and_log_rank(secfxp, total):

@@ -337,13 +337,15 @@ class Cluster:
 
     def stop(self) -> None:
         """End every process of this cluster: politely, then for certain. Safe to call twice."""
-        for running in reversed(self._running):
-            with suppress(ProcessLookupError):
+        mediators = [mediator.process for mediator in self.mediators]
+        # The agents first: they take leave of their mediators.
+        for wave in ([each for each in self._running if each not in mediators], mediators):
+            for running in wave:
                 running.send(signal.SIGCONT)  # a stopped process would not hear the next one
                 running.send(signal.SIGTERM)
-        until = time.monotonic() + STOP_WITHIN
-        while time.monotonic() < until and any(running.process.poll() is None for running in self._running):
-            time.sleep(POLL)
+            until = time.monotonic() + STOP_WITHIN
+            while time.monotonic() < until and any(each.process.poll() is None for each in wave):
+                time.sleep(POLL)
         for running in self._running:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(running.pid, signal.SIGKILL)

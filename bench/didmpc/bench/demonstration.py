@@ -20,8 +20,8 @@ from didmpc.bench.cluster import NAMES, Cluster, ClusterError
 
 DEMOS = Path(__file__).resolve().parents[3] / "demos"
 ROUND_HEAVY = DEMOS / "rounds.py"
-ROUNDS = 100
-"""So many that the leg over ordinary DIDComm messages takes at most 5 seconds with three parties."""
+MESSAGES = 600
+"""So many of all parties that the leg over ordinary DIDComm messages takes a few seconds, and at most 5."""
 
 Json = dict[str, Any]
 
@@ -124,10 +124,12 @@ def demonstrate(cluster: Cluster, narrator: Narrator, program: Path, arguments: 
         narrator.more(line)
 
     narrator.more()
-    narrator.step(f"The same {ROUNDS} rounds, over sealed sessions and then as ordinary DIDComm messages.")
-    session = cluster.compute(ROUND_HEAVY, arguments=[str(ROUNDS)])
+    # Each party sends a message to each other party in every round.
+    rounds = max(10, MESSAGES // (len(names) * (len(names) - 1)))
+    narrator.step(f"The same {rounds} rounds, over sealed sessions and then as ordinary DIDComm messages.")
+    session = cluster.compute(ROUND_HEAVY, arguments=[str(rounds)])
     narrator.step("Session mode done.")
-    didcomm = cluster.compute(ROUND_HEAVY, "--mode", "didcomm", arguments=[str(ROUNDS)])
+    didcomm = cluster.compute(ROUND_HEAVY, "--mode", "didcomm", arguments=[str(rounds)])
     narrator.step("DIDComm mode done.")
     for line in comparison(total(session), total(didcomm)):
         narrator.more(line)
