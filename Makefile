@@ -34,7 +34,7 @@ help:
 demo: $(VENV)/.run
 	@$(BIN)/python -m didmpc.bench.demonstration --parties $(PARTIES) $(if $(PROGRAM),--program $(PROGRAM)) $(DEMO_FLAGS)
 
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(DIDCOMM_VENV)/.installed
 	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
 	@echo "make test: all tests passed."
 
