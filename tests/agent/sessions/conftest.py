@@ -1,0 +1,188 @@
+"""Agents whose mail is passed on in memory; their channel processes are real."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from didmpc.agent.contacts import Contact
+from didmpc.agent.sessions import Sessions
+from didmpc.protocols.did import Service, canonical
+from didmpc.protocols.envelope import Unpacked
+from didmpc.protocols.errors import DidmpcError, RemoteViolation
+from didmpc.protocols.identity import Identity
+from didmpc.protocols.message import Message
+
+PROGRAM = '"""Three: everyone learns three."""\nprint(3)\n'
+
+
+class PostOffice:
+    """Takes a message from its sender's mailbox to its recipient's, as it is."""
+
+    def __init__(self) -> None:
+        self.owners: dict[str, Mail] = {}
+        self.refused: list[RemoteViolation] = []
+        self.closed: set[str] = set()
+
+    async def deliver(self, message: Message, sender: Identity, to: str) -> None:
+        owner = self.owners.get(canonical(to))
+        if owner is None or owner.name in self.closed:
+            raise DidmpcError("Their mediator cannot be reached.")
+        addressed = replace(message, from_=sender.did, to=(to,))
+        unpacked = Unpacked(addressed, sender.did, f"{sender.did}#0", f"{to}#0", None, "A256CBC-HS512")
+        for prefix, handler in owner.handlers:
+            if message.type.startswith(prefix):
+                try:
+                    await handler(unpacked)
+                except RemoteViolation as violation:
+                    self.refused.append(violation)
+
+
+class Mail:
+    """What sessions use of a mailbox."""
+
+    mediator_did = "did:example:mediator"
+    host = "mediator.example"
+    envelopes = 0
+    crypto_seconds = 0.0
+
+    def __init__(self, name: str, office: PostOffice) -> None:
+        self.name = name
+        self.office = office
+        self.handlers: list[tuple[str, Callable[[Unpacked], Awaitable[None]]]] = []
+        self.identities: dict[str, Identity] = {}
+
+    def supports(self, protocol: str) -> bool:
+        return True
+
+    def on(self, prefix: str, handler: Callable[[Unpacked], Awaitable[None]]) -> None:
+        self.handlers.append((prefix, handler))
+
+    async def new_identity(self, *, keep: bool) -> Identity:
+        identity = Identity.peer4((Service("http://127.0.0.1:9"),))
+        self.identities[canonical(identity.did)] = identity
+        self.office.owners[canonical(identity.did)] = self
+        return identity
+
+    async def drop_identity(self, did: str) -> None:
+        self.identities.pop(canonical(did))
+        del self.office.owners[canonical(did)]
+
+    async def send(self, message: Message, sender: Identity, to: str, *, timeout: float = 60) -> None:
+        await self.office.deliver(message, sender, to)
+
+    async def send_to_contact(self, contact: Contact, message: Message, *, timeout: float = 60) -> None:
+        await self.send(message, self.identities[canonical(contact.my_did)], contact.did)
+
+
+class People:
+    """The contacts of one agent."""
+
+    def __init__(self) -> None:
+        self._contacts: dict[str, Contact] = {}
+
+    def add(self, name: str, theirs: str, mine: str) -> None:
+        self._contacts[name] = Contact(name, theirs, mine, name, b"s" * 32, 0, "invitation")
+
+    def find(self, name: str) -> Contact:
+        if name not in self._contacts:
+            raise DidmpcError(f"There is no contact called '{name}'.")
+        return self._contacts[name]
+
+    def by_did(self, did: str) -> Contact | None:
+        return next((c for c in self._contacts.values() if canonical(c.did) == canonical(did)), None)
+
+    def all(self) -> list[Contact]:
+        return list(self._contacts.values())
+
+
+class Terminal:
+    """A person who watches the events and answers each question alike."""
+
+    def __init__(self, *, consent: bool = True) -> None:
+        self.consent = consent
+        self.events: list[Mapping[str, Any]] = []
+        self._news = asyncio.Condition()
+
+    async def event(self, event: Mapping[str, Any]) -> None:
+        async with self._news:
+            self.events.append(event)
+            self._news.notify_all()
+
+    async def answer(self) -> Mapping[str, Any]:
+        return {"consent": self.consent}
+
+    async def sees(self, **facts: Any) -> Mapping[str, Any]:
+        """Wait for an event with these facts."""
+
+        def found() -> Mapping[str, Any] | None:
+            return next((e for e in self.events if facts.items() <= e.items()), None)
+
+        async with asyncio.timeout(20), self._news:
+            await self._news.wait_for(lambda: found() is not None)
+        event = found()
+        assert event is not None
+        return event
+
+
+@dataclass
+class Agent:
+    name: str
+    mail: Mail
+    people: People
+    sessions: Sessions
+    home: Path
+    tasks: list[asyncio.Task[Any]] = field(default_factory=list)
+
+    def run(self, program: Path, terminal: Terminal, *guests: str, **params: Any) -> "asyncio.Task[Any]":
+        full = {"program": str(program), "with": list(guests), "wait": 20, "arguments": [], **params}
+        return self._start(self.sessions.run(full, terminal))
+
+    def join(self, terminal: Terminal, **params: Any) -> "asyncio.Task[Any]":
+        return self._start(self.sessions.join({"wait": 20, **params}, terminal))
+
+    def _start(self, work: Any) -> "asyncio.Task[Any]":
+        task = asyncio.ensure_future(work)
+        self.tasks.append(task)
+        return task
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    path = tmp_path / "three.py"
+    path.write_text(PROGRAM)
+    return path
+
+
+@pytest.fixture
+def office() -> PostOffice:
+    return PostOffice()
+
+
+@pytest.fixture
+async def agents(tmp_path: Path, office: PostOffice) -> AsyncIterator[dict[str, Agent]]:
+    """Alice, whom Bob and Carol know."""
+    everybody: dict[str, Agent] = {}
+    for name in ("alice", "bob", "carol"):
+        home = tmp_path / name
+        home.mkdir(mode=0o700)
+        mail, people = Mail(name, office), People()
+        wallet = SimpleNamespace(settings=SimpleNamespace(label=name))
+        sessions = Sessions(wallet=wallet, mailbox=mail, contacts=people, home=home)  # type: ignore[arg-type]
+        await sessions.start()
+        everybody[name] = Agent(name, mail, people, sessions, home)
+    alice = everybody["alice"]
+    for name in ("bob", "carol"):
+        hers, theirs = [await one.mail.new_identity(keep=True) for one in (alice, everybody[name])]
+        alice.people.add(name, theirs.did, hers.did)
+        everybody[name].people.add("alice", hers.did, theirs.did)
+    yield everybody
+    for agent in everybody.values():
+        for task in agent.tasks:
+            task.cancel()
+        await asyncio.gather(*agent.tasks, return_exceptions=True)
+        await agent.sessions.close()

@@ -1,0 +1,189 @@
+"""People gather for a session: they come, refuse, leave, come too late, or are not who they should be."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from didmpc.agent.sessions import host as host_module
+from didmpc.protocols.errors import DidmpcError, LocalMisuse
+from didmpc.protocols.message import Message
+from didmpc.protocols.mpc import messages
+from didmpc.protocols.mpc.manifest import Manifest
+from didmpc.protocols.mpc.messages import Proposal
+
+from .conftest import Agent, PostOffice, Terminal
+
+Agents = dict[str, Agent]
+
+
+async def test_a_guest_sees_what_is_proposed_before_it_is_asked(agents: Agents, program: Path) -> None:
+    agents["alice"].run(program, Terminal(), "bob", "carol", arguments=["--n", "3"])
+    screen = Terminal()
+    agents["bob"].join(screen)
+    shown = await screen.sees(event="proposal")
+    assert shown["title"] == "Three: everyone learns three."
+    assert shown["program"] == "three.py"
+    assert shown["parties"] == ["alice", "bob", "carol"]
+    assert shown["from"] == "alice"
+    assert shown["arguments"] == ["--n", "3"]
+    assert (shown["m"], shown["threshold"], shown["private_unless"]) == (3, 1, 2)
+
+
+async def test_a_guest_that_says_no_ends_the_gathering_by_name(agents: Agents, program: Path) -> None:
+    run = agents["alice"].run(program, Terminal(), "bob", "carol")
+    carol = agents["carol"].join(screen := Terminal())
+    await screen.sees(event="proposal")
+    bob = agents["bob"].join(Terminal(consent=False))
+    with pytest.raises(DidmpcError, match="You declined"):
+        await bob
+    with pytest.raises(DidmpcError, match="bob declined"):
+        await run
+    with pytest.raises(DidmpcError, match="alice ended the session before it began"):
+        await carol
+
+
+async def test_one_who_never_comes_is_named_and_the_wait_ends(
+    agents: Agents, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host_module, "WAITING_EVERY", 0.2)
+    screen = Terminal()
+    run = agents["alice"].run(program, screen, "bob", "carol", wait=3)
+    bob_screen = Terminal()
+    bob = agents["bob"].join(bob_screen)
+    await screen.sees(event="party", name="bob", state="joined")
+    await bob_screen.sees(event="waiting", **{"for": ["carol"]})
+    with pytest.raises(DidmpcError, match=r"carol did not join within 3 s"):
+        await run
+    assert any(event.get("for") == ["carol"] for event in screen.events if event["event"] == "waiting")
+    with pytest.raises(DidmpcError, match="alice ended the session"):
+        await bob
+
+
+async def test_a_guest_that_leaves_is_named_and_may_come_back(agents: Agents, program: Path) -> None:
+    screen = Terminal()
+    agents["alice"].run(program, screen, "bob", "carol")
+    first = agents["bob"].join(Terminal())
+    await screen.sees(event="party", name="bob", state="joined")
+    first.cancel()
+    await screen.sees(event="party", name="bob", state="left")
+    again = Terminal()
+    agents["bob"].join(again)
+    await again.sees(event="proposal")
+
+
+async def test_a_host_that_stops_ends_the_wait_of_its_guests(agents: Agents, program: Path) -> None:
+    run = agents["alice"].run(program, screen := Terminal(), "bob", "carol")
+    bob = agents["bob"].join(Terminal())
+    await screen.sees(event="party", name="bob", state="joined")
+    run.cancel()
+    with pytest.raises(DidmpcError, match="alice ended the session before it began") as caught:
+        await bob
+    assert "stopped" in caught.value.why
+
+
+async def test_nothing_is_left_behind_by_a_gathering_that_fails(agents: Agents, program: Path) -> None:
+    run = agents["alice"].run(program, Terminal(), "bob", wait=1)
+    with pytest.raises(DidmpcError):
+        await run
+    alice = agents["alice"]
+    assert len(alice.mail.identities) == 2  # those towards her two contacts
+    assert list((alice.home / "run").iterdir()) == []
+
+
+async def test_a_guest_with_another_copy_of_the_program_is_told_what_differs(
+    agents: Agents, program: Path, tmp_path: Path
+) -> None:
+    run = agents["alice"].run(program, Terminal(), "bob")
+    own = tmp_path / "own" / "three.py"
+    own.parent.mkdir()
+    own.write_text(program.read_text().replace("3)", "4)"))
+    with pytest.raises(DidmpcError, match="programs differ") as caught:
+        await agents["bob"].join(Terminal(), program=str(own))
+    assert "three.py" in caught.value.why
+    with pytest.raises(DidmpcError, match="bob declined"):
+        await run
+
+
+async def test_a_guest_whose_mediator_is_down_is_named(
+    agents: Agents, program: Path, office: PostOffice
+) -> None:
+    office.closed.add("bob")
+    screen = Terminal()
+    run = agents["alice"].run(program, screen, "bob", wait=1)
+    await screen.sees(event="party", name="bob", state="unreachable")
+    with pytest.raises(DidmpcError, match="bob did not join") as caught:
+        await run
+    assert "mediator cannot be reached" in caught.value.why
+
+
+async def test_a_stranger_cannot_propose(agents: Agents, office: PostOffice) -> None:
+    stranger = await agents["carol"].mail.new_identity(keep=False)
+    proposal = Proposal("a", PROPOSED, (), ("x", "bob"), 0, "session", 1 << 35)
+    bobs = agents["bob"].people.find("alice").my_did
+    await office.deliver(Message(type=messages.PROPOSE, body=proposal.body()), stranger, bobs)
+    assert [violation.what for violation in office.refused] == ["Only contacts may propose a session."]
+
+
+async def test_a_manifest_that_is_not_what_was_proposed_is_refused(
+    agents: Agents, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Manifest.encode
+
+    def lowered(manifest: Manifest) -> bytes:
+        return honest(manifest).replace(b'"threshold":1', b'"threshold":0')
+
+    run = agents["alice"].run(program, Terminal(), "bob", "carol")
+    guests = [agents[name].join(Terminal()) for name in ("bob", "carol")]
+    monkeypatch.setattr("didmpc.agent.sessions.host.Manifest.encode", lowered)
+    for guest in guests:
+        with pytest.raises(DidmpcError, match="alice does not keep to the proposal") as caught:
+            await guest
+        assert "threshold" in caught.value.why
+    with pytest.raises(DidmpcError):
+        await run
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ({"threshold": 2}, "threshold of 2 is not possible with 3 parties"),
+        ({"threshold": -1}, "threshold of -1"),
+        ({"with": ["zoe"]}, "no contact called 'zoe'"),
+        ({"with": ["bob", "bob"]}, "can take part once"),
+        ({"program": "/nowhere.py"}, "nowhere"),
+        ({"input": "/nowhere.txt"}, "cannot be read"),
+        ({"arguments": ["-M3"]}, "-M"),
+    ],
+)
+async def test_a_wrong_wish_is_refused_before_anybody_is_asked(
+    agents: Agents, program: Path, params: dict[str, object], said: str
+) -> None:
+    full = {"program": str(program), "with": ["bob", "carol"], "wait": 5, "arguments": [], **params}
+    screen = Terminal()
+    with pytest.raises(DidmpcError, match=said):
+        await agents["alice"].sessions.run(full, screen)
+    assert screen.events == []
+
+
+async def test_without_contacts_there_is_nobody_to_compute_with(agents: Agents, program: Path) -> None:
+    agents["bob"].people._contacts.clear()
+    with pytest.raises(LocalMisuse, match="nobody to compute with"):
+        await agents["bob"].sessions.run(
+            {"program": str(program), "with": None, "wait": 5, "arguments": []}, Terminal()
+        )
+
+
+async def test_a_join_without_a_proposal_ends_with_the_wait(agents: Agents) -> None:
+    async with asyncio.timeout(5):
+        with pytest.raises(DidmpcError, match="No proposal came from alice"):
+            await agents["bob"].join(Terminal(), wait=0.5, **{"from": "alice"})
+
+
+PROPOSED = {
+    "sha256": "ab" * 32,
+    "entry": "x.py",
+    "title": "",
+    "lines": 1,
+    "files": [{"path": "x.py", "sha256": "ab" * 32, "size": 1}],
+}
