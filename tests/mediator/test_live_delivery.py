@@ -201,3 +201,16 @@ async def test_a_slow_reader_holds_up_nobody_else(mediator: Running, alice: Clie
         await alice.send(quick, b'{"n":1}')
         async with asyncio.timeout(2):
             assert [item for _, item in await line.pushed()] == [b'{"n":1}']
+
+
+async def test_a_live_request_played_again_on_another_socket_does_nothing(alice: Client, bob: Client) -> None:
+    did = await alice.new_did()
+    request = alice.pack(pickup.live_delivery_change(True), return_route="all").decode()
+    async with alice.line() as line, alice.line() as eavesdropper:
+        await line.ws.send_str(request)
+        await line.hear()
+        await eavesdropper.ws.send_str(request)
+        assert problem_report.parse(await eavesdropper.hear()).code == "e.p.crypto.message.dejavu"
+        await bob.send(did, b'{"n":1}')
+        assert len(await line.pushed()) == 1
+        assert await eavesdropper.stays_silent()

@@ -171,6 +171,8 @@ async def test_expired_mail_and_expired_messages_are_not_delivered(alice: Client
     did, now = await alice.new_did(), int(time.time())
     assert await bob.send(did, b"{}", expires_time=now - 1) == 400
     assert await bob.send(did, b"{}", expires_time=now + 3600) == 202
+    old = trust_ping.ping("", "")
+    assert code_of(await alice.ask(old, created_time=now - 40 * 24 * 3600)) == "e.p.msg.expired"
     assert await alice.waiting() == 1
 
 

@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from mediator_parts import Client, Leg, Process
 
+from didmpc.protocols.encoding import b64url
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import ErrorCode
 
@@ -209,5 +210,5 @@ async def test_logs_at_debug_hold_neither_keys_nor_bodies(
     await alice.fetch()
     _, said = await process.stop(signal.SIGTERM)
     keys = json.loads((tmp_path / "m" / "mediator.json").read_text())["keys"]
-    for secret in ("in-the-body", "in-the-envelope", channel.near.hex(), *(key["d"] for key in keys)):
+    for secret in ("in-the-body", "in-the-envelope", b64url(channel.near), *(key["d"] for key in keys)):
         assert secret not in said

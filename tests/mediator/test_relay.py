@@ -9,6 +9,8 @@ import pytest
 from mediator_parts import PATIENCE, SHORT_WHILE, Client, Leg
 
 from didmpc.mediator.app import Running
+from didmpc.mediator.limits import Limits
+from didmpc.mediator.relay import Leg as RelayLeg
 from didmpc.protocols import relay_control
 from didmpc.protocols.empty import EMPTY
 from didmpc.protocols.envelope import pack_authcrypt
@@ -17,7 +19,7 @@ from didmpc.protocols.message import Message
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import ErrorCode, UnboundReason
 from didmpc.protocols.relay_control import Channel
-from didmpc.protocols.session.handshake import OPEN, Initiation, Party
+from didmpc.protocols.session.handshake import OPEN, Initiation, Party, respond
 
 NewLeg = Callable[[], Awaitable[Leg]]
 CREDIT = 64 * 1024  # of the fixture's limits
@@ -287,3 +289,31 @@ async def test_envelopes_still_pass_on_a_socket_that_is_a_leg(alice: Client, med
         await line.go_live()
         await leg.bind(1, channel.near)
         await leg.synchronise()
+
+
+async def test_a_leg_that_only_asks_and_never_reads_is_dropped_at_a_bound() -> None:
+    me, mediator = Identity.key(), Identity.key()
+    initiation = Initiation(Party.of(me), Party.of(mediator), "open", link={})
+    _, established = respond(Party.of(mediator), Party.of(me), "open", initiation.body, link={})
+    written: list[bytes] = []
+    aborted: list[str] = []
+
+    async def stuck(packet: bytes) -> None:
+        written.append(packet)
+        await asyncio.Event().wait()
+
+    leg = RelayLeg(
+        established,
+        write=stuck,
+        has_room=lambda _: False,
+        abort=aborted.append,
+        limits=Limits(leg_control_frames=8),
+    )
+    for _ in range(8):
+        await leg.control(hop.encode_pong(b"12345678"))
+    await asyncio.sleep(0)
+    assert (len(written), aborted) == (1, [])
+    for _ in range(2):
+        await leg.control(hop.encode_pong(b"12345678"))
+    assert len(aborted) == 1
+    leg.close()

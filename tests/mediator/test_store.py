@@ -164,9 +164,6 @@ async def test_writes_that_come_together_share_commits_and_one_that_fails_is_alo
     commits: list[str] = []
     database._writer.set_trace_callback(lambda sql: commits.append(sql) if sql.startswith("COMMIT") else None)
 
-    def insert(x: int) -> None:
-        async def _() -> None: ...
-
     async def write(x: int) -> None:
         def job(db: sqlite3.Connection) -> None:
             db.execute("INSERT INTO t VALUES (?)", (x,))
@@ -202,10 +199,11 @@ async def test_a_store_of_a_later_version_is_not_touched(tmp_path: Path) -> None
 
 async def test_closing_finishes_what_was_handed_in(tmp_path: Path) -> None:
     database = Database(tmp_path / "db", "CREATE TABLE t(x);", 1)
-    writes = [
-        asyncio.ensure_future(database.write(lambda db: db.execute("INSERT INTO t VALUES (1)")))
-        for _ in range(50)
-    ]
+
+    def insert(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO t VALUES (1)")
+
+    writes = [asyncio.ensure_future(database.write(insert)) for _ in range(50)]
     await asyncio.sleep(0)
     await database.close()
     await asyncio.gather(*writes)

@@ -2,15 +2,18 @@
 
 from collections.abc import Mapping
 
+from didmpc.mediator.limits import Buckets, Limits
+from didmpc.mediator.refusals import TooManyRequests
 from didmpc.mediator.requests import Handler, Outcome, Request
 from didmpc.mediator.store import Store
 from didmpc.protocols import mediation
 
 
 class Accounts:
-    def __init__(self, store: Store, routing_did: str) -> None:
+    def __init__(self, store: Store, routing_did: str, limits: Limits) -> None:
         self._store = store
         self._routing_did = routing_did
+        self._enrolments = Buckets(limits.enrolments)
 
     def handlers(self) -> Mapping[str, Handler]:
         return {
@@ -20,6 +23,9 @@ class Accounts:
         }
 
     async def _request(self, request: Request) -> Outcome:
+        is_new = not await self._store.is_enrolled(request.sender)
+        if is_new and not self._enrolments.take(request.address, request.now):
+            raise TooManyRequests
         await self._store.enrol(request.sender, request.now)
         return Outcome(mediation.mediate_grant(request.message, self._routing_did))
 

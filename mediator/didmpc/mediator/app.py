@@ -88,7 +88,7 @@ async def _serving(
         store,
         limits,
         [
-            Accounts(store, identity.did).handlers(),
+            Accounts(store, identity.did, limits).handlers(),
             Mailboxes(store, deliveries, limits).handlers(),
             Channels(store, relay, limits).handlers(),
             Hops(identity, relay, limits).handlers(),

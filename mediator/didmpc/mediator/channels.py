@@ -93,9 +93,9 @@ class Hops:
         try:
             body, established = handshake.respond(self._me, peer, message.id, message.body, link={})
         except SessionError as error:
-            return Outcome(message.reply(handshake.DECLINE, handshake.decline_body(error)))
+            return Outcome(message.reply(handshake.DECLINE, handshake.decline_body(error)), unasked=True)
         reply = message.reply(handshake.ACCEPT, body)
-        return Outcome(reply, then=lambda: connection.start_hop(established))
+        return Outcome(reply, then=lambda: connection.start_hop(established), unasked=True)
 
     def _until(self, message: Message, now: float) -> float:
         latest = now + self._limits.hop_open_seconds

@@ -94,11 +94,12 @@ class Deliveries:
     async def fetch(
         self, account: str, socket: object | None, recipient: str | None, messages: int
     ) -> list[Mail]:
-        """The answer to a delivery-request: the oldest mail that is not on its way to another socket."""
+        """The answer to a delivery-request: the oldest mail that is not on its way to another socket.
+
+        Only live mode leases: it was proven to be fresh, while a request may be one that was played again.
+        """
         account = canonical(account)
         state = self._accounts.get(account) or _Account()
-        if socket is not None:
-            self._accounts[account] = state
         return await self._list(
             account,
             state,
@@ -106,7 +107,7 @@ class Deliveries:
             recipient=recipient,
             messages=min(messages, self._limits.delivery_messages),
             bytes=self._limits.delivery_bytes,
-            lease_to=socket,
+            lease_to=socket if socket in state.live else None,
         )
 
     async def acknowledge(self, account: str, seqs: Sequence[int]) -> None:

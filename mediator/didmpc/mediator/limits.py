@@ -48,12 +48,16 @@ class Limits:
     """DIDComm messages per address."""
 
     # Accounts and mailboxes
+    enrolments: Rate = Rate(1, 300)
+    """New accounts per address."""
     accounts: int = 100_000
     keys_per_account: int = 1_000
     mailbox_messages: int = 10_000
     mailbox_bytes: int = 64 * MIB
     """Per registered DID."""
     mail_seconds: float = 7 * 24 * 3600.0
+    replay_seconds: float = 30 * 24 * 3600.0
+    """So long it is remembered which envelopes changed an account; older messages are refused."""
     free_disk_bytes: int = 64 * MIB
     """With less free space nothing more is taken in: deleting needs some too."""
 

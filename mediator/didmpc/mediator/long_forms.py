@@ -10,7 +10,7 @@ from functools import partial
 from didmpc.protocols import did as dids
 from didmpc.protocols.did import DIDDocument, Resolve, canonical, did_of
 
-REMEMBERED = 4_096
+REMEMBERED = 16_384
 
 
 class KnownDids:

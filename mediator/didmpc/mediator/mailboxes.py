@@ -79,6 +79,8 @@ class Mailboxes:
         if not live:
             self._deliveries.unsubscribe(account, connection)
             return Outcome(await self._status_of(request, None))
+        # Played again on another's socket it would lease that socket the mail.
+        await self._store.act_once(request.sender, request.envelope, request.now)
         status = await self._status_of(request, None, live=True)
 
         def start() -> None:

@@ -63,6 +63,8 @@ class Outcome:
 
     reply: Message | None = None
     then: Callable[[], None] | None = None
+    unasked: bool = False
+    """Whether the reply goes out on a WebSocket without a return_route too."""
 
 
 Handler = Callable[[Request], Awaitable[Outcome]]

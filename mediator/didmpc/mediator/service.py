@@ -113,7 +113,10 @@ class Service:
 
     async def _act(self, request: Request) -> Outcome:
         message = request.message
+        forgotten = request.now - self._limits.replay_seconds
         if message.expires_time is not None and message.expires_time <= request.now:
+            raise Expired
+        if message.created_time is not None and message.created_time <= forgotten:
             raise Expired
         # A higher minor version means optional additions only ("Semver Rules for Message Types").
         known_type = _MINOR.sub(r"/\1.0/\2", message.type)
@@ -129,7 +132,7 @@ class Service:
 
     def _answered(self, request: Request, outcome: Outcome) -> Answer:
         sender = request.unpacked.sender
-        if outcome.reply is None or sender is None or not _wanted(request):
+        if outcome.reply is None or sender is None or not (outcome.unasked or _wanted(request)):
             return Answer(then=outcome.then)
         return Answer(status=200, reply=self.pack(outcome.reply, sender), then=outcome.then)
 

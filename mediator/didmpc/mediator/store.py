@@ -132,6 +132,15 @@ class Store:
     async def is_enrolled(self, did: str) -> bool:
         return await self._database.read(lambda db: _account(db, did) is not None)
 
+    async def act_once(self, account: str, envelope: bytes, now: float) -> None:
+        """Note that an envelope of this account was acted on. Raises `Replayed` the second time."""
+
+        def job(db: sqlite3.Connection) -> None:
+            _require_account(db, account)
+            self._act_once(db, envelope, now)
+
+        await self._database.write(job)
+
     async def long_form(self, short_did: str) -> str | None:
         """The long form of an account's did:peer:4."""
 
@@ -380,7 +389,7 @@ class Store:
     def _act_once(self, db: sqlite3.Connection, envelope: bytes, now: float) -> None:
         digest = hashlib.sha256(envelope).digest()
         try:
-            db.execute("INSERT INTO seen(h, exp) VALUES (?, ?)", (digest, now + self._limits.mail_seconds))
+            db.execute("INSERT INTO seen(h, exp) VALUES (?, ?)", (digest, now + self._limits.replay_seconds))
         except sqlite3.IntegrityError:
             raise Replayed from None
 

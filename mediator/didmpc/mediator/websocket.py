@@ -30,6 +30,8 @@ WRITE_BUFFER = 256 * KIB
 """Bytes in a socket's buffer from which writers wait."""
 LOW_WATER = WRITE_BUFFER // 4
 REMEMBERED_THREADS = 256
+CLOSE_SECONDS = 2.0
+"""How long a peer has to answer a close."""
 PAUSE = 0.1
 """Seconds between looks whether an address is within its rate again."""
 _JSON = ord("{")
@@ -176,6 +178,7 @@ class WebSockets:
             heartbeat=self._limits.heartbeat_seconds,
             max_msg_size=self._limits.message_bytes,
             compress=False,
+            timeout=CLOSE_SECONDS,
         )
         self._per_address[address] += 1
         try:
