@@ -132,7 +132,7 @@ async def test_the_daemon_can_end_the_run(gather):
 
 
 async def test_a_dead_daemon_ends_no_run(gather):
-    program, result = rounds(150)
+    program, result = rounds(80)
     table = await gather(program)
     await table.started()
     table[1].writer.transport.abort()
@@ -180,6 +180,6 @@ async def test_lines_that_no_daemon_sends_end_it_with_a_word(seats, tmp_path: Pa
     seats.append(party)
     await party.attach()
     party.writer.write(line)
-    ended = await party.until(lambda: party.event("ended"))
+    ended = await party.ended()
     assert not ended["ok"] and ended["cause"]["what"]
     assert await party.process.wait() == 0

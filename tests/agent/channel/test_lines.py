@@ -4,15 +4,18 @@ import asyncio
 import base64
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
 from didmpc.agent import unix_socket
+from didmpc.agent.channel.bridge import Bridge
 from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.lines import Lines
 from didmpc.agent.channel.pipes import InputPipe
 from didmpc.agent.channel.ui import UserInterface
+from didmpc.agent.program.wire import Decoder, FrameType
 
 
 def reader(limit: int = 100) -> tuple[Lines, list[dict], list[str]]:
@@ -31,7 +34,8 @@ def test_lines_are_whole_in_whatever_pieces_they_come(step: int):
 
 
 @pytest.mark.parametrize(
-    "stream", [b"[1]\n", b"nonsense\n", b"\n", b'{"a":"' + b"x" * 200, b'{"a":"\xff"}\n']
+    "stream",
+    [b"[1]\n", b"nonsense\n", b"\n", b'{"a":"' + b"x" * 200, b'{"a":"\xff"}\n', b'{"":' * 20 + b"\n"],
 )
 def test_what_is_no_line_ends_the_conversation_once(stream: bytes):
     conversation, lines, ends = reader()
@@ -55,7 +59,7 @@ class Person:
         self.ui = UserInterface(
             on_input=self.said.append,
             on_input_end=lambda: self.said.append("end"),
-            on_interrupt=lambda reason: self.said.append(reason),
+            on_interrupt=self.said.append,
             on_gone=lambda: self.said.append("gone"),
             on_room=lambda: self.said.append("room"),
             limits=limits or Limits(),
@@ -154,3 +158,19 @@ async def test_a_program_that_does_not_read_its_input_harms_nothing(tmp_path: Pa
     await asyncio.sleep(0.05)
     pipe.write(b"too late")
     pipe.end()
+
+
+async def test_a_peers_data_that_is_faster_than_the_programs_start_is_kept_and_comes_after_config():
+    ours, theirs = socket.socketpair()
+    bridge = Bridge(lambda frames: None, lambda what: None)
+    bridge.data(1, 1, b"early")
+    bridge.flush()
+    await bridge.connect(ours)
+    bridge.flush()
+    bridge.config({"pid": 0})
+    bridge.go()
+    await asyncio.sleep(0.05)
+    frames = list(Decoder().feed(theirs.recv(1000)))
+    assert [frame.type for frame in frames] == [FrameType.CONFIG, FrameType.DATA, FrameType.GO]
+    bridge.abort()
+    theirs.close()

@@ -13,7 +13,7 @@ async def half_way(table) -> None:
 
 
 async def test_killed_and_started_again_on_its_store_in_mid_run(gather, mediator: Mediator):
-    program, result = rounds(200)
+    program, result = rounds(120)
     table = await gather(program)
     await half_way(table)
     await mediator.kill()
@@ -50,7 +50,7 @@ mpc.run(main())
 
 
 async def test_stopped_for_three_seconds(gather, mediator: Mediator):
-    program, result = rounds(200)
+    program, result = rounds(120)
     table = await gather(program)
     await half_way(table)
     mediator.signal(signal.SIGSTOP)
@@ -77,7 +77,7 @@ async def test_gone_for_good_ends_the_run_at_the_resume_limit(gather, mediator: 
 
 async def test_a_party_that_was_suspended_is_not_thrown_out_by_its_own_clock(gather):
     """Its timers run late: it reads its sockets before it judges anyone."""
-    program, result = rounds(200)
+    program, result = rounds(120)
     table = await gather(program)
     await half_way(table)
     for pid in (table[1].process.pid, await table[1].program_pid()):

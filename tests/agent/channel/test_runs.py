@@ -135,7 +135,7 @@ mpc.run(mpc.shutdown())
 
 
 async def test_no_secret_is_on_a_command_line_or_in_the_log(gather):
-    program, _ = rounds(150)
+    program, _ = rounds(80)
     table = await gather(program)
     await table.started()
     for seat in table:
@@ -148,7 +148,7 @@ async def test_no_secret_is_on_a_command_line_or_in_the_log(gather):
 
 
 async def test_the_user_is_told_who_is_connected(gather):
-    program, _ = rounds(100)
+    program, _ = rounds(80)
     table = await gather(program)
     await table.ended()
     for seat in table:
@@ -179,7 +179,7 @@ mpc.run(mpc.shutdown())
 
 
 async def test_one_mediator_carries_all_links_over_one_websocket(gather, mediator: Mediator):
-    program, _ = rounds(150)
+    program, _ = rounds(80)
     table: Table = await gather(program)
     await table.started()
     for seat in table:

@@ -18,6 +18,7 @@ class Bridge(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self._queued = 0
+        self._configured = False
         self.closed = asyncio.Event()
 
     async def connect(self, ours: socket.socket) -> None:
@@ -47,7 +48,10 @@ class Bridge(asyncio.Protocol):
     # --- what we call
 
     def config(self, config: Mapping[str, Any]) -> None:
+        """Say what to run. Peers' data that came before the program was there follows it."""
         self._write(encode_json(FrameType.CONFIG, dict(config)))
+        self._configured = True
+        self.flush()
 
     def go(self) -> None:
         self._write(encode(FrameType.GO))
@@ -59,7 +63,7 @@ class Bridge(asyncio.Protocol):
         self._queued += len(frame)
 
     def flush(self) -> None:
-        if self._out:
+        if self._out and self._configured:
             out, self._out = self._out, []
             self._queued = 0
             if self._transport is not None and not self._transport.is_closing():
