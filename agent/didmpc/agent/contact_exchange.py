@@ -27,7 +27,7 @@ from didmpc.agent.invitations import GOAL_CODE, Invitations
 from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.transport import host_of
 from didmpc.agent.wallet import Wallet
-from didmpc.protocols import from_prior, out_of_band, problem_report
+from didmpc.protocols import from_prior, problem_report
 from didmpc.protocols.body import expect, optional, required, text
 from didmpc.protocols.did import canonical, did_of, same_party
 from didmpc.protocols.encoding import b64url, unb64url
@@ -118,7 +118,7 @@ class ContactExchange:
         self, pasted: str, name: str | None, stream: Stream, *, timeout: float = ANSWER_WITHIN
     ) -> Contact:
         """Answer an invitation and wait until both sides have the contact."""
-        invitation = self._check(out_of_band.from_text(pasted))
+        invitation = self._check(await self._mailbox.invitation(pasted))
         if name is not None and self._contacts.is_taken(check_name(name)):
             raise LocalMisuse(
                 f"You already have a contact called {name!r}.", fix="Choose another one: --as NAME"

@@ -3,6 +3,7 @@
 One that was used or has expired is remembered for a while, so that whoever comes with it is told why.
 """
 
+import logging
 import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -10,11 +11,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.wallet import Wallet
+from didmpc.protocols import shorten_url
 from didmpc.protocols.did import canonical, same_party
-from didmpc.protocols.errors import LocalMisuse
+from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.message import new_id
 from didmpc.protocols.namespace import NAMESPACE
 from didmpc.protocols.out_of_band import Invitation
+from didmpc.protocols.shorten_url import ShortLink
+
+log = logging.getLogger(__name__)
 
 GOAL_CODE = f"{NAMESPACE}/contact"
 GOAL = "Become contacts, to compute together"
@@ -22,6 +27,7 @@ EXPIRES = 24 * 3600
 LONGEST = 366 * 24 * 3600
 MOST_USES = 1000
 MOST_OPEN = 256
+SHORTEN_WITHIN = 5.0
 REMEMBERED = 7 * 24 * 3600.0
 
 
@@ -87,8 +93,22 @@ class Invitations:
             created_time=int(now),
             expires_time=issued.expires,
         )
-        url = invitation.to_url(_base(self._mailbox.http_uri))
-        return {"url": url, "id": issued.id, "expires": issued.expires}
+        long_url = invitation.to_url(_base(self._mailbox.http_uri))
+        url = await self._shortened(invitation, long_url, int(lifetime))
+        return {"url": url, "long_url": long_url, "id": issued.id, "expires": issued.expires}
+
+    async def _shortened(self, invitation: Invitation, long_url: str, lifetime: int) -> str:
+        """A link short enough to read out or to scan, where the mediator makes such; else the long one."""
+        if not self._mailbox.supports(shorten_url.PROTOCOL):
+            return long_url
+        request = shorten_url.request(long_url, lifetime)
+        try:
+            answer = await self._mailbox.ask_mediator(request.type, request.body, timeout=SHORTEN_WITHIN)
+            link = ShortLink.to(invitation, shorten_url.parse_shortened(answer))
+        except DidmpcError as problem:
+            log.warning("no short link: %s", problem)
+            return long_url
+        return str(link) if ShortLink.find(str(link)) == link else long_url
 
     def find(self, invitation: str | None, did: str) -> Issued | None:
         """The invitation of this id, if it was written to at its own DID."""

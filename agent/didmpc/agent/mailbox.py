@@ -39,6 +39,7 @@ from didmpc.protocols.errors import DidError, DidmpcError, MessageError, RemoteV
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mediation import Action
 from didmpc.protocols.message import Message
+from didmpc.protocols.out_of_band import Invitation
 from didmpc.protocols.routing import route
 
 HEARTBEAT = 20.0  # seconds between WebSocket pings; no pong within half of it ends the connection
@@ -477,6 +478,10 @@ class Mailbox:
         """Write to a contact from the DID that it knows, or is to learn (`from_prior`)."""
         mine = self._wallet.identity(contact.my_did)
         await self.send(replace(message, from_prior=contact.from_prior), mine, contact.did, timeout=timeout)
+
+    async def invitation(self, pasted: str) -> Invitation:
+        """The invitation in what a person pasted; a short link is fetched. Raises `DidmpcError`."""
+        return await self._transport.invitation(pasted)
 
     def resolve(self, did: str) -> DIDDocument:
         """The document of a DID; short forms of DIDs that were seen before too."""

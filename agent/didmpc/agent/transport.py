@@ -8,12 +8,15 @@ import asyncio
 import contextlib
 import os
 import random
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import aiohttp
 
-from didmpc.protocols.errors import DidmpcError
-from didmpc.protocols.message import ENCRYPTED
+from didmpc.protocols import out_of_band
+from didmpc.protocols.errors import DidmpcError, LocalMisuse
+from didmpc.protocols.message import ENCRYPTED, PLAIN
+from didmpc.protocols.out_of_band import Invitation
+from didmpc.protocols.shorten_url import ShortLink
 
 ATTEMPT = 15.0  # seconds for one try
 BACK_OFF = (0.2, 5.0)  # seconds between tries: first and longest
@@ -53,6 +56,46 @@ class Transport:
                 )
             await asyncio.sleep(pause_now)
             pause = min(pause * 2, BACK_OFF[1])
+
+    async def invitation(self, pasted: str) -> Invitation:
+        """The invitation in what a person pasted. A short link is followed, and checked against its end.
+
+        Raises `DidmpcError` that says what is wrong with it.
+        """
+        link = ShortLink.find(pasted)
+        if link is None:
+            return out_of_band.from_text(pasted)
+        try:
+            async with asyncio.timeout(ATTEMPT):
+                text = await self._follow(link.url)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise DidmpcError(
+                f"The server of this short link, {host_of(link.url)}, cannot be reached.",
+                why=f"It says: {words_for(error)}.",
+                fix="Try again later, or ask for the long link:  didmpc invite --long",
+            ) from None
+        return link.check(out_of_band.from_text(text))
+
+    async def _follow(self, url: str) -> str:
+        for _ in range(REDIRECTS + 1):
+            async with self._http.get(
+                url, headers={"Accept": f"{PLAIN}, application/json"}, allow_redirects=False
+            ) as response:
+                if response.status in (301, 302, 303, 307, 308):
+                    url = _redirect(url, response.headers.get("Location", ""))
+                    if "_oob" in parse_qs(urlsplit(url).query, max_num_fields=64):
+                        return url
+                    continue
+                if response.status != 200:
+                    raise LocalMisuse(
+                        "This short link leads nowhere.",
+                        why="It has expired, was used up, or was not copied whole.",
+                        fix="Ask for a new one:  didmpc invite",
+                    )
+                # One byte more than is taken tells a longer text apart.
+                content = await response.content.read(out_of_band.MAX_INVITATION + 1)
+                return content.decode(errors="replace")
+        raise DidmpcError(f"The short link of {host_of(url)} leads in circles.", fix="Ask for the long link.")
 
     async def _try(self, uri: str, envelope: bytes) -> float | None:
         """One attempt: None when it was taken, else the seconds that the server wants us to wait."""

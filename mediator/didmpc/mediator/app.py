@@ -22,6 +22,7 @@ from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.home import Home, Settings
 from didmpc.mediator.http import Web, plain_server_name
 from didmpc.mediator.limits import Buckets, Limits
+from didmpc.mediator.links import Links
 from didmpc.mediator.mailboxes import Mailboxes
 from didmpc.mediator.relay import Relay
 from didmpc.mediator.service import Service
@@ -83,6 +84,7 @@ async def _serving(
     identity = settings.identity
     deliveries = Deliveries(store, limits)
     relay = Relay(store, limits)
+    links = Links(store, settings.url, limits)
     service = Service(
         identity,
         store,
@@ -92,12 +94,13 @@ async def _serving(
             Mailboxes(store, deliveries, limits).handlers(),
             Channels(store, relay, limits).handlers(),
             Hops(identity, relay, limits).handlers(),
+            links.handlers(),
             Courtesies(limits).handlers(),
         ],
     )
     requests = Buckets(limits.requests)
     websockets = WebSockets(service, deliveries, relay, requests, limits)
-    routes = Web(settings, service, websockets, store, relay, requests, limits)
+    routes = Web(settings, service, websockets, store, relay, links, requests, limits)
 
     gate = _Gate(limits)
     app = web.Application(client_max_size=limits.message_bytes, middlewares=[gate.note, plain_server_name])

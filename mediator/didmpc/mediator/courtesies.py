@@ -14,6 +14,7 @@ from didmpc.protocols import (
     problem_report,
     relay_control,
     routing,
+    shorten_url,
     trust_ping,
 )
 from didmpc.protocols.discover_features import Feature
@@ -32,6 +33,7 @@ def features(limits: Limits) -> tuple[Feature, ...]:
         (discover_features.PROTOCOL, "responder"),
         (problem_report.PROTOCOL, "notified"),
         (out_of_band.PROTOCOL, "sender"),
+        (shorten_url.PROTOCOL, "url-shortener"),
         (empty.EMPTY.rpartition("/")[0], "receiver"),
         (handshake.PROTOCOL, "responder"),
         (relay_control.PROTOCOL, "mediator"),

@@ -15,13 +15,16 @@ from aiohttp.typedefs import Handler
 from didmpc.mediator import page
 from didmpc.mediator.home import Settings
 from didmpc.mediator.limits import Buckets, Limits
+from didmpc.mediator.links import Links
 from didmpc.mediator.refusals import TooBig, TooManyRequests
 from didmpc.mediator.relay import Relay
 from didmpc.mediator.service import Answer, Service, words
 from didmpc.mediator.store import Store
 from didmpc.mediator.websocket import WebSockets
 from didmpc.protocols import out_of_band
+from didmpc.protocols.encoding import unb64url
 from didmpc.protocols.errors import LocalMisuse
+from didmpc.protocols.message import PLAIN
 
 HEALTH_SECONDS = 0.5
 _ENCODED = re.compile(r"[A-Za-z0-9_=-]+")
@@ -38,6 +41,7 @@ class Web:
         websockets: WebSockets,
         store: Store,
         relay: Relay,
+        links: Links,
         requests: Buckets,
         limits: Limits,
     ) -> None:
@@ -48,6 +52,7 @@ class Web:
         self._websockets = websockets
         self._store = store
         self._relay = relay
+        self._links = links
         self._requests = requests
         self._limits = limits
         self._queued = 0
@@ -89,6 +94,8 @@ class Web:
         return await self._websockets.handle(request, address_of(request))
 
     async def _page(self, request: web.Request) -> web.Response:
+        if "_oobid" in request.query:
+            return await self._short_link(request)
         encoded = request.query.get("_oob")
         url = self._invitation if encoded is None else f"{self._url}/?_oob={encoded}"
         if url == self._invitation:
@@ -100,6 +107,18 @@ class Web:
             return _html(page.invitation_page(url, out_of_band.from_url(url)))
         except LocalMisuse as problem:
             return _html(page.damaged_page(problem.what), status=400)
+
+    async def _short_link(self, request: web.Request) -> web.Response:
+        """The invitation itself for a program, its page for a browser (out-of-band/2.0, short URLs)."""
+        if not self._requests.take(address_of(request), time.monotonic()):
+            return _refusal(Answer(status=429, problem=TooManyRequests()))
+        encoded = await self._links.find(request.query["_oobid"][:64], time.time())
+        if encoded is None:
+            what = "This link has expired, or it was never given out here."
+            return _html(page.damaged_page(what), status=404)
+        if "application/json" in request.headers.get("Accept", ""):
+            return web.Response(body=unb64url(encoded), content_type=PLAIN, headers=page.HEADERS)
+        return web.Response(status=307, headers={**page.HEADERS, "Location": f"{self._url}/?_oob={encoded}"})
 
     async def _health(self, request: web.Request) -> web.Response:
         traffic = self._relay.traffic

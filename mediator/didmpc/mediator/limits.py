@@ -58,6 +58,9 @@ class Limits:
     mail_seconds: float = 7 * 24 * 3600.0
     replay_seconds: float = 30 * 24 * 3600.0
     """So long it is remembered which envelopes changed an account; older messages are refused."""
+    links_per_account: int = 512
+    """Short links to invitations."""
+    link_seconds: float = 366 * 24 * 3600.0
     free_disk_bytes: int = 64 * MIB
     """With less free space nothing more is taken in: deleting needs some too."""
 

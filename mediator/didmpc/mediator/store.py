@@ -69,6 +69,15 @@ CREATE TABLE capability(
     rebind BLOB
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX capability_of_channel ON capability(cid);
+-- Short links to invitations.
+CREATE TABLE link(
+    name TEXT PRIMARY KEY,
+    aid INTEGER NOT NULL REFERENCES account(aid) ON DELETE CASCADE,
+    oob TEXT NOT NULL,
+    exp REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX link_of_account ON link(aid);
+CREATE INDEX link_by_expiry ON link(exp);
 """
 
 
@@ -306,6 +315,7 @@ class Store:
                 _delete(db, "seq = ?", (seq,))
             db.execute("DELETE FROM seen WHERE exp <= ?", (now,))
             db.execute("DELETE FROM channel WHERE exp <= ?", (now,))
+            db.execute("DELETE FROM link WHERE exp <= ?", (now,))
             return len(rows)
 
         return await self._database.write(job)
@@ -383,6 +393,31 @@ class Store:
 
             row = await self._database.write(job)
         return None if row is None else ChannelEnd(*row)
+
+    # --- short links
+
+    async def keep_link(
+        self, account: str, name: str, oob: str, expires: float, envelope: bytes, now: float
+    ) -> None:
+        """Keep what a short link of this account leads to."""
+        self._check_room()
+
+        def job(db: sqlite3.Connection) -> None:
+            aid = _require_account(db, account)
+            self._act_once(db, envelope, now)
+            db.execute("DELETE FROM link WHERE aid = ? AND exp <= ?", (aid, now))
+            (count,) = db.execute("SELECT count(*) FROM link WHERE aid = ?", (aid,)).fetchone()
+            if count >= self._limits.links_per_account:
+                raise TooMany("You have too many short links.", fix="Pass on the long link.")
+            db.execute("INSERT INTO link(name, aid, oob, exp) VALUES (?, ?, ?, ?)", (name, aid, oob, expires))
+
+        await self._database.write(job)
+
+    async def link(self, name: str, now: float) -> str | None:
+        """What a short link leads to, while it lasts."""
+        find = "SELECT oob FROM link WHERE name = ? AND exp > ?"
+        row = await self._database.read(lambda db: db.execute(find, (name, now)).fetchone())
+        return None if row is None else str(row[0])
 
     # --- inner
 

@@ -29,6 +29,9 @@ def invite(
         Path | None, typer.Option("--file", metavar="FILE", help="Also write the link to FILE.")
     ] = None,
     uses: Annotated[int, typer.Option("--uses", min=1, max=1000, help="How many people may accept it.")] = 1,
+    long: Annotated[
+        bool, typer.Option("--long", help="The link that holds the whole invitation, not a short one.")
+    ] = False,
     expires: Annotated[
         str, typer.Option("--expires", metavar="TIME", help="How long it holds: 30m, 24h, 7d.")
     ] = "24h",
@@ -46,7 +49,7 @@ def invite(
             f"The link cannot be written to {file}.", why="It is a folder, or its folder is missing."
         )
     answer = ask(place, "invite", {"expires": seconds, "uses": uses})
-    url = str(answer["url"])
+    url = str(answer["long_url" if long else "url"])
     if file is not None:
         try:
             write_private(file.absolute(), url.encode() + b"\n")
