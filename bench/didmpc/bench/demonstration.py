@@ -20,7 +20,7 @@ from didmpc.bench.cluster import NAMES, Cluster, ClusterError
 
 DEMOS = Path(__file__).resolve().parents[3] / "demos"
 ROUND_HEAVY = DEMOS / "rounds.py"
-MESSAGES = 600
+MESSAGES = 480
 """So many of all parties that the leg over ordinary DIDComm messages takes a few seconds, and at most 5."""
 
 Json = dict[str, Any]
