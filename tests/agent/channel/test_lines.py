@@ -35,7 +35,15 @@ def test_lines_are_whole_in_whatever_pieces_they_come(step: int):
 
 @pytest.mark.parametrize(
     "stream",
-    [b"[1]\n", b"nonsense\n", b"\n", b'{"a":"' + b"x" * 200, b'{"a":"\xff"}\n', b'{"":' * 20 + b"\n"],
+    [
+        b"[1]\n",
+        b"nonsense\n",
+        b"\n",
+        b'{"a":"' + b"x" * 99,
+        b'{"a":"' + b"x" * 99 + b'"}\n',
+        b'{"a":"\xff"}\n',
+        b'{"":' * 20 + b"\n",
+    ],
 )
 def test_what_is_no_line_ends_the_conversation_once(stream: bytes):
     conversation, lines, ends = reader()

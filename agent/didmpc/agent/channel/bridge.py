@@ -18,7 +18,7 @@ class Bridge(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self._queued = 0
-        self._configured = False
+        self.configured = False
         self.closed = asyncio.Event()
 
     async def connect(self, ours: socket.socket) -> None:
@@ -50,7 +50,7 @@ class Bridge(asyncio.Protocol):
     def config(self, config: Mapping[str, Any]) -> None:
         """Say what to run. Peers' data that came before the program was there follows it."""
         self._write(encode_json(FrameType.CONFIG, dict(config)))
-        self._configured = True
+        self.configured = True
         self.flush()
 
     def go(self) -> None:
@@ -63,7 +63,7 @@ class Bridge(asyncio.Protocol):
         self._queued += len(frame)
 
     def flush(self) -> None:
-        if self._out and self._configured:
+        if self._out and self.configured:
             out, self._out = self._out, []
             self._queued = 0
             if self._transport is not None and not self._transport.is_closing():

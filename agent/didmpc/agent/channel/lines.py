@@ -11,6 +11,7 @@ Line = dict[str, Any]
 
 _decode = msgspec.json.Decoder(Line).decode
 _encode = msgspec.json.Encoder().encode
+_TOO_LONG = "A line was longer than the limit."
 
 
 def encode(line: Mapping[str, Any]) -> bytes:
@@ -49,19 +50,21 @@ class Lines(asyncio.Protocol):
             self._on_open(transport)
 
     def data_received(self, data: bytes) -> None:
+        if self._on_end is None:
+            return
         *complete, rest = data.split(b"\n")
         if complete:
             complete[0] = b"".join((*self._parts, complete[0]))
             self._parts.clear()
             self._held = 0
         for text in complete:
-            if len(text) > self._limit or not self._take(text):
+            if not self._take(text):
                 return
         if rest:
             self._parts.append(rest)
             self._held += len(rest)
             if self._held > self._limit:
-                self._refuse("A line was longer than the limit.")
+                self._refuse(_TOO_LONG)
 
     def eof_received(self) -> None:
         self._end("")
@@ -106,6 +109,10 @@ class Lines(asyncio.Protocol):
     # --- within
 
     def _take(self, text: bytes) -> bool:
+        """Act on one line; whether there is anybody left to hear the next."""
+        if len(text) > self._limit:
+            self._refuse(_TOO_LONG)
+            return False
         try:
             line = _decode(text)
         except (msgspec.DecodeError, ValueError, RecursionError):
@@ -115,9 +122,9 @@ class Lines(asyncio.Protocol):
         return self._on_end is not None
 
     def _refuse(self, reason: str) -> None:
+        """Hear nothing more. The other side can still be told that, and why, it is over."""
+        self._parts.clear()
         self._end(reason)
-        if self._transport is not None:
-            self._transport.abort()
 
     def _end(self, reason: str) -> None:
         on_end, self._on_end = self._on_end, None

@@ -459,7 +459,7 @@ class Channel:
 
     def _go_when_ready(self) -> None:
         """All links given and confirmed, and the program there: let it run."""
-        if self._going or self._ending or self._program is None:
+        if self._going or self._ending or not self._bridge.configured:
             return
         if len(self._linked) < len(self._names) - 1 or not all(p.ready for p in self._peers.values()):
             return
