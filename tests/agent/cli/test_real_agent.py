@@ -124,6 +124,7 @@ async def test_a_passphrase_is_needed_right_and_nowhere_to_be_seen(person):
     assert missing.status == 1
     assert "--passphrase-file" in missing.err
     assert (await alice.starts("--passphrase-file", str(right))).status == 0
+    assert "already runs" in (await alice.starts()).err  # for which nobody has to give it
 
 
 async def test_nothing_in_a_home_can_be_read_by_others(person):

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from didmpc.agent import unix_socket
 from didmpc.agent.cli import passphrase as passphrases
 from didmpc.agent.cli.client import ask
 from didmpc.agent.cli.config import Settings, home_of
@@ -167,7 +168,10 @@ def _mediator(named: str | None) -> str | None:
 
 
 def _ask_if_needed(home: Home) -> str | None:
-    return passphrases.ask() if _under_passphrase(home) else None
+    # An agent that runs already says so itself; nobody has to type a passphrase for that.
+    if unix_socket.is_served(home.socket) or not _under_passphrase(home):
+        return None
+    return passphrases.ask()
 
 
 def _under_passphrase(home: Home) -> bool:
