@@ -93,6 +93,20 @@ def test_a_point_that_is_not_on_its_curve_is_refused() -> None:
         PublicKey("P-384", b"\x04" + bytes(96))
 
 
+@pytest.mark.parametrize("curve", ["P-256", "P-384"])
+def test_a_coordinate_without_its_leading_zeros_is_the_same_point(curve: Curve) -> None:
+    """Peers leave them out, although RFC 7518, 6.2.1.2 does not let them."""
+    size = 32 if curve == "P-256" else 48
+    short = 0
+    while short < 2:
+        public = PrivateKey.generate(curve).public
+        written = public.jwk()
+        assert len(unb64url(written["x"])) == len(unb64url(written["y"])) == size
+        bare = {name: b64url(unb64url(written[name]).lstrip(b"\0")) for name in "xy"}
+        short += any(bare[name] != written[name] for name in "xy")
+        assert PublicKey.from_jwk({**written, **bare}) == public
+
+
 def test_an_x25519_key_does_not_sign() -> None:
     key = PrivateKey.generate("X25519")
     with pytest.raises(LocalMisuse):
@@ -127,6 +141,8 @@ def test_a_private_jwk_beside_a_foreign_public_one_is_refused() -> None:
         {"kty": "OKP", "crv": "X25519", "x": b64url(bytes(31))},
         {"kty": "OKP", "crv": ["X25519"], "x": b64url(bytes(32))},
         {"kty": "EC", "crv": "P-256", "x": b64url(bytes(32))},
+        {"kty": "EC", "crv": "P-256", "x": "", "y": ""},
+        {"kty": "EC", "crv": "P-256", "x": b64url(bytes(33)), "y": b64url(bytes(33))},
     ],
 )
 def test_a_malformed_jwk_is_the_peers_fault(jwk: dict[str, object]) -> None:

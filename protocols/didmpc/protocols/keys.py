@@ -102,10 +102,9 @@ class PublicKey:
                 "A public key in JWK form is of a kind that is not supported here.",
                 why=f"supported curves are {', '.join(CURVES)}",
             )
-        x = _coordinate(jwk, "x", _EC[curve][2] if curve in _EC else _OKP_SIZE)
         if curve not in _EC:
-            return cls(curve, x)
-        y = _coordinate(jwk, "y", _EC[curve][2])
+            return cls(curve, _member(jwk, "x", _OKP_SIZE))
+        x, y = (_coordinate(jwk, name, _EC[curve][2]) for name in "xy")
         try:
             point = ec.EllipticCurvePublicKey.from_encoded_point(_EC[curve][0], b"\x04" + x + y)
         except ValueError:
@@ -171,7 +170,7 @@ class PrivateKey:
     def from_jwk(cls, jwk: Mapping[str, Any]) -> "PrivateKey":
         public = PublicKey.from_jwk(jwk)
         size = _EC[public.curve][2] if public.curve in _EC else _OKP_SIZE
-        key = cls(public.curve, _coordinate(jwk, "d", size))
+        key = cls(public.curve, _member(jwk, "d", size))
         if key.public != public:
             raise LocalMisuse("A private key and the public key beside it do not belong together.")
         return key
@@ -222,9 +221,20 @@ def _private_handle(curve: Curve, raw: bytes) -> PrivateHandle:
 
 
 def _coordinate(jwk: Mapping[str, Any], name: str, size: int) -> bytes:
+    """A coordinate of a NIST point, where its leading zeros may be missing.
+
+    RFC 7518, 6.2.1.2 wants them written. PyPI `authlib`, and `didcomm` with it, leaves them out: without
+    this one of 128 of its envelopes could not be opened. The point is the same, and checked as any other.
+    """
+    return _member(jwk, name, size, at_least=1).rjust(size, b"\0")
+
+
+def _member(jwk: Mapping[str, Any], name: str, size: int, at_least: int | None = None) -> bytes:
+    """A member of `size` bytes, or of fewer where `at_least` says so."""
     text = jwk.get(name)
+    least = size if at_least is None else at_least
     try:
-        if isinstance(text, str) and len(text) <= 2 * size and len(raw := unb64url(text)) == size:
+        if isinstance(text, str) and len(text) <= 2 * size and least <= len(raw := unb64url(text)) <= size:
             return raw
     except ValueError:
         pass
