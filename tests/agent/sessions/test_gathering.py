@@ -119,7 +119,7 @@ async def test_a_guest_whose_mediator_is_down_is_named(
 
 async def test_a_stranger_cannot_propose(agents: Agents, office: PostOffice) -> None:
     stranger = await agents["carol"].mail.new_identity(keep=False)
-    proposal = Proposal("a", PROPOSED, (), ("x", "bob"), 0, "session", 1 << 35)
+    proposal = Proposal("a", PROPOSED, (), ("x", "bob"), 0, False, "session", 1 << 35)
     bobs = agents["bob"].people.find("alice").my_did
     await office.deliver(Message(type=messages.PROPOSE, body=proposal.body()), stranger, bobs)
     assert [violation.what for violation in office.refused] == ["Only contacts may propose a session."]

@@ -40,6 +40,7 @@ def manifest_of(people: list[Identity], **changes: object) -> Manifest:
         "program": PROGRAM,
         "arguments": ("--rounds", "3"),
         "threshold": (len(people) - 1) // 2,
+        "free_threshold": False,
         "mode": "session",
         "options": OPTIONS,
         "roster": tuple(party(person, f"party {pid}") for pid, person in enumerate(people)),
@@ -55,6 +56,7 @@ def proposal_of(manifest: Manifest) -> Proposal:
         manifest.arguments,
         tuple(entry.name for entry in manifest.roster),
         manifest.threshold,
+        manifest.free_threshold,
         manifest.mode,
         manifest.expires,
     )
@@ -161,6 +163,7 @@ def test_a_party_that_is_listed_twice_is_refused() -> None:
         ({"program": {**PROGRAM, "sha256": "cd" * 32}}, "the program"),
         ({"arguments": ()}, "the arguments"),
         ({"threshold": 0}, "the threshold"),
+        ({"free_threshold": True}, "whether the program may change it"),
         ({"mode": "didcomm"}, "the mode"),
     ],
 )

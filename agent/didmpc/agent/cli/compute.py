@@ -57,6 +57,10 @@ def run(
             "--threshold", min=0, metavar="T", help="Private unless T+1 work together. (default: most)"
         ),
     ] = None,
+    free_threshold: Annotated[
+        bool,
+        typer.Option("--free-threshold", help="Let the program set another threshold. The others are told."),
+    ] = False,
     input_: InputOption = None,
     mode: Annotated[
         Mode,
@@ -87,6 +91,7 @@ def run(
         "program": _file(program, "The program"),
         "with": names,
         "threshold": threshold,
+        "free_threshold": free_threshold,
         "input": _input(input_),
         "mode": mode.value,
         "wait": Settings.of(place).wait(wait),

@@ -37,6 +37,10 @@ def proposal(event: Event, *, host: bool) -> list[tuple[str, str]]:
     if parties:
         lines.append((f"Parties: {listing(parties)}", ""))
     lines.append(privacy(event))
+    if event.get("free_threshold"):
+        lines.append(
+            ("The program may lower the threshold itself: read it to know who can see what.", "bold yellow")
+        )
     if event.get("mode") == "didcomm":
         lines.append(
             ("Mode didcomm: each message travels as an ordinary DIDComm message, which is slow.", "yellow")

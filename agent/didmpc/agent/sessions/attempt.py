@@ -137,7 +137,7 @@ class Attempt:
                 "arguments": list(manifest.arguments),
                 "names": list(seat.names),
                 "options": dict(manifest.options),
-                "allow_threshold_change": False,
+                "allow_threshold_change": manifest.free_threshold,
                 # A reference must not be made better or worse than it is: one message of MPyC, one envelope.
                 "coalesce": manifest.mode != "didcomm",
                 "log_level": "warning",

@@ -41,6 +41,7 @@ class Plan:
     arguments: tuple[str, ...]
     contacts: tuple[Contact, ...]
     threshold: int
+    free_threshold: bool
     mode: str
     wait: float
     input: Path | None
@@ -65,13 +66,14 @@ class Plan:
             raise LocalMisuse(f"The input {own_input} cannot be read.", fix="Name a file with --input FILE.")
         bundle = await asyncio.to_thread(Bundle.collect, Path(params["program"]))
         return cls(
-            bundle,
-            arguments,
-            guests,
-            threshold,
-            params.get("mode") or "session",
-            float(params["wait"]),
-            own_input,
+            bundle=bundle,
+            arguments=arguments,
+            contacts=guests,
+            threshold=threshold,
+            free_threshold=bool(params.get("free_threshold")),
+            mode=params.get("mode") or "session",
+            wait=float(params["wait"]),
+            input=own_input,
         )
 
 
@@ -110,6 +112,7 @@ class Host:
             arguments=plan.arguments,
             parties=(printable(workshop.label), *(printable(contact.name) for contact in plan.contacts)),
             threshold=plan.threshold,
+            free_threshold=plan.free_threshold,
             mode=plan.mode,
             expires=int(time.time() + plan.wait),
         )
@@ -278,6 +281,7 @@ class Host:
             program=self._proposal.program,
             arguments=plan.arguments,
             threshold=plan.threshold,
+            free_threshold=plan.free_threshold,
             mode=plan.mode,
             options=OPTIONS,
             roster=roster,
@@ -339,6 +343,7 @@ def describe(proposal: Proposal) -> dict[str, Any]:
         "arguments": list(proposal.arguments),
         "m": len(proposal.parties),
         "threshold": proposal.threshold,
+        "free_threshold": proposal.free_threshold,
         "private_unless": proposal.threshold + 1,
         "parties": list(proposal.parties),
         "mode": proposal.mode,

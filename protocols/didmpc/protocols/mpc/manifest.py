@@ -12,7 +12,7 @@ from typing import Any
 
 from didmpc.protocols.did import canonical
 from didmpc.protocols.errors import DidmpcError, MessageError
-from didmpc.protocols.mpc.messages import MODES, Join, Proposal, arguments, check_program, number, text
+from didmpc.protocols.mpc.messages import MODES, Join, Proposal, arguments, check_program, flag, number, text
 
 VERSION = "didmpc manifest/1.0"
 MAX_MANIFEST = 262_144
@@ -35,6 +35,7 @@ class Manifest:
     program: Mapping[str, Any]
     arguments: tuple[str, ...]
     threshold: int
+    free_threshold: bool
     mode: str
     options: Mapping[str, int | bool]
     roster: tuple[Join, ...]
@@ -58,6 +59,7 @@ class Manifest:
             "program": dict(self.program),
             "arguments": list(self.arguments),
             "threshold": self.threshold,
+            "free_threshold": self.free_threshold,
             "mode": self.mode,
             "options": dict(self.options),
             "roster": [party.body() for party in self.roster],
@@ -89,6 +91,7 @@ class Manifest:
             program=check_program(program),
             arguments=arguments(value),
             threshold=number(value, "threshold", 0, (max(len(roster), 1) - 1) // 2),
+            free_threshold=flag(value, "free_threshold"),
             mode=mode,
             options=options,
             roster=tuple(Join.of(party) for party in roster),
@@ -131,6 +134,7 @@ def check_against_proposal(manifest: Manifest, proposal: Proposal, did: str) -> 
             ("the program", manifest.program != proposal.program),
             ("the arguments", manifest.arguments != proposal.arguments),
             ("the threshold", manifest.threshold != proposal.threshold),
+            ("whether the program may change it", manifest.free_threshold != proposal.free_threshold),
             ("the number of parties", manifest.m != len(proposal.parties)),
             ("the mode", manifest.mode != proposal.mode),
             ("the roster (we are not in it)", pid is None),

@@ -71,6 +71,14 @@ def number(body: Mapping[str, Any], name: str, low: int, high: int) -> int:
     return value
 
 
+def flag(body: Mapping[str, Any], name: str) -> bool:
+    """The boolean `name` of `body`."""
+    value = body.get(name)
+    if not isinstance(value, bool):
+        raise MessageError(f"“{name}” must be true or false.")
+    return value
+
+
 def octets(body: Mapping[str, Any], name: str, limit: int, exactly: int | None = None) -> bytes:
     """The base64url value `name` of `body`."""
     value = body.get(name)
@@ -108,13 +116,17 @@ def arguments(body: Mapping[str, Any]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a host proposes: enough to decide on, before a byte of the program runs."""
+    """What a host proposes: enough to decide on, before a byte of the program runs.
+
+    With `free_threshold` the program may set another threshold than the agreed one.
+    """
 
     attempt: str
     program: Mapping[str, Any]
     arguments: tuple[str, ...]
     parties: tuple[str, ...]
     threshold: int
+    free_threshold: bool
     mode: str
     expires: int
 
@@ -126,6 +138,7 @@ class Proposal:
             "arguments": list(self.arguments),
             "parties": list(self.parties),
             "threshold": self.threshold,
+            "free_threshold": self.free_threshold,
             "mode": self.mode,
             "expires": self.expires,
         }
@@ -147,6 +160,7 @@ class Proposal:
             arguments=arguments(body),
             parties=parties,
             threshold=number(body, "threshold", 0, (len(parties) - 1) // 2),
+            free_threshold=flag(body, "free_threshold"),
             mode=mode,
             expires=number(body, "expires", 0, 1 << 40),
         )
