@@ -68,7 +68,8 @@ class Peer:
     # --- from the program
 
     def send(self, start: int, data: bytes) -> None:
-        """Queue bytes of MPyC for this peer; `pump` sends them."""
+        """Queue bytes of MPyC for this peer; `pump_if_touched` sends them."""
+        self._dirty = True
         try:
             self.link.send(start, data)
         except LinkOverflow as error:
@@ -140,7 +141,7 @@ class Peer:
                 self._abort_written = self.aborting
 
     def pump_if_touched(self, now: float) -> None:
-        """After a read: answer what came, use credit that came."""
+        """After a read: send what the program wrote, answer what came, use credit that came."""
         if self._dirty:
             self.pump(now)
 

@@ -96,10 +96,18 @@ class Channel:
             cause: Cause | None = self._fault.result()
         else:
             assert program is not None
-            cause = await self._explained(program.result())
+            cause = await self._explained(await self._verdict(program))
         await self._wind_up(cause)
         for task in self._tasks:
             task.cancel()
+
+    async def _verdict(self, program: "asyncio.Task[Cause | None]") -> Cause | None:
+        """How the program ended, or that seeing it through failed."""
+        try:
+            return await program
+        except Exception as error:
+            log.exception("the program could not be seen through")
+            return Cause.ours("internal", self._name, f"{type(error).__name__}: {error}")
 
     async def _see_program_through(self, session: Session) -> Cause | None:
         """Spawn the program and see it end; returns what was wrong with its end, or None."""
@@ -214,7 +222,7 @@ class Channel:
                 else:
                     self._program_says(frame)
         self._send_batch(touched, generation)
-        self._pump_all()
+        self._pump_touched()
 
     def _send_batch(self, batch: Mapping[int, list[bytes]], start: int) -> None:
         """MPyC's bytes for a peer are a stream: what was read together becomes one record, if it is short."""
@@ -230,21 +238,18 @@ class Channel:
             else:
                 self._program_broken(f"The program wrote to party {pid}, which there is none.")
 
-    def _pump_all(self) -> None:
+    def _pump_touched(self) -> None:
+        """What the peers' links have to say now, in one write for each relay."""
         at = now()
         for peer in self._peers.values():
-            peer.pump(at)
+            peer.pump_if_touched(at)
         for relay in self._relays.values():
             relay.flush()
 
     def _relay_read(self, relay: Relay) -> None:
         """One read of a relay's socket: its data to the program, and what the links answer."""
         self._bridge.flush()
-        at = now()
-        for peer in self._peers.values():
-            peer.pump_if_touched(at)
-        for other in self._relays.values():
-            other.flush()
+        self._pump_touched()
 
     def _deliver(self, pid: int, start: int, data: bytes) -> None:
         if not data:
