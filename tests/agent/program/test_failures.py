@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+LATEST = 3.0  # on an idle machine it takes a tenth of that
+
 RAISING = {
     "in the program": """
 x = await mpc.output(mpc.SecInt()(1))
@@ -44,7 +46,7 @@ await asyncio.sleep(30)
 
 
 @pytest.mark.parametrize("where", RAISING)
-async def test_an_exception_ends_the_program_within_a_second(switch, where):
+async def test_an_exception_ends_the_program_at_once(switch, where):
     body = textwrap.indent(RAISING[where], "    ")
     program = f"""
 import asyncio, time
@@ -57,7 +59,7 @@ mpc.run(main())
 """
     await switch.start(program)
     party = await switch.go().ended(1)
-    assert party.exited_at - float(party.stdout) < 1
+    assert party.exited_at - float(party.stdout) < LATEST
     assert party.exit == 1
     assert party.failed["kind"] == "raised"
     assert party.failed["why"] == "ValueError: broken here"
@@ -151,7 +153,7 @@ mpc.run(main())
         assert party.exit == 1
         assert party.failed["pid"] == 2
         assert "Party 2 (Party2) ended its part" in party.stderr
-        assert 1.5 < party.exited_at - parties[2].exited_at < 5
+        assert 1.5 < party.exited_at - parties[2].exited_at < 2 + LATEST
 
 
 async def test_an_exception_that_leaves_async_with_is_the_reported_one(switch):
@@ -195,7 +197,7 @@ mpc.run(asyncio.sleep(60))
         party.writer.close()
     for party in await switch.end():
         assert party.exit == 1
-        assert party.exited_at - began < 1
+        assert party.exited_at - began < LATEST
         assert "the channel process ended" in party.stderr
 
 

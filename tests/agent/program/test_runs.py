@@ -235,10 +235,12 @@ if mpc.pid == 0:
         mpc.parties[1].protocol.send(1, b"leads")
         mpc.parties[1].protocol.send(2, b"waits for the end of the tick, and the loop ends first")
     mpc.run(two_messages())
-    time.sleep(2)
+    time.sleep(4)
 elif mpc.pid == 1:
-    mpc.run(asyncio.wait_for(mpc.parties[0].protocol.receive(2), 10))
-    print(time.monotonic() - began < 1)
+    message = mpc.parties[0].protocol.receive(2)
+    if not isinstance(message, bytes):
+        mpc.run(asyncio.wait_for(message, 10))
+    print(time.monotonic() - began < 3)
 mpc.run(mpc.shutdown())
 """
     await switch.start(program)
@@ -262,8 +264,8 @@ mpc.run(mpc.shutdown())
     parties = await switch.go().end()
     for party in parties[:2]:
         states = [state for _, state in party.states]
-        assert states[0] == {"state": "waiting", "for": {"2": 1}}
-        assert states[1] == {"state": "computing"}
+        waiting = states.index({"state": "waiting", "for": {"2": 1}})  # before that, perhaps for a slow start
+        assert states[waiting + 1] == {"state": "computing"}
         assert all(before != after for before, after in pairwise(states))
 
 
@@ -283,8 +285,6 @@ async def test_a_program_that_never_shuts_down_still_ends_well(switch):
 
 
 async def test_what_the_program_starts_does_not_hold_the_channel(switch):
-    program = (
-        "import subprocess; subprocess.Popen(['sleep', '5'], stdout=-3, stderr=-3, stdin=-3, close_fds=False)"
-    )
+    program = "import subprocess; subprocess.Popen(['sleep', '20'], stdout=-3, stderr=-3, stdin=-3, close_fds=False)"
     await switch.start(program, m=1)
-    await asyncio.wait_for(switch.go().end(), 4)
+    await asyncio.wait_for(switch.go().end(), 15)
