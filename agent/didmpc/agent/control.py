@@ -125,6 +125,8 @@ class ControlServer:
             await self._converse(stream)
         except (ConnectionError, TimeoutError):
             pass
+        except asyncio.CancelledError:
+            pass  # by `close`; asyncio's streams of Python 3.11 log a cancelled connection as an error
         finally:
             self._connections.discard(task)
             writer.close()

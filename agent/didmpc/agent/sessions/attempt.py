@@ -39,6 +39,7 @@ RESUME_LIMIT = 120.0
 # The longest that a relay channel is kept by the mediator: the absolute limit of a session.
 CHANNEL_SECONDS = 24 * 3600
 GOODBYE_WITHIN = 4.0
+FINISH_WITHIN = 15.0
 FRAMES_UNDER_WAY = 16
 
 Report = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -102,7 +103,8 @@ class Attempt:
         )
         deadline = time.monotonic() + CONNECT_WITHIN
         await self._open_when_signed(report)
-        while True:
+        ready = False
+        while not ready or self._agreement.words is None:
             try:
                 event = await self._inbox.next(deadline - time.monotonic())
             except TimeoutError:
@@ -114,7 +116,7 @@ class Attempt:
                     "The channel process of this session ended.", why="See agent.log.", fix="Try again."
                 )
             elif "links_ready" in event.line:
-                return
+                ready = True
             elif "ended" in event.line:
                 raise DidmpcError(_sentence(event.line["ended"].get("cause")))
             else:
@@ -291,6 +293,9 @@ class Attempt:
         unsigned = [self._seat.names[pid] for pid in self._agreement.unsigned]
         unlinked = [self._seat.names[pid] for pid in self._peers if pid not in self._linked]
         missing, what = (unsigned, "did not sign") if unsigned else (unlinked, "did not open a session")
+        if not missing and self._agreement.words is None:
+            missing = [self._seat.names[pid] for pid in self._agreement.unrevealed]
+            what = "did not reveal what the words to compare are made of"
         if not missing:
             missing, what = (
                 [self._seat.names[pid] for pid in self._peers],
@@ -321,7 +326,9 @@ class Attempt:
                     ended = event.line["ended"]
                 else:
                     self._take_line(event.line)
-            if ended is None:
+            if ended is not None:
+                await self._finish_sending()
+            else:
                 cause = {"kind": "channel-died", "what": "The channel process was killed or crashed."}
                 await self._say_goodbye(cause)
                 ended = {"ok": False, "cause": cause, "stats": None}
@@ -332,7 +339,12 @@ class Attempt:
                 stats=ended.get("stats"),
             )
         finally:
-            await self._clean_up()
+            await self._clean_up(over=ended is not None)
+
+    async def _finish_sending(self) -> None:
+        """The last messages of mode didcomm may still be on their way to the mediators."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=FINISH_WITHIN)
 
     def _take_while_running(self, event: Arrived) -> None:
         pid = self._manifest.pid_of(event.sender)
@@ -367,6 +379,9 @@ class Attempt:
         """A line of the running channel that is neither its readiness nor its end."""
         if "frame" in line:
             self._spawn(self._send_frame(line["frame"]))
+        elif "stopping" in line and line["stopping"].get("pid") is None:
+            # Parties with a session hear it through their links.
+            self._spawn(self._say_goodbye(line["stopping"], only=self._without_session))
 
     async def _send_frame(self, frame: Mapping[str, Any]) -> None:
         pid = int(frame["pid"])
@@ -406,15 +421,23 @@ class Attempt:
         finally:
             await self._clean_up()
 
-    async def _say_goodbye(self, cause: Mapping[str, Any]) -> None:
+    @property
+    def _without_session(self) -> list[int]:
+        return [pid for pid in self._peers if not self._manifest.uses_session(self._seat.pid, pid)]
+
+    async def _say_goodbye(self, cause: Mapping[str, Any], only: list[int] | None = None) -> None:
+        told = {name: messages.sentence(str(cause.get(name) or "")) for name in ("kind", "what", "why")}
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GOODBYE_WITHIN):
-                await self._broadcast(messages.ABORT, {"cause": dict(cause)}, patience=GOODBYE_WITHIN)
+                await self._broadcast(messages.ABORT, {"cause": told}, patience=GOODBYE_WITHIN, to=only)
 
-    async def _clean_up(self) -> None:
+    async def _clean_up(self, *, over: bool = False) -> None:
         for task in [*self._tasks, *([self._reader] if self._reader else [])]:
             task.cancel()
-        await self._channel.stop()
+        if over:
+            self._channel.release()
+        else:
+            await self._channel.stop()
         await asyncio.to_thread(shutil.rmtree, self._seat.directory, ignore_errors=True)
         if self._relay_channels:
             ids = [channel.id for channel in self._relay_channels.values()]
@@ -425,11 +448,20 @@ class Attempt:
     # -- sending ------------------------------------------------------------------------------------
 
     async def _broadcast(
-        self, kind: str, body: Mapping[str, Any], *, patience: float = CONNECT_WITHIN
+        self,
+        kind: str,
+        body: Mapping[str, Any],
+        *,
+        patience: float = CONNECT_WITHIN,
+        to: list[int] | None = None,
     ) -> None:
+        """Send to these parties, or to all others. Raises what went wrong, except for a last word."""
         message = Message(type=kind, pthid=self._manifest.attempt, body=dict(body))
         results = await asyncio.gather(
-            *(self._send(pid, message, body, patience=patience) for pid in self._peers),
+            *(
+                self._send(pid, message, body, patience=patience)
+                for pid in (self._peers if to is None else to)
+            ),
             return_exceptions=True,
         )
         for result in results:

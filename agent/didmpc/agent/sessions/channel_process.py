@@ -110,6 +110,6 @@ class ChannelProcess:
                     await self._process.wait()
         self.ui_socket.unlink(missing_ok=True)
 
-    async def wait(self) -> int:
-        """Wait for the end of the process; returns its exit status."""
-        return await self._process.wait()
+    def release(self) -> None:
+        """Leave a process alone that has ended its run: a slow terminal may still take the last output."""
+        self._writer.close()

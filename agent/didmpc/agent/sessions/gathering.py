@@ -107,7 +107,7 @@ async def _undo(workshop: Workshop, channel: ChannelProcess, identity: Identity 
 def _cause_of(error: BaseException, name: str) -> dict[str, str]:
     """What the others are told about why an attempt did not get to run."""
     if isinstance(error, DidmpcError):
-        return {"kind": "failed", "what": error.what[:500], "why": error.why[:500]}
+        return {"kind": "failed", "what": error.what, "why": error.why}
     if isinstance(error, asyncio.CancelledError):
         return {"kind": "closed", "what": "Its didmpc command was stopped.", "why": ""}
     return {"kind": "failed", "what": f"{name}'s agent failed.", "why": type(error).__name__}

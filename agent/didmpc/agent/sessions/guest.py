@@ -206,7 +206,7 @@ class Guest:
         comment = error.what if isinstance(error, DidmpcError) else "Their didmpc command was stopped."
         with contextlib.suppress(DidmpcError, TimeoutError):
             async with asyncio.timeout(4):
-                await self._send(messages.LEAVE, {"comment": comment[:500]})
+                await self._send(messages.LEAVE, {"comment": messages.sentence(comment)})
 
 
 class _Cancelled(DidmpcError):

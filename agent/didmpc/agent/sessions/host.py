@@ -311,7 +311,9 @@ class Host:
 
     async def _cancel(self, error: BaseException) -> None:
         comment = error.what if isinstance(error, DidmpcError) else "The host's didmpc command was stopped."
-        message = Message(type=messages.CANCEL, pthid=self._attempt, body={"comment": comment[:500]})
+        message = Message(
+            type=messages.CANCEL, pthid=self._attempt, body={"comment": messages.sentence(comment)}
+        )
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(4):
                 await asyncio.gather(*(self._quietly(contact, message) for contact in self._plan.contacts))

@@ -87,6 +87,11 @@ class Agreement:
         """The pids whose signature is missing."""
         return [pid for pid in range(self.manifest.m) if pid not in self._signatures]
 
+    @property
+    def unrevealed(self) -> list[int]:
+        """The pids whose value is missing."""
+        return [pid for pid in range(self.manifest.m) if pid not in self._values]
+
     def _set_hash(self) -> bytes:
         digest = hashlib.sha256(b"didmpc signatures/1.0\0" + bytes.fromhex(self.manifest.sha256))
         for pid in range(self.manifest.m):

@@ -63,6 +63,11 @@ def text(body: Mapping[str, Any], name: str, limit: int = MAX_SENTENCE, *, defau
     return value
 
 
+def sentence(value: str) -> str:
+    """Any text as `text` takes it at the other end: one line, bounded, printable."""
+    return "".join(c if c.isprintable() else " " for c in value)[:MAX_SENTENCE]
+
+
 def number(body: Mapping[str, Any], name: str, low: int, high: int) -> int:
     """The integer `name` of `body`, within [low, high]."""
     value = body.get(name)
