@@ -8,7 +8,7 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ RESUME_LIMIT = 120.0
 CHANNEL_SECONDS = 24 * 3600
 GOODBYE_WITHIN = 4.0
 FINISH_WITHIN = 15.0
+ALIVE_EVERY = 10.0
 FRAMES_UNDER_WAY = 16
 
 Report = Callable[[Mapping[str, Any]], Awaitable[None]]
@@ -82,6 +83,8 @@ class Attempt:
             pid: asyncio.Semaphore(FRAMES_UNDER_WAY) for pid in self._peers
         }
         self._tasks: set[asyncio.Task[None]] = set()
+        self._sending: set[asyncio.Task[None]] = set()
+        self._heard: dict[int, float] = {}
         self._reader: asyncio.Task[None] | None = None
         self._reported_cost = (mailbox.envelopes, mailbox.crypto_seconds)
 
@@ -315,6 +318,8 @@ class Attempt:
 
     async def _watch(self) -> None:
         ended: Mapping[str, Any] | None = None
+        if self._without_session:
+            self._spawn(self._keep_alive())
         try:
             while ended is None:
                 event = await self._inbox.next()
@@ -341,15 +346,30 @@ class Attempt:
         finally:
             await self._clean_up(over=ended is not None)
 
+    async def _keep_alive(self) -> None:
+        """Where no session has heartbeats: tell that we are here, and end the run when a party is not."""
+        self._heard = dict.fromkeys(self._without_session, time.monotonic())
+        while True:
+            await asyncio.sleep(ALIVE_EVERY)
+            with contextlib.suppress(DidmpcError):
+                await self._broadcast(messages.ALIVE, {}, patience=ALIVE_EVERY, to=self._without_session)
+            for pid, heard in self._heard.items():
+                if time.monotonic() - heard > RESUME_LIMIT:
+                    what = f"Nothing was heard from it for {RESUME_LIMIT:.0f} s."
+                    self._channel.tell(
+                        {"abort": {"pid": pid, "cause": {"kind": "unreachable", "what": what}}}
+                    )
+
     async def _finish_sending(self) -> None:
         """The last messages of mode didcomm may still be on their way to the mediators."""
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=FINISH_WITHIN)
+        if self._sending:
+            await asyncio.wait(self._sending, timeout=FINISH_WITHIN)
 
     def _take_while_running(self, event: Arrived) -> None:
         pid = self._manifest.pid_of(event.sender)
         if pid is None or pid == self._seat.pid:
             return
+        self._heard[pid] = time.monotonic()
         try:
             if event.message.type == messages.ABORT:
                 cause = read_cause(self._seat.names[pid], event.message)
@@ -378,10 +398,10 @@ class Attempt:
     def _take_line(self, line: Mapping[str, Any]) -> None:
         """A line of the running channel that is neither its readiness nor its end."""
         if "frame" in line:
-            self._spawn(self._send_frame(line["frame"]))
+            self._spawn(self._send_frame(line["frame"]), self._sending)
         elif "stopping" in line and line["stopping"].get("pid") is None:
             # Parties with a session hear it through their links.
-            self._spawn(self._say_goodbye(line["stopping"], only=self._without_session))
+            self._spawn(self._say_goodbye(line["stopping"], only=self._without_session), self._sending)
 
     async def _send_frame(self, frame: Mapping[str, Any]) -> None:
         pid = int(frame["pid"])
@@ -432,7 +452,7 @@ class Attempt:
                 await self._broadcast(messages.ABORT, {"cause": told}, patience=GOODBYE_WITHIN, to=only)
 
     async def _clean_up(self, *, over: bool = False) -> None:
-        for task in [*self._tasks, *([self._reader] if self._reader else [])]:
+        for task in [*self._tasks, *self._sending, *([self._reader] if self._reader else [])]:
             task.cancel()
         if over:
             self._channel.release()
@@ -487,10 +507,11 @@ class Attempt:
         )
         await self._mailbox.send(addressed, self._seat.identity, peer, timeout=patience)
 
-    def _spawn(self, work: Any) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None], group: "set[asyncio.Task[None]] | None" = None) -> None:
+        tasks = self._tasks if group is None else group
         task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
 
 def read_cause(name: str, message: Message) -> dict[str, str]:

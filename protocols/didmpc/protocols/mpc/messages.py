@@ -8,7 +8,7 @@
      | -- gathering ----------------------> |   who is here, who is missing
      | -- manifest -----------------------> |   all is fixed; from here on session DIDs speak
      | <- signature, reveal, session/1.0 -> |   everyone to everyone
-     | <- frame ... (mode didcomm only) --> |
+     | <- frame, alive (without session) -> |
      | <- abort --------------------------> |   one party ends it, about itself
 
 `decline`, `leave` (a guest) and `cancel` (the host) end an attempt while people gather.
@@ -38,6 +38,7 @@ MANIFEST = PREFIX + "manifest"
 SIGNATURE = PREFIX + "signature"
 REVEAL = PREFIX + "reveal"
 FRAME = PREFIX + "frame"
+ALIVE = PREFIX + "alive"
 ABORT = PREFIX + "abort"
 
 MAX_PARTIES = 64
