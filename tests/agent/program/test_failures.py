@@ -6,6 +6,8 @@ import time
 
 import pytest
 
+from didmpc.agent.program.wire import FrameType, encode
+
 LATEST = 3.0  # on an idle machine it takes a tenth of that
 
 RAISING = {
@@ -213,6 +215,23 @@ async def test_frames_that_make_no_sense_end_the_program(switch, junk):
     party.writer.write(junk)
     party = await switch.ended(1)
     assert party.exit == 1 and party.failed["kind"] == "channel"
+
+
+async def test_the_last_word_is_heard_whatever_still_comes_in(switch):
+    def flood(to):
+        """More than fits into one read, so some is unread when the party ends."""
+        switch.parties[to].writer.write(encode(FrameType.DATA, 1 - to, 1, bytes(1000)) * 1000)
+
+    def tamper(to, frame):
+        flood(to)
+        return [frame]
+
+    switch.tamper = tamper
+    await switch.start("from mpyc.runtime import mpc\nmpc.run(mpc.start())\nraise ValueError", m=2)
+    for party in switch.go().parties:
+        flood(party.pid)
+    for party in await switch.end():
+        assert party.exit == 1 and party.failed is not None
 
 
 async def test_a_config_that_cannot_be_is_an_error_and_not_a_traceback(switch):

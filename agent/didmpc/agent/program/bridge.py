@@ -18,7 +18,7 @@ from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from didmpc.agent.program.config import Config
-from didmpc.agent.program.mux import Mux
+from didmpc.agent.program.mux import FAREWELL, Mux
 from didmpc.agent.program.outcome import Failure, Stats
 from didmpc.agent.program.traces import show
 from didmpc.agent.program.watch import Watch
@@ -27,8 +27,6 @@ from didmpc.agent.program.wire import encode, encode_json
 
 GRACE = 2.0
 """How long we wait, when a party has ended before its time, for the channel process to learn why."""
-FAREWELL = 2.0
-"""How long the channel process may take to read FAILED."""
 
 
 class Bridge:

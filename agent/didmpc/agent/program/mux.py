@@ -7,6 +7,7 @@ a round often waits for just that one; the rest of the loop tick goes together. 
 
 import asyncio
 import socket
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -19,6 +20,9 @@ from didmpc.agent.program.wire import PIECE, Decoder, Frame, FrameType, WireErro
 READ_SIZE = 256 * 1024
 MAX_UNSENT = 1024 * 1024 * 1024
 """The channel process has limits of its own, per party; this is for one that stands still."""
+
+FAREWELL = 2.0
+"""How long, in seconds, the channel process may take to read our last frames once they are sent."""
 
 
 class Peer(Protocol):
@@ -201,6 +205,14 @@ class Mux:
             for data in self._unsent:
                 self._channel.sendall(data)
             self._channel.sendall(last)
+            # Were our end closed now, what the channel process writes at this moment would fail, and it would
+            # give up before it has read `last`. So it reads the end first, and then closes.
+            self._channel.shutdown(socket.SHUT_WR)
+            latest = time.monotonic() + FAREWELL
+            while (left := latest - time.monotonic()) > 0:
+                self._channel.settimeout(left)
+                if not self._channel.recv(READ_SIZE):
+                    break
 
     # -- in ------------------------------------------------------------------------------------------------
 
