@@ -81,6 +81,7 @@ def test_stdout_holds_the_bytes_of_the_program_and_nothing_else(didmpc, agent, p
         "program": str(didmpc.folder / program),
         "with": ["bob", "carol"],
         "threshold": None,
+        "free_threshold": False,
         "input": None,
         "mode": "session",
         "wait": 600,
