@@ -121,7 +121,12 @@ class Switch:
 
     def send(self, receiver: int, frame: Frame) -> None:
         """What the channel process of `receiver` hands to its program."""
-        self.parties[receiver].writer.write(encode(*frame))
+        self.write(receiver, encode(*frame))
+
+    def write(self, receiver: int, data: bytes) -> None:
+        """Bytes for the program of `receiver`, unless it has gone."""
+        if not self.parties[receiver].writer.is_closing():
+            self.parties[receiver].writer.write(data)
 
     async def end(self, timeout: float = 60) -> list[Party]:
         """All parties, once they have ended. When one has failed, the others have `GRACE` seconds left."""

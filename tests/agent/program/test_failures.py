@@ -220,7 +220,7 @@ async def test_frames_that_make_no_sense_end_the_program(switch, junk):
 async def test_the_last_word_is_heard_whatever_still_comes_in(switch):
     def flood(to):
         """More than fits into one read, so some is unread when the party ends."""
-        switch.parties[to].writer.write(encode(FrameType.DATA, 1 - to, 1, bytes(1000)) * 1000)
+        switch.write(to, encode(FrameType.DATA, 1 - to, 1, bytes(1000)) * 1000)
 
     def tamper(to, frame):
         flood(to)
