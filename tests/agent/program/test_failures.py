@@ -1,12 +1,16 @@
 """A program that goes wrong says so at once, instead of leaving everyone to wait."""
 
 import asyncio
+import select
+import socket
+import subprocess
+import sys
 import textwrap
 import time
 
 import pytest
 
-from didmpc.agent.program.wire import FrameType, encode
+from didmpc.agent.program.wire import Decoder, FrameType, encode, encode_json
 
 LATEST = 3.0  # on an idle machine it takes a tenth of that
 
@@ -217,21 +221,25 @@ async def test_frames_that_make_no_sense_end_the_program(switch, junk):
     assert party.exit == 1 and party.failed["kind"] == "channel"
 
 
-async def test_the_last_word_is_heard_whatever_still_comes_in(switch):
-    def flood(to):
-        """More than fits into one read, so some is unread when the party ends."""
-        switch.write(to, encode(FrameType.DATA, 1 - to, 1, bytes(1000)) * 1000)
-
-    def tamper(to, frame):
-        flood(to)
-        return [frame]
-
-    switch.tamper = tamper
-    await switch.start("from mpyc.runtime import mpc\nmpc.run(mpc.start())\nraise ValueError", m=2)
-    for party in switch.go().parties:
-        flood(party.pid)
-    for party in await switch.end():
-        assert party.exit == 1 and party.failed is not None
+def test_the_last_word_waits_for_a_channel_process_that_still_writes(tmp_path):
+    """Writing to an end that has closed fails, and asyncio then drops what was not read yet."""
+    (tmp_path / "program.py").write_text("raise ValueError")
+    config = {"pid": 0, "m": 1, "threshold": 0, "entry": "program.py", "arguments": [], "names": ["a"]}
+    ours, theirs = socket.socketpair()
+    with ours:
+        ours.sendall(encode_json(FrameType.CONFIG, config))
+        command = [sys.executable, "-u", "-m", "didmpc.agent.program", str(theirs.fileno())]
+        process = subprocess.Popen(
+            command, cwd=tmp_path, pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL
+        )
+        theirs.close()
+        assert select.select([ours], [], [], 20)[0]
+        time.sleep(0.3)  # long enough to end
+        ours.sendall(encode(FrameType.GO))
+        [failed] = Decoder().feed(ours.recv(4096))
+        assert failed.type is FrameType.FAILED
+        assert ours.recv(1) == b""
+    assert process.wait(1) == 1
 
 
 async def test_a_config_that_cannot_be_is_an_error_and_not_a_traceback(switch):
