@@ -5,8 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from didmpc.agent.sessions import bundles
 from didmpc.agent.sessions import host as host_module
-from didmpc.protocols.errors import DidmpcError, LocalMisuse
+from didmpc.agent.sessions.inbox import Inbox
+from didmpc.protocols.envelope import Unpacked
+from didmpc.protocols.errors import DidmpcError, LocalMisuse, RemoteViolation
+from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
 from didmpc.protocols.mpc import messages
 from didmpc.protocols.mpc.manifest import Manifest
@@ -119,7 +123,7 @@ async def test_a_guest_whose_mediator_is_down_is_named(
 
 async def test_a_stranger_cannot_propose(agents: Agents, office: PostOffice) -> None:
     stranger = await agents["carol"].mail.new_identity(keep=False)
-    proposal = Proposal("a", PROPOSED, (), ("x", "bob"), 0, False, "session", 1 << 35)
+    proposal = Proposal("ab" * 16, PROPOSED, (), ("x", "bob"), 0, False, "session", 1 << 35)
     bobs = agents["bob"].people.find("alice").my_did
     await office.deliver(Message(type=messages.PROPOSE, body=proposal.body()), stranger, bobs)
     assert [violation.what for violation in office.refused] == ["Only contacts may propose a session."]
@@ -144,6 +148,98 @@ async def test_a_manifest_that_is_not_what_was_proposed_is_refused(
         await run
 
 
+async def test_a_program_that_is_not_as_it_was_shown_is_not_run(
+    agents: Agents, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Proposal.body
+
+    def flattering(proposal: Proposal) -> dict[str, object]:
+        return {**honest(proposal), "program": {**proposal.program, "title": "Average salary", "lines": 1}}
+
+    monkeypatch.setattr(Proposal, "body", flattering)
+    run = agents["alice"].run(program, screen := Terminal(), "bob")
+    with pytest.raises(DidmpcError, match="not what its description says"):
+        await agents["bob"].join(Terminal())
+    await screen.sees(event="party", name="bob", state="asked")
+    assert not run.done()
+    assert not (agents["bob"].home / "work").exists()
+
+
+async def test_a_contact_that_floods_with_proposals_hides_nobody_elses(
+    agents: Agents, program: Path, office: PostOffice
+) -> None:
+    bob, carol = agents["bob"], agents["carol"]
+    hers, his = [await one.mail.new_identity(keep=True) for one in (carol, bob)]
+    bob.people.add("carol", hers.did, his.did)
+    run = agents["alice"].run(program, screen := Terminal(), "bob")
+    await screen.sees(event="party", name="bob", state="asked")
+    for number in range(300):
+        proposal = Proposal(f"{number:032x}", PROPOSED, (), ("carol", "bob"), 0, False, "session", 1 << 39)
+        await office.deliver(Message(type=messages.PROPOSE, body=proposal.body()), hers, his.did)
+    bob.join(shown := Terminal(), **{"from": "alice"})
+    await shown.sees(event="proposal", **{"from": "alice"})
+    assert len(bob.sessions._proposals) <= 5
+    assert not run.done()
+
+
+async def test_nobody_can_take_the_place_of_anothers_proposal(
+    agents: Agents, program: Path, office: PostOffice
+) -> None:
+    bob, carol = agents["bob"], agents["carol"]
+    hers, his = [await one.mail.new_identity(keep=True) for one in (carol, bob)]
+    bob.people.add("carol", hers.did, his.did)
+    run = agents["alice"].run(program, screen := Terminal(), "bob")
+    attempt = (await screen.sees(event="proposal"))["attempt"]
+    proposal = Proposal(attempt, PROPOSED, (), ("carol", "bob"), 0, False, "session", 1 << 39)
+    await office.deliver(Message(type=messages.PROPOSE, body=proposal.body()), hers, his.did)
+    bob.join(shown := Terminal(), **{"from": "alice"})
+    assert (await shown.sees(event="proposal"))["program"] == "three.py"
+    assert not run.done()
+
+
+async def test_a_guest_that_asks_again_and_again_gets_the_program_once_at_a_time(
+    agents: Agents, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = 0
+    honest = bundles.parts
+
+    def counting(*given: object) -> list[Message]:
+        nonlocal packed
+        packed += 1
+        return honest(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bundles, "parts", counting)
+    agents["alice"].run(program, screen := Terminal(), "bob", "carol")
+    shown = await screen.sees(event="proposal")
+    await screen.sees(event="party", name="bob", state="asked")
+    ask = Message(type=messages.BUNDLE_REQUEST, pthid=shown["attempt"], body={"sha256": shown["sha256"]})
+    alice = agents["bob"].people.find("alice")
+    for _ in range(200):
+        await agents["bob"].mail.send_to_contact(alice, ask)
+    agents["carol"].join(Terminal())
+    await screen.sees(event="party", name="carol", state="joined")
+    assert packed == 1
+
+
+def test_what_waits_in_an_attempt_is_bounded_by_its_bytes() -> None:
+    stranger, party = Identity.peer4().did, Identity.peer4().did
+    inbox = Inbox()
+    inbox.know(party)
+
+    def flood(sender: str) -> int:
+        message = Message(type=messages.SIGNATURE, body={"x": "y" * 500_000})
+        unpacked = Unpacked(message, sender, None, None, None, None)
+        taken = 0
+        with pytest.raises(RemoteViolation):
+            for _ in range(1000):
+                inbox.put(unpacked)
+                taken += 1
+        return taken
+
+    assert flood(stranger) <= 2
+    assert 100 < flood(party) < 140
+
+
 @pytest.mark.parametrize(
     ("params", "said"),
     [
@@ -154,6 +250,7 @@ async def test_a_manifest_that_is_not_what_was_proposed_is_refused(
         ({"program": "/nowhere.py"}, "nowhere"),
         ({"input": "/nowhere.txt"}, "cannot be read"),
         ({"arguments": ["-M3"]}, "-M"),
+        ({"arguments": ["x" * 5000]}, "cannot be proposed"),
     ],
 )
 async def test_a_wrong_wish_is_refused_before_anybody_is_asked(

@@ -6,6 +6,7 @@ import pytest
 
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
 from didmpc.protocols.identity import Identity
+from didmpc.protocols.message import Message
 from didmpc.protocols.mpc.agreement import Agreement
 from didmpc.protocols.mpc.manifest import (
     OPTIONS,
@@ -13,7 +14,7 @@ from didmpc.protocols.mpc.manifest import (
     check_against_proposal,
     check_versions,
 )
-from didmpc.protocols.mpc.messages import Join, Proposal, arguments, check_program, text
+from didmpc.protocols.mpc.messages import PROPOSE, Join, Proposal, arguments, check_program, text
 from didmpc.protocols.mpc.words import WORDS, words_of
 
 HASH = "ab" * 32
@@ -36,7 +37,7 @@ def party(identity: Identity, name: str, mpyc: str = "0.11") -> Join:
 
 def manifest_of(people: list[Identity], **changes: object) -> Manifest:
     fields: dict[str, object] = {
-        "attempt": "a1",
+        "attempt": "a1" * 16,
         "program": PROGRAM,
         "arguments": ("--rounds", "3"),
         "threshold": (len(people) - 1) // 2,
@@ -165,6 +166,7 @@ def test_a_party_that_is_listed_twice_is_refused() -> None:
         ({"threshold": 0}, "the threshold"),
         ({"free_threshold": True}, "whether the program may change it"),
         ({"mode": "didcomm"}, "the mode"),
+        ({"options": {**OPTIONS, "sec_param": 1}}, "MPyC's options"),
     ],
 )
 def test_a_manifest_that_is_not_what_was_proposed_is_refused_by_name(
@@ -175,6 +177,36 @@ def test_a_manifest_that_is_not_what_was_proposed_is_refused_by_name(
     with pytest.raises(MessageError) as caught:
         check_against_proposal(manifest_of(people, **change), proposal, people[1].did)
     assert named in caught.value.why
+
+
+def test_a_manifest_with_other_people_than_proposed_is_refused() -> None:
+    people = identities(3)
+    proposal = proposal_of(manifest_of(people))
+    others = (
+        *(party(person, f"party {pid}") for pid, person in enumerate(people[:2])),
+        party(people[2], "Mallory"),
+    )
+    with pytest.raises(MessageError) as caught:
+        check_against_proposal(manifest_of(people, roster=others), proposal, people[1].did)
+    assert "the parties" in caught.value.why
+
+
+def test_a_guest_is_never_the_host() -> None:
+    people = identities(3)
+    manifest = manifest_of(people)
+    with pytest.raises(MessageError):
+        check_against_proposal(manifest, proposal_of(manifest), people[0].did)
+
+
+@pytest.mark.parametrize(
+    "attempt", ["..", "../../docs", "/etc", "A1" * 16, "a1" * 15, "a1" * 16 + "\n", 7, None]
+)
+def test_the_name_of_an_attempt_leads_nowhere_in_the_file_system(attempt: object) -> None:
+    manifest = manifest_of(identities(2), attempt=attempt)
+    with pytest.raises(MessageError):
+        Manifest.decode(manifest.encode())
+    with pytest.raises(MessageError):
+        Proposal.of(Message(type=PROPOSE, body=proposal_of(manifest).body()))
 
 
 def test_a_party_finds_its_own_pid_in_the_manifest() -> None:
@@ -199,8 +231,8 @@ def test_text_of_a_peer_that_could_disturb_a_terminal_is_refused(value: object) 
 
 
 def test_arguments_and_programs_are_bounded() -> None:
-    assert arguments({"arguments": ["-n", "3\n"]}) == ("-n", "3\n")
-    for bad in (None, "x", [1], ["a\0b"], ["x"] * 257, ["x" * 20_000]):
+    assert arguments({"arguments": ["-n", "3 4", "é"]}) == ("-n", "3 4", "é")
+    for bad in (None, "x", [1], ["a\0b"], ["a\nb"], ["\x1b[2J"], ["\ud800"], ["x"] * 257, ["x" * 20_000]):
         with pytest.raises(MessageError):
             arguments({"arguments": bad})
     for change in ({"sha256": "00"}, {"files": []}, {"files": [1]}, {"entry": "a\nb"}, {"lines": -1}):

@@ -21,7 +21,10 @@ LONGEST = 4000  # characters of one text
 
 def printable(text: object) -> str:
     """The text without control, formatting and unpaired characters: it cannot steer a terminal."""
-    kept = str(text)[:LONGEST]
+    whole = str(text)
+    kept = (
+        whole if len(whole) <= LONGEST else f"{whole[:LONGEST]}... ({len(whole) - LONGEST} more characters)"
+    )
     return "".join(c if c == " " or unicodedata.category(c)[0] not in "CZ" else " " for c in kept).strip()
 
 

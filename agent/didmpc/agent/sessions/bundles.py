@@ -1,5 +1,8 @@
 """The program's way to the guests: parts of a packed bundle, asked for by content hash."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from didmpc.agent.program.bundle import Bundle
 from didmpc.protocols.errors import MessageError
 from didmpc.protocols.message import Attachment, Message
@@ -24,8 +27,8 @@ def parts(bundle: Bundle, attempt: str) -> list[Message]:
 class Assembly:
     """Collects the parts of the one bundle that was asked for; order and repetition do not matter."""
 
-    def __init__(self, sha256: str) -> None:
-        self._sha256 = sha256
+    def __init__(self, program: Mapping[str, Any]) -> None:
+        self._program = program
         self._count: int | None = None
         self._parts: dict[int, bytes] = {}
 
@@ -35,7 +38,7 @@ class Assembly:
         index = number(message.body, "index", 0, count - 1)
         data = message.attachments[0].data_base64 if len(message.attachments) == 1 else None
         if (
-            text(message.body, "sha256", 64) != self._sha256
+            text(message.body, "sha256", 64) != self._program["sha256"]
             or data is None
             or len(data) > BUNDLE_PART
             or self._count not in (None, count)
@@ -45,4 +48,15 @@ class Assembly:
         self._parts[index] = data
         if len(self._parts) < count:
             return None
-        return Bundle.unpack(b"".join(self._parts[i] for i in range(count)), self._sha256)
+        blob = b"".join(self._parts[i] for i in range(count))
+        bundle = Bundle.unpack(blob, self._program["sha256"])
+        check_described(bundle, self._program)
+        return bundle
+
+
+def check_described(bundle: Bundle, program: Mapping[str, Any]) -> None:
+    """Raise `MessageError` unless the bundle is in every word what a person was shown of it."""
+    if bundle.describe() != dict(program):
+        raise MessageError(
+            "The program is not what its description says: entry, title, lines or files differ."
+        )

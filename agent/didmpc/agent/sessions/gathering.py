@@ -40,6 +40,14 @@ class Workshop:
     home: Path
     label: str
 
+    def work(self, attempt: str) -> Path:
+        """The working copy of an attempt. Its name came from a peer: it must not lead anywhere else."""
+        folder = self.home / "work"
+        directory = folder / attempt
+        if directory.parent != folder or attempt in ("", ".", ".."):
+            raise DidmpcError("The name of an attempt is no file name.")
+        return directory
+
 
 @dataclass(slots=True)
 class Gathering:

@@ -44,12 +44,13 @@ class Guest:
         self._proposal = proposal
         self._host = host
         self._inbox = inbox
+        inbox.know(host.did)
         self._stream = stream
         self._deadline = deadline
         self._program = Path(params["program"]) if params.get("program") else None
         self._input = Path(params["input"]) if params.get("input") else None
         self._bundle: Bundle | None = None
-        self._assembly = bundles.Assembly(proposal.program["sha256"])
+        self._assembly = bundles.Assembly(proposal.program)
         self._manifest: Manifest | None = None
         self._pid = -1
         self._missing: list[str] = []
@@ -85,7 +86,7 @@ class Guest:
     async def _compare(self, program: Path) -> None:
         """The joiner's own copy must be what the host proposes, to the byte."""
         own = await asyncio.to_thread(Bundle.collect, program)
-        if own.sha256 != self._proposal.program["sha256"]:
+        if own.describe() != dict(self._proposal.program):
             differences = own.differences(self._proposal.program)
             await self._decline("program", "Their own copy of the program differs.")
             raise DidmpcError(
@@ -123,6 +124,8 @@ class Guest:
                 await self._show_waiting()
                 show = time.monotonic() + WAITING_EVERY
             await self._next_message(gathering, until=show)
+        self._inbox.know(*(party.did for party in self._manifest.roster))
+        self._inbox.restore()
         names = [party.name for party in self._manifest.roster]
         names[0] = self._host.name
         return Seat(
@@ -131,7 +134,7 @@ class Guest:
             manifest=self._manifest,
             bundle=self._bundle,
             names=tuple(names),
-            directory=self._workshop.home / "work" / self._proposal.attempt,
+            directory=self._workshop.work(self._proposal.attempt),
             input=self._input,
         )
 
@@ -142,8 +145,12 @@ class Guest:
             raise self._too_late()
         with contextlib.suppress(TimeoutError):
             event = await self._inbox.next(max(0.0, min(until, self._deadline) - now))
-            if isinstance(event, Arrived) and same_party(event.sender, self._host.did):
+            if not isinstance(event, Arrived):
+                return
+            if same_party(event.sender, self._host.did):
                 await self._take(event.message, gathering)
+            else:  # another guest that had the manifest before us
+                self._inbox.set_aside(event)
 
     async def _take(self, message: Message, gathering: Gathering) -> None:
         try:

@@ -20,7 +20,7 @@ from didmpc.agent.sessions.inbox import Arrived, Inbox
 from didmpc.agent.sessions.parties import printable, speaks_sessions, versions
 from didmpc.protocols.did import canonical
 from didmpc.protocols.encoding import b64url
-from didmpc.protocols.errors import DidmpcError, LocalMisuse, RemoteViolation
+from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError, RemoteViolation
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
 from didmpc.protocols.mpc import messages
@@ -49,8 +49,7 @@ class Plan:
     @classmethod
     async def of(cls, params: Mapping[str, Any], contacts: Contacts) -> "Plan":
         """Check the parameters of `run`; raises `LocalMisuse` with what to do instead."""
-        arguments = tuple(str(argument) for argument in params.get("arguments") or ())
-        check_arguments(list(arguments))
+        arguments = _arguments(params)
         guests = _guests(params.get("with"), contacts)
         m = 1 + len(guests)
         threshold = params.get("threshold")
@@ -77,6 +76,15 @@ class Plan:
         )
 
 
+def _arguments(params: Mapping[str, Any]) -> tuple[str, ...]:
+    try:
+        arguments = messages.arguments({"arguments": params.get("arguments") or []})
+    except MessageError as problem:
+        raise LocalMisuse("These arguments cannot be proposed.", why=problem.what) from None
+    check_arguments(list(arguments))
+    return arguments
+
+
 def _guests(wanted: list[str] | None, contacts: Contacts) -> tuple[Contact, ...]:
     if wanted is None:
         everyone = tuple(contacts.all())
@@ -100,10 +108,13 @@ class Host:
         self._workshop = workshop
         self._plan = plan
         self._inbox = inbox
+        inbox.know(*(contact.did for contact in plan.contacts))
         self._attempt = attempt
         self._stream = stream
         self._joined: dict[str, Join] = {}
         self._unreachable: dict[str, str] = {}
+        self._parts: list[Message] | None = None
+        self._serving: set[str] = set()  # to whom the program is on its way
         self._sending: set[asyncio.Task[None]] = set()
         self._deadline = time.monotonic() + plan.wait
         self._proposal = Proposal(
@@ -214,11 +225,15 @@ class Host:
             if self._joined.pop(contact.name, None) is not None:
                 await self._party(contact.name, "left", messages.text(message.body, "comment", default=""))
                 self._tell_guests()
-        elif message.type == messages.BUNDLE_REQUEST and self._asks_for_ours(message):
-            self._in_background(self._send_bundle(contact))
+        elif message.type == messages.BUNDLE_REQUEST:
+            self._serve_bundle(contact, message)
 
-    def _asks_for_ours(self, message: Message) -> bool:
-        return message.body.get("sha256") == self._plan.bundle.sha256
+    def _serve_bundle(self, contact: Contact, message: Message) -> None:
+        """Send the program, once at a time to each guest however often it asks."""
+        ours = message.body.get("sha256") == self._plan.bundle.sha256
+        if ours and contact.name not in self._serving:
+            self._serving.add(contact.name)
+            self._in_background(self._send_bundle(contact))
 
     def _contact_of(self, sender: str) -> Contact | None:
         for contact in self._plan.contacts:
@@ -227,9 +242,15 @@ class Host:
         return None
 
     async def _send_bundle(self, contact: Contact) -> None:
-        with contextlib.suppress(DidmpcError):  # the guest asks again
-            for part in await asyncio.to_thread(bundles.parts, self._plan.bundle, self._attempt):
+        try:
+            if self._parts is None:
+                self._parts = await asyncio.to_thread(bundles.parts, self._plan.bundle, self._attempt)
+            for part in self._parts:
                 await self._send(contact, part)
+        except DidmpcError:
+            return  # the guest asks again
+        finally:
+            self._serving.discard(contact.name)
 
     def _tell_guests(self) -> None:
         body = {"present": [self._proposal.parties[0], *self._joined], "missing": self._missing}
@@ -288,6 +309,7 @@ class Host:
             expires=int(time.time()) + 24 * 3600,
         )
         body = {"manifest": b64url(manifest.encode())}
+        self._inbox.know(*(party.did for party in roster))
         message = Message(type=messages.MANIFEST, pthid=self._attempt, body=body)
         await asyncio.gather(*(self._send(contact, message) for contact in plan.contacts))
         return Seat(
@@ -296,7 +318,7 @@ class Host:
             manifest=manifest,
             bundle=plan.bundle,
             names=self._proposal.parties,
-            directory=workshop.home / "work" / self._attempt,
+            directory=workshop.work(self._attempt),
             input=plan.input,
         )
 

@@ -5,6 +5,7 @@ import logging
 import shutil
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from didmpc.protocols.namespace import NAMESPACE
 
 logger = logging.getLogger(__name__)
 
-MAX_PROPOSALS = 100
+PROPOSALS_PER_CONTACT = 4
+LONGEST_PROPOSAL = 24 * 3600
 
 
 class Sessions:
@@ -36,7 +38,8 @@ class Sessions:
         self._mailbox = mailbox
         self._workshop = Workshop(mailbox, History(home / "sessions.json"), home, wallet.settings.label)
         self._inboxes: dict[str, Inbox] = {}
-        self._proposals: dict[str, tuple[Proposal, Contact]] = {}
+        # By contact and attempt: nobody can take the place of another one's proposal.
+        self._proposals: dict[tuple[str, str], tuple[Proposal, Contact]] = {}
         self._taken: set[str] = set()
         self._news = asyncio.Event()
         self._watches: set[asyncio.Task[None]] = set()
@@ -75,7 +78,9 @@ class Sessions:
         wanted = self._contacts.find(str(params["from"])) if params.get("from") else None
         deadline = time.monotonic() + float(params["wait"])
         proposal, host = await self._next_proposal(wanted, deadline, stream)
-        attempt = proposal.attempt
+        attempt, key = proposal.attempt, (host.name, proposal.attempt)
+        if attempt in self._inboxes:
+            raise DidmpcError(f"{host.name} proposes under the name of a session that runs here already.")
         self._taken.add(attempt)
         inbox = self._inboxes[attempt] = Inbox()
         try:
@@ -87,11 +92,11 @@ class Sessions:
             raise
         except BaseException:
             self._inboxes.pop(attempt, None)
-            self._proposals.pop(attempt, None)
+            self._proposals.pop(key, None)
             raise
         finally:
             self._taken.discard(attempt)
-        self._proposals.pop(attempt, None)
+        self._proposals.pop(key, None)
         self._keep(gathering, watch)
         return {"attempt": attempt}
 
@@ -101,7 +106,7 @@ class Sessions:
         whom = wanted.name if wanted else None
         while True:
             self._news.clear()
-            for proposal, host in self._proposals.values():
+            for proposal, host in reversed(self._proposals.values()):  # the newest first
                 standing = proposal.expires > time.time() and proposal.attempt not in self._taken
                 if standing and (wanted is None or host.name == wanted.name):
                     return proposal, host
@@ -158,25 +163,26 @@ class Sessions:
         if contact is None:
             raise MessageError("Only contacts may propose a session.", code="e.p.req.not_enroll")
         proposal = Proposal.of(unpacked.message)
-        known = self._proposals.get(proposal.attempt)
-        if known is not None:
-            return
+        expires = min(proposal.expires, int(time.time()) + LONGEST_PROPOSAL)
         self._forget_expired()
-        if len(self._proposals) >= MAX_PROPOSALS:
-            raise MessageError("Too many proposals are waiting here.", code="e.p.me.res")
-        self._proposals[proposal.attempt] = (proposal, contact)
+        standing = [key for key in self._proposals if key[0] == contact.name]
+        key = (contact.name, proposal.attempt)
+        if key in standing or proposal.attempt in self._inboxes:
+            return  # a reminder
+        for oldest in standing[: len(standing) - PROPOSALS_PER_CONTACT + 1]:
+            del self._proposals[oldest]
+        self._proposals[key] = (replace(proposal, expires=expires), contact)
         self._news.set()
 
     def _forget_expired(self) -> None:
         now = time.time()
-        for attempt in [a for a, (proposal, _) in self._proposals.items() if proposal.expires <= now]:
-            del self._proposals[attempt]
+        for key in [key for key, (proposal, _) in self._proposals.items() if proposal.expires <= now]:
+            del self._proposals[key]
 
     def _cancel(self, attempt: str, sender: str) -> None:
-        known = self._proposals.get(attempt)
         contact = self._contacts.by_did(sender)
-        if known is not None and contact is not None and contact.name == known[1].name:
-            del self._proposals[attempt]
+        if contact is not None:
+            self._proposals.pop((contact.name, attempt), None)
 
 
 def _clear_leftovers(home: Path) -> None:

@@ -12,7 +12,18 @@ from typing import Any
 
 from didmpc.protocols.did import canonical
 from didmpc.protocols.errors import DidmpcError, MessageError
-from didmpc.protocols.mpc.messages import MODES, Join, Proposal, arguments, check_program, flag, number, text
+from didmpc.protocols.mpc.messages import (
+    ATTEMPT_DIGITS,
+    MODES,
+    Join,
+    Proposal,
+    arguments,
+    check_program,
+    flag,
+    hexadecimal,
+    number,
+    text,
+)
 
 VERSION = "didmpc manifest/1.0"
 MAX_MANIFEST = 262_144
@@ -87,7 +98,7 @@ class Manifest:
             raise MessageError("The manifest's roster is malformed.")
         mode = text(value, "mode", 16)
         manifest = cls(
-            attempt=text(value, "attempt", 64),
+            attempt=hexadecimal(value, "attempt", ATTEMPT_DIGITS),
             program=check_program(program),
             arguments=arguments(value),
             threshold=number(value, "threshold", 0, (max(len(roster), 1) - 1) // 2),
@@ -127,6 +138,7 @@ def check_against_proposal(manifest: Manifest, proposal: Proposal, did: str) -> 
     Raises `MessageError` that names the difference.
     """
     pid = manifest.pid_of(did)
+    names = tuple(party.name for party in manifest.roster)
     differences = [
         what
         for what, differs in (
@@ -135,9 +147,10 @@ def check_against_proposal(manifest: Manifest, proposal: Proposal, did: str) -> 
             ("the arguments", manifest.arguments != proposal.arguments),
             ("the threshold", manifest.threshold != proposal.threshold),
             ("whether the program may change it", manifest.free_threshold != proposal.free_threshold),
-            ("the number of parties", manifest.m != len(proposal.parties)),
+            ("the parties", names != proposal.parties),
+            ("MPyC's options", manifest.options != OPTIONS),
             ("the mode", manifest.mode != proposal.mode),
-            ("the roster (we are not in it)", pid is None),
+            ("the roster (we are not among its guests)", not pid),
         )
         if differs
     ]

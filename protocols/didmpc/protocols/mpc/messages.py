@@ -16,6 +16,7 @@ Messages up to the manifest travel between contacts; those after it between the 
 `pthid` is the attempt in all of them.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -42,10 +43,11 @@ ALIVE = PREFIX + "alive"
 ABORT = PREFIX + "abort"
 
 MAX_PARTIES = 64
+ATTEMPT_DIGITS = 32
 MAX_NAME = 64
 MAX_SENTENCE = 500
 MAX_ARGUMENTS = 256
-MAX_ARGUMENT_BYTES = 16_384
+MAX_ARGUMENT_BYTES = 4_096  # of all arguments: no more than a person will look at
 # A part of a bundle, in bytes: with two layers of base64 it must fit into one message of a mediator (1 MiB).
 BUNDLE_PART = 262_144
 MAX_BUNDLE_PARTS = 512
@@ -61,6 +63,14 @@ def text(body: Mapping[str, Any], name: str, limit: int = MAX_SENTENCE, *, defau
     value = body.get(name, default)
     if not isinstance(value, str) or len(value) > limit or not value.isprintable():
         raise MessageError(f"“{name}” must be one line of at most {limit} printable characters.")
+    return value
+
+
+def hexadecimal(body: Mapping[str, Any], name: str, digits: int) -> str:
+    """The value `name` of `body`: so many lower-case hexadecimal digits, safe in any file name."""
+    value = body.get(name)
+    if not isinstance(value, str) or not re.fullmatch(f"[0-9a-f]{{{digits}}}", value, re.ASCII):
+        raise MessageError(f"“{name}” must have {digits} hexadecimal digits.")
     return value
 
 
@@ -108,15 +118,17 @@ def names(body: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 def arguments(body: Mapping[str, Any]) -> tuple[str, ...]:
-    """Program arguments: bounded in count and size, otherwise free."""
+    """Program arguments: bounded, and printable, so that what is shown is what is meant."""
     value = body.get("arguments")
     if (
         not isinstance(value, list)
         or len(value) > MAX_ARGUMENTS
-        or not all(isinstance(entry, str) and "\0" not in entry for entry in value)
-        or sum(len(entry.encode(errors="surrogatepass")) for entry in value) > MAX_ARGUMENT_BYTES
+        or not all(isinstance(entry, str) and entry.isprintable() for entry in value)
+        or sum(len(entry.encode()) for entry in value) > MAX_ARGUMENT_BYTES
     ):
-        raise MessageError(f"“arguments” must be at most {MAX_ARGUMENTS} strings.")
+        raise MessageError(
+            f"“arguments” must be {MAX_ARGUMENTS} printable texts at most, of {MAX_ARGUMENT_BYTES} bytes."
+        )
     return tuple(value)
 
 
@@ -161,7 +173,7 @@ class Proposal:
         if mode not in MODES:
             raise MessageError(f"“{mode}” is not a mode of an MPC session.")
         return cls(
-            attempt=text(body, "attempt", 64),
+            attempt=hexadecimal(body, "attempt", ATTEMPT_DIGITS),
             program=check_program(program),
             arguments=arguments(body),
             parties=parties,
@@ -174,9 +186,9 @@ class Proposal:
 
 def check_program(program: Mapping[str, Any]) -> dict[str, Any]:
     """Check the shape of a bundle's description: `sha256`, `entry`, `title`, `lines`, `files`."""
-    sha256 = text(program, "sha256", 64)
+    sha256 = hexadecimal(program, "sha256", 64)
     files = program.get("files")
-    if len(sha256) != 64 or not isinstance(files, list) or not 0 < len(files) <= 2000:
+    if not isinstance(files, list) or not 0 < len(files) <= 2000:
         raise MessageError("A program is described by its hash and at most 2000 files.")
     checked = []
     for entry in files:
@@ -185,7 +197,7 @@ def check_program(program: Mapping[str, Any]) -> dict[str, Any]:
         checked.append(
             {
                 "path": text(entry, "path", 255),
-                "sha256": text(entry, "sha256", 64),
+                "sha256": hexadecimal(entry, "sha256", 64),
                 "size": number(entry, "size", 0, 1 << 30),
             }
         )
