@@ -72,7 +72,8 @@ class Program:
         """Start it, with `bridge` as the only thing it inherits. Raises OSError."""
         number = bridge.fileno()
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "didmpc.agent.program", str(number)],
+            # -P: a module of the bundle must not take the place of one that our entry imports.
+            [sys.executable, "-u", "-P", "-m", "didmpc.agent.program", str(number)],
             cwd=directory,
             env=environment(directory),
             stdin=subprocess.PIPE,
