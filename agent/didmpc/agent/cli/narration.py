@@ -36,6 +36,8 @@ def proposal(event: Event, *, host: bool) -> list[tuple[str, str]]:
     parties = [str(name) for name in event.get("parties") or []]
     if parties:
         lines.append((f"Parties: {listing(parties)}", ""))
+    if not host and len(parties) > 2:
+        lines.append((f"{event.get('from', 'The host')} introduces the others; only the words prove them.", ""))
     lines.append(privacy(event))
     if event.get("free_threshold"):
         lines.append(
