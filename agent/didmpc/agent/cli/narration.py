@@ -37,7 +37,8 @@ def proposal(event: Event, *, host: bool) -> list[tuple[str, str]]:
     if parties:
         lines.append((f"Parties: {listing(parties)}", ""))
     if not host and len(parties) > 2:
-        lines.append((f"{event.get('from', 'The host')} introduces the others; only the words prove them.", ""))
+        introducer = event.get("from", "The host")
+        lines.append((f"{introducer} introduces the others: only the words to compare prove them.", ""))
     lines.append(privacy(event))
     if event.get("free_threshold"):
         lines.append(
