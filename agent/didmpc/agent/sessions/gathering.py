@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from didmpc.agent.mailbox import Mailbox
-from didmpc.agent.sessions.attempt import Attempt, Seat
+from didmpc.agent.sessions.attempt import Attempt
 from didmpc.agent.sessions.channel_process import ChannelProcess
 from didmpc.agent.sessions.history import History
 from didmpc.agent.sessions.inbox import Inbox
+from didmpc.agent.sessions.seat import Seat
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identity
 
@@ -66,11 +67,9 @@ class Gathering:
         cls, workshop: Workshop, attempt: str, inbox: Inbox, stream: Stream
     ) -> AsyncIterator["Gathering"]:
         """Start the channel process and make the DID; undo both unless the attempt was handed over."""
-        run = workshop.home / "run"
-        run.mkdir(mode=0o700, exist_ok=True)
-        channel = await ChannelProcess.start(
-            attempt, run / f"{attempt[:12]}.sock", workshop.home / "channel.log"
-        )
+        ui_socket = socket_of(workshop.home, attempt)
+        ui_socket.parent.mkdir(mode=0o700, exist_ok=True)
+        channel = await ChannelProcess.start(attempt, ui_socket, workshop.home / "channel.log")
         identity: Identity | None = None
         gathering: Gathering | None = None
         try:

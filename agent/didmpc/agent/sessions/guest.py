@@ -11,11 +11,11 @@ from typing import Any
 from didmpc.agent.contacts import Contact
 from didmpc.agent.program.bundle import Bundle
 from didmpc.agent.sessions import bundles
-from didmpc.agent.sessions.attempt import Seat
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop
 from didmpc.agent.sessions.host import WAITING_EVERY, describe
 from didmpc.agent.sessions.inbox import Arrived, Inbox
 from didmpc.agent.sessions.parties import printable, speaks_sessions, versions
+from didmpc.agent.sessions.seat import Seat
 from didmpc.protocols.did import same_party
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, RemoteViolation
 from didmpc.protocols.message import Message

@@ -14,10 +14,10 @@ from didmpc.agent.contacts import Contact, Contacts
 from didmpc.agent.program.arguments import check_arguments
 from didmpc.agent.program.bundle import Bundle
 from didmpc.agent.sessions import bundles
-from didmpc.agent.sessions.attempt import Seat
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop
 from didmpc.agent.sessions.inbox import Arrived, Inbox
 from didmpc.agent.sessions.parties import printable, speaks_sessions, versions
+from didmpc.agent.sessions.seat import Seat
 from didmpc.protocols.did import canonical
 from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError, RemoteViolation

@@ -1,0 +1,166 @@
+"""One session for each pair of parties: handshakes, and the relay channels that the sessions run through.
+
+For pids i < j, i opens the session, and dials the mediator of j, which j has asked for a channel.
+"""
+
+import contextlib
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.sessions.channel_process import ChannelProcess
+from didmpc.agent.sessions.post import Post
+from didmpc.agent.sessions.seat import Seat
+from didmpc.protocols import relay_control
+from didmpc.protocols.did import canonical, resolve
+from didmpc.protocols.encoding import b64url
+from didmpc.protocols.errors import DidmpcError, MessageError
+from didmpc.protocols.message import Message
+from didmpc.protocols.mpc import messages
+from didmpc.protocols.session import handshake
+from didmpc.protocols.session.handshake import Established, Initiation, Party
+
+OPEN_EXPIRES = 120
+# The longest that a relay channel is kept by the mediator: the absolute limit of a session.
+CHANNEL_SECONDS = 24 * 3600
+
+
+class Links:
+    """This party's links, handed to the channel process as they come about."""
+
+    def __init__(self, seat: Seat, mailbox: Mailbox, post: Post, channel: ChannelProcess) -> None:
+        self._seat = seat
+        self._manifest = seat.manifest
+        self._mailbox = mailbox
+        self._post = post
+        self._channel = channel
+        self._me = Party.of(seat.identity)
+        self._initiations: dict[int, Initiation] = {}
+        self._accepts: dict[str, Message] = {}
+        self._relay_channels: dict[int, relay_control.Channel] = {}
+        self._linked: set[int] = set()
+
+    @property
+    def missing(self) -> list[int]:
+        """The pids without a link."""
+        return [pid for pid in self._seat.peers if pid not in self._linked]
+
+    async def create_relay_channels(self) -> None:
+        """Ask our mediator for a channel for each party that will dial it."""
+        seat = self._seat
+        pids = [pid for pid in seat.peers if pid < seat.pid and pid not in seat.without_session]
+        if not pids:
+            return
+        request = relay_control.channel_create(len(pids), int(time.time()) + CHANNEL_SECONDS)
+        reply = await self._mailbox.ask_mediator(request.type, request.body)
+        channels = relay_control.parse_channel_created(reply)
+        if len(channels) != len(pids):
+            raise DidmpcError(
+                "Our mediator gave fewer relay channels than asked for.", fix="Try again later."
+            )
+        self._relay_channels = dict(zip(pids, channels, strict=True))
+
+    async def revoke_relay_channels(self) -> None:
+        """Give the channels back."""
+        if self._relay_channels:
+            ids = [channel.id for channel in self._relay_channels.values()]
+            request = relay_control.channel_revoke(ids)
+            with contextlib.suppress(DidmpcError):
+                await self._mailbox.ask_mediator(request.type, request.body)
+
+    def link_without_session(self) -> None:
+        """Nothing to shake hands for with parties that get ordinary DIDComm messages."""
+        for pid in self._seat.without_session:
+            self._link(pid, {"didcomm": True})
+
+    def to_open(self) -> list[int]:
+        """The parties to which the `open` is ours to send."""
+        seat = self._seat
+        return [pid for pid in seat.peers if pid > seat.pid and pid not in seat.without_session]
+
+    async def open(self, pid: int) -> None:
+        """Begin the handshake with a party of a higher pid."""
+        message_id = Message(type=handshake.OPEN, body={}).id
+        initiation = Initiation(self._me, self._party(pid), message_id, link=self._pair(self._seat.pid, pid))
+        self._initiations[pid] = initiation
+        expires = int(time.time()) + OPEN_EXPIRES
+        await self._post.send(
+            pid, Message(type=handshake.OPEN, id=message_id, expires_time=expires, body=initiation.body)
+        )
+
+    async def take_open(self, pid: int, message: Message) -> None:
+        """Answer an `open`; its repetition gets the same answer, byte for byte."""
+        known = self._accepts.get(message.id)
+        if known is None:
+            channel = self._relay_channels.get(pid)
+            if pid in self._linked or channel is None:
+                raise MessageError("An open that no pair of the manifest asks for.")
+            mediator = self._mailbox.mediator_did
+            body, established = handshake.respond(
+                self._me,
+                self._party(pid),
+                message.id,
+                message.body,
+                link=self._pair(pid, self._seat.pid),
+                caps=(_relay_capability(mediator, channel.far),),
+            )
+            known = self._accepts[message.id] = Message(type=handshake.ACCEPT, thid=message.id, body=body)
+            self._link(pid, _session_link(established, mediator, channel.near))
+        await self._post.send(pid, known)
+
+    def take_accept(self, pid: int, message: Message) -> None:
+        """Complete a handshake that we began."""
+        initiation = self._initiations.get(pid)
+        if initiation is None:
+            raise MessageError("An accept without an open.")
+        if pid in self._linked:
+            return
+        established = initiation.finish(message.body)
+        routing = resolve(self._manifest.roster[pid].did).services[0].uri
+        self._link(pid, _session_link(established, *_find_relay(established, routing)))
+
+    def _party(self, pid: int) -> Party:
+        return Party.of(resolve(self._manifest.roster[pid].did))
+
+    def _pair(self, initiator: int, responder: int) -> dict[str, Any]:
+        """What binds a handshake to this attempt and to the two pids (docs/session-extension.md)."""
+        return {
+            "attempt": self._manifest.attempt,
+            "manifest_sha256": self._manifest.sha256,
+            "pid_i": initiator,
+            "pid_r": responder,
+        }
+
+    def _link(self, pid: int, link: Mapping[str, Any]) -> None:
+        self._linked.add(pid)
+        self._channel.tell({"link": {"pid": pid, **link}})
+
+
+def _session_link(established: Established, mediator: str, capability: bytes) -> dict[str, Any]:
+    return {
+        "session": established.to_json(),
+        "path": {"mediator": mediator, "ws": _websocket_of(mediator), "capability": b64url(capability)},
+    }
+
+
+def _websocket_of(mediator: str) -> str:
+    for service in resolve(mediator).services:
+        if service.uri.startswith(("ws://", "wss://")):
+            return service.uri
+    raise MessageError("This mediator's DID names no WebSocket address.")
+
+
+def _relay_capability(mediator: str, capability: bytes) -> dict[str, Any]:
+    return {"type": "relay/1.0", "mediator": mediator, "capability": b64url(capability)}
+
+
+def _find_relay(established: Established, routing: str) -> tuple[str, bytes]:
+    """The relay channel that the responder offers, which must be at the mediator that its DID names."""
+    for cap in established.peer_hs.get("caps", ()):
+        if isinstance(cap, Mapping) and cap.get("type") == "relay/1.0":
+            mediator = messages.text(cap, "mediator", 8192)
+            if canonical(mediator) != canonical(routing):
+                raise MessageError("The relay channel is not at the mediator of the party's DID.")
+            return mediator, messages.octets(cap, "capability", 32, exactly=32)
+    raise MessageError("The party offers no relay channel.")

@@ -1,0 +1,64 @@
+"""What one party brings to an attempt whose manifest is written."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from didmpc.agent.program.bundle import Bundle
+from didmpc.protocols.identity import Identity
+from didmpc.protocols.mpc.manifest import Manifest
+
+RESUME_LIMIT = 120.0  # seconds: so long a run waits for a party that cannot be reached
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Everything this party brings. `names[pid]` is what its person calls party `pid`."""
+
+    pid: int
+    identity: Identity
+    manifest: Manifest
+    bundle: Bundle
+    names: tuple[str, ...]
+    directory: Path
+    input: Path | None
+
+    @property
+    def peers(self) -> list[int]:
+        """The pids of the others."""
+        return [pid for pid in range(self.manifest.m) if pid != self.pid]
+
+    @property
+    def without_session(self) -> list[int]:
+        """The pids of those that we talk to in ordinary DIDComm messages."""
+        return [pid for pid in self.peers if not self.manifest.uses_session(self.pid, pid)]
+
+    def peer_of(self, did: str) -> int | None:
+        """The pid of another party that speaks with `did`; None for anybody else."""
+        pid = self.manifest.pid_of(did)
+        return None if pid == self.pid else pid
+
+    def session_line(self) -> dict[str, Any]:
+        """What the channel process and the program need to know, none of it secret."""
+        manifest = self.manifest
+        return {
+            "me": self.pid,
+            "parties": [{"pid": pid, "name": name} for pid, name in enumerate(self.names)],
+            "mode": manifest.mode,
+            "resume_limit": RESUME_LIMIT,
+            "directory": str(self.directory),
+            "input": str(self.input) if self.input else None,
+            "config": {
+                "pid": self.pid,
+                "m": manifest.m,
+                "threshold": manifest.threshold,
+                "entry": self.bundle.entry,
+                "arguments": list(manifest.arguments),
+                "names": list(self.names),
+                "options": dict(manifest.options),
+                "allow_threshold_change": manifest.free_threshold,
+                # A reference must not be made better or worse than it is: one message of MPyC, one envelope.
+                "coalesce": manifest.mode != "didcomm",
+                "log_level": "warning",
+            },
+        }
