@@ -12,6 +12,7 @@ import pytest
 from mediator_parts import Client, Leg, Process
 
 from didmpc.protocols.encoding import b64url
+from didmpc.protocols.message import Message
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import ErrorCode
 
@@ -212,3 +213,15 @@ async def test_logs_at_debug_hold_neither_keys_nor_bodies(
     keys = json.loads((tmp_path / "m" / "mediator.json").read_text())["keys"]
     for secret in ("in-the-body", "in-the-envelope", b64url(channel.near), *(key["d"] for key in keys)):
         assert secret not in said
+
+
+async def test_what_a_peer_wrote_cannot_steer_the_terminal_or_forge_a_line(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    process = await Process(tmp_path / "m").start("--port", "0", "--log-level", "info")
+    alice = Client(http, process.ready["did"])
+    await alice.post(alice.pack(Message(type="https://x.example/a/1.0/b\x1b[2J\nforged\u202e")))
+    _, said = await process.stop(signal.SIGTERM)
+    (line,) = [line for line in said.splitlines() if "refused" in line]
+    assert r"\x1b[2J\nforged\u202e" in line
+    assert said.replace("\n", "").isprintable()

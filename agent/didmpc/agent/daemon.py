@@ -22,6 +22,7 @@ from typing import Any
 import aiohttp
 
 from didmpc.agent import unix_socket
+from didmpc.agent.channel.witness import close_to_others
 from didmpc.agent.contact_exchange import ANSWER_WITHIN, ContactExchange
 from didmpc.agent.contacts import Contacts, clean_name
 from didmpc.agent.control import ControlServer, Handler, Stream
@@ -38,6 +39,7 @@ from didmpc.agent.wallet import Wallet, leftovers
 from didmpc.protocols import out_of_band
 from didmpc.protocols.did import same_party
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
+from didmpc.protocols.one_line import OneLine
 
 FIRST_CONNECTION = 8.0  # seconds for a mediator that was named, or that we never reached
 KNOWN_MEDIATOR = 3.0  # for one that may be down for a while: then we start without it
@@ -70,6 +72,7 @@ class StartOptions:
 
 def run(options: StartOptions, *, on_ready: OnReady, on_notice: OnNotice) -> signal.Signals | None:
     """Be an agent until told to stop; returns the signal that ended it, None for `didmpc agent stop`."""
+    close_to_others()
     try:
         import uvloop  # noqa: PLC0415  (not on every platform)
     except ImportError:
@@ -133,7 +136,7 @@ async def _assemble(
     contacts = Contacts(wallet)
     invitations = Invitations(wallet, mailbox)
     exchange = ContactExchange(wallet, mailbox, contacts, invitations)
-    Courtesies(wallet, mailbox)
+    Courtesies(mailbox)
     sessions = Sessions(wallet=wallet, mailbox=mailbox, contacts=contacts, home=home.root)
     await sessions.start()
     stack.push_async_callback(mailbox.close)
@@ -426,7 +429,7 @@ def _logging(home: Home) -> Iterator[None]:
     """Into `agent.log`, readable by the owner only (the umask sees to it), of bounded size."""
     handler = logging.handlers.RotatingFileHandler(home.log, maxBytes=LOG_SIZE, backupCount=LOGS)
     home.log.chmod(PRIVATE_FILE)
-    handler.setFormatter(_OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.setFormatter(OneLine("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     handler.setLevel(logging.INFO)
     loggers = [logging.getLogger(name) for name in ("didmpc", "asyncio")]
     for logger in loggers:
@@ -442,11 +445,3 @@ def _logging(home: Home) -> Iterator[None]:
             logger.removeHandler(handler)
             logger.propagate = True
         handler.close()
-
-
-class _OneLine(logging.Formatter):
-    """What peers wrote stands in some messages: it must not forge lines or move a terminal's cursor."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        text = super().formatMessage(record)
-        return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from didmpc.mediator.home import DEFAULT_PORT, Home, check_public_url
 from didmpc.protocols.errors import DidmpcError
+from didmpc.protocols.one_line import OneLine
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 LEVELS = ("debug", "info", "warning", "error")
@@ -75,9 +76,9 @@ def start(
 
     if log_level not in LEVELS:
         raise typer.BadParameter(f"one of {', '.join(LEVELS)}", param_hint="--log-level")
-    logging.basicConfig(
-        stream=sys.stderr, level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    log_handler = logging.StreamHandler(sys.stderr)
+    log_handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[log_handler], level=log_level.upper())
     place = Home.locate(home)
 
     def on_ready(mediator: Running) -> None:

@@ -9,6 +9,7 @@ import sys
 
 from didmpc.agent.channel.process import Channel
 from didmpc.agent.channel.witness import close_to_others, keep_memory
+from didmpc.protocols.one_line import OneLine
 
 
 async def _run(daemon: socket.socket) -> None:
@@ -20,7 +21,9 @@ def main() -> int:
         print("didmpc.agent.channel is started by the agent.", file=sys.stderr)
         return 2
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C comes through the user interface, with a word
-    logging.basicConfig(stream=sys.stderr, format="%(asctime)s %(name)s %(levelname)s %(message)s")
+    log_handler = logging.StreamHandler(sys.stderr)
+    log_handler.setFormatter(OneLine("%(asctime)s %(name)s %(levelname)s %(message)s"))
+    logging.basicConfig(handlers=[log_handler])
     close_to_others()
     keep_memory()
     daemon = socket.socket(fileno=int(sys.argv[1]))
