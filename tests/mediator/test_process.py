@@ -225,3 +225,17 @@ async def test_what_a_peer_wrote_cannot_steer_the_terminal_or_forge_a_line(
     (line,) = [line for line in said.splitlines() if "refused" in line]
     assert r"\x1b[2J\nforged\u202e" in line
     assert said.replace("\n", "").isprintable()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel")
+async def test_the_keys_in_its_memory_are_closed_to_other_processes_and_core_dumps() -> None:
+    ask = """if True:
+        import ctypes, resource
+        from didmpc.mediator.app import _close_to_others
+        _close_to_others()
+        PR_GET_DUMPABLE = 3
+        print(ctypes.CDLL(None).prctl(PR_GET_DUMPABLE, 0, 0, 0, 0), resource.getrlimit(resource.RLIMIT_CORE))
+    """
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", ask, stdout=asyncio.subprocess.PIPE)
+    out, _ = await process.communicate()
+    assert out == b"0 (0, 0)\n"

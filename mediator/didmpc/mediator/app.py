@@ -2,12 +2,15 @@
 
 import asyncio
 import contextlib
+import ctypes
 import errno
 import gc
 import logging
+import resource
 import signal
 import socket
 import sqlite3
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -34,6 +37,7 @@ log = logging.getLogger(__name__)
 
 SWEEP_EVERY = 60.0
 BACKLOG = 512
+_PR_SET_DUMPABLE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +252,7 @@ async def serve(
     limits: Limits | None = None,
 ) -> signal.Signals:
     """Run until SIGINT or SIGTERM, and say which it was."""
+    _close_to_others()
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[signal.Signals] = loop.create_future()
 
@@ -262,3 +267,10 @@ async def serve(
         gc.freeze()  # what is there now stays: the collector need not walk it
         on_ready(mediator)
         return await stopped
+
+
+def _close_to_others() -> None:
+    """Keep our keys from core dumps, and on Linux from other processes of this user too."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
