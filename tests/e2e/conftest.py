@@ -1,6 +1,5 @@
 """Clusters of real processes for the end-to-end tests."""
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,8 +37,7 @@ def steps() -> Path:
 
 @pytest.fixture(scope="session")
 def mpyc_demos() -> Path:
-    """MPyC's own demonstration programs, which no one here wrote. They lie beside the checkout, not in it."""
-    folder = Path(os.environ.get("MPYC_DEMOS", ROOT.parent / "shared" / "mpyc-demos"))
-    if not (folder / "secretsanta.py").exists():
-        pytest.skip("MPyC's own demos are not here; MPYC_DEMOS names their folder")
+    """MPyC's own demonstration programs, which no one here wrote (their licence lies beside them)."""
+    folder = ROOT / "tests" / "agent" / "program" / "mpyc_demos"
+    assert (folder / "secretsanta.py").exists()
     return folder
