@@ -112,6 +112,8 @@ class Running:
                 raise ClusterError(f"{self.command} was not ready after {timeout:g} s.\n{self.stderr}")
             time.sleep(POLL)
         value: dict[str, Any] = json.loads(text.partition("\n")[0])
+        if "error" in value:
+            raise ClusterError(f"{self.command} failed.\n{self.stderr}")
         return value
 
     def wait(self, timeout: float = COMMAND_WITHIN) -> Finished:
