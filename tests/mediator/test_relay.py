@@ -3,17 +3,24 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import cast
 
 import aiohttp
 import pytest
 from mediator_parts import PATIENCE, SHORT_WHILE, Client, Leg
 
-from didmpc.mediator.app import Running
+from didmpc.mediator.app import Running, running
+from didmpc.mediator.home import Home
 from didmpc.mediator.limits import Limits
+from didmpc.mediator.relay import End, Relay
 from didmpc.mediator.relay import Leg as RelayLeg
+from didmpc.mediator.store import ChannelEnd, Store
 from didmpc.protocols import relay_control
 from didmpc.protocols.empty import EMPTY
 from didmpc.protocols.envelope import pack_authcrypt
+from didmpc.protocols.errors import SessionError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
 from didmpc.protocols.relay import hop
@@ -291,6 +298,122 @@ async def test_envelopes_still_pass_on_a_socket_that_is_a_leg(alice: Client, med
         await leg.synchronise()
 
 
+async def running_with(
+    tmp_path: Path, http: aiohttp.ClientSession, stack: AsyncExitStack, limits: Limits
+) -> tuple[Running, Client, NewLeg]:
+    mediator = await stack.enter_async_context(running(Home(tmp_path / "other"), port=0, limits=limits))
+
+    async def new_leg() -> Leg:
+        ws = await stack.enter_async_context(http.ws_connect(f"{mediator.settings.url}/ws"))
+        return await Leg(ws).open(mediator.did)
+
+    return mediator, await Client(http, mediator.did).enrol(), new_leg
+
+
+async def test_memory_is_set_aside_only_where_both_ends_are_bound_and_within_the_owners_share(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    limits = Limits(
+        credit_bytes=CREDIT, relay_account_bytes=2 * 2 * CREDIT, relay_memory_bytes=3 * 2 * CREDIT
+    )
+    async with AsyncExitStack() as stack:
+        mediator, alice, new_leg = await running_with(tmp_path, http, stack, limits)
+        bob, carol = await Client(http, mediator.did).enrol(), await Client(http, mediator.did).enrol()
+        near, far = await new_leg(), await new_leg()
+        channels = await alice.channels(20)
+        for number, channel in enumerate(channels):
+            await near.bind(number, channel.near)
+        await near.synchronise()  # no end of them holds anything yet
+
+        async def meets(number: int, channel: Channel) -> bool:
+            await far.bind(number, channel.far)
+            frame = await far.hear()
+            assert frame in (hop.Bound(number, CREDIT), hop.Error(number, ErrorCode.TOO_MANY_CHANNELS))
+            return isinstance(frame, hop.Bound)
+
+        assert [await meets(n, channels[n]) for n in range(3)] == [True, True, False]
+        (of_bob,), (of_carol,) = await bob.channels(), await carol.channels()
+        await near.bind(100, of_bob.near)
+        await near.bind(101, of_carol.near)
+        await near.hear()  # Bound, for the channels above
+        await near.hear()
+        await near.synchronise()
+        assert await meets(100, of_bob)
+        assert not await meets(101, of_carol)  # nothing is left
+        for _ in range(5):
+            await far.bind(0, channels[0].far)  # anew: it holds what it held
+            assert await far.hear() == hop.Bound(0, CREDIT)
+        await alice.ask(relay_control.channel_revoke([channels[0].id]))
+        assert await far.hear() == hop.Unbound(0, UnboundReason.REVOKED)
+        assert await meets(101, of_carol)  # it was given back
+
+
+async def test_what_still_waits_for_a_reader_counts_until_it_is_gone() -> None:
+    limits = Limits(credit_bytes=CREDIT)
+    relay = Relay(cast(Store, None), limits)
+
+    def end(side: int) -> End:
+        bound = End(leg_that_never_reads(limits), side, ChannelEnd(1, side, 0.0, b"", 5))
+        relay._ends[1, side] = bound.leg.ends[side] = bound
+        relay.join(bound.leg)
+        return bound
+
+    reader, sender = end(0), end(1)
+    await relay._connect(sender, reader)
+    assert limits.relay_memory_bytes - relay._memory == relay._reserved[5] == 2 * CREDIT
+    await relay._data(sender.leg, 1, bytes(50_000))
+    relay.leave(sender.leg)
+    assert limits.relay_memory_bytes - relay._memory == relay._reserved[5] == 50_000
+    again = end(1)
+    await relay._connect(again, reader)
+    assert again.allowance == CREDIT - 50_000
+    # The reader may spend its first credit and the new one before it has read of either.
+    assert relay._reserved[5] == CREDIT + 2 * CREDIT
+    relay.leave(again.leg)
+    relay.leave(reader.leg)
+    assert (relay._memory, relay._reserved) == (limits.relay_memory_bytes, {})
+
+
+async def test_legs_of_one_address_are_bounded_and_room_comes_back(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with AsyncExitStack() as stack:
+        _, _, new_leg = await running_with(tmp_path, http, stack, Limits(legs_per_address=2))
+        first, _ = await new_leg(), await new_leg()
+        with pytest.raises(SessionError):  # it got a problem report, no accept
+            await new_leg()
+        await first.ws.close()
+        await new_leg()
+
+
+async def test_a_leg_that_binds_nothing_is_closed_and_one_that_did_is_kept(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with AsyncExitStack() as stack:
+        limits = Limits(leg_unbound_seconds=0.3)
+        _, alice, new_leg = await running_with(tmp_path, http, stack, limits)
+        (channel,) = await alice.channels()
+        used, unused = await new_leg(), await new_leg()
+        await used.bind(1, channel.near)
+        closed = await unused.ws.receive(timeout=PATIENCE)
+        assert closed.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
+        await asyncio.sleep(0.1)
+        await used.synchronise()
+
+
+def leg_that_never_reads(limits: Limits) -> RelayLeg:
+    me, mediator = Identity.key(), Identity.key()
+    initiation = Initiation(Party.of(me), Party.of(mediator), "open", link={})
+    _, established = respond(Party.of(mediator), Party.of(me), "open", initiation.body, link={})
+
+    async def stuck(packet: bytes) -> None:
+        await asyncio.Event().wait()
+
+    return RelayLeg(
+        established, write=stuck, has_room=lambda _: False, abort=lambda _: None, limits=limits, address=""
+    )
+
+
 async def test_a_leg_that_only_asks_and_never_reads_is_dropped_at_a_bound() -> None:
     me, mediator = Identity.key(), Identity.key()
     initiation = Initiation(Party.of(me), Party.of(mediator), "open", link={})
@@ -308,6 +431,7 @@ async def test_a_leg_that_only_asks_and_never_reads_is_dropped_at_a_bound() -> N
         has_room=lambda _: False,
         abort=aborted.append,
         limits=Limits(leg_control_frames=8),
+        address="",
     )
     for _ in range(8):
         await leg.control(hop.encode_pong(b"12345678"))

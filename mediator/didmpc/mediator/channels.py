@@ -85,7 +85,7 @@ class Hops:
         within_rate = self._per_address.take(request.address, request.now) and self._in_all.take(
             "", request.now
         )
-        if not within_rate or self._relay.is_full:
+        if not within_rate or self._relay.is_full(request.address):
             raise TooManyRequests
         message = request.message
         self._once((canonical(sender), message.id), self._until(message, request.now), request.now)

@@ -77,10 +77,15 @@ class Limits:
     channel_seconds: float = 7 * 24 * 3600.0
     channels_per_leg: int = 256
     legs: int = 2_000
+    legs_per_address: int = 256
+    leg_unbound_seconds: float = 30.0
+    """Until the first channel is bound on a new leg; then it is closed."""
     credit_bytes: int = 4 * MIB
     """Per channel and direction."""
     relay_memory_bytes: int = 1024 * MIB
-    """Credit given in all; when it is spent nothing more is bound."""
+    """Set aside for channels with both ends bound; when it is spent no more ends meet."""
+    relay_account_bytes: int = 128 * MIB
+    """Of that, for the channels of one account: enough for about 48."""
     leg_control_frames: int = 1_024
     """Waiting for a leg that does not read; then it is closed."""
     hop_opens: Rate = Rate(10, 200)

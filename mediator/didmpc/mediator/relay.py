@@ -7,30 +7,37 @@ what comes in on one goes out on the other. Nothing is dropped and nothing is st
   So what waits here is bounded per channel, and one that does not read delays nobody else.
 - What waits for a leg goes out channel by channel in turn, control frames first.
 - When an end leaves, what waited for it is let go: the parties send it again after the next BOUND.
+
+Memory is set aside for a channel only while both its ends are bound, and for each account within its share.
 """
 
 import asyncio
 import hashlib
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from didmpc.mediator.limits import KIB, Limits
-from didmpc.mediator.store import Store
+from didmpc.mediator.store import ChannelEnd, Store
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import ErrorCode, UnboundReason
 from didmpc.protocols.session.handshake import Established
 from didmpc.protocols.session.packet import PacketOpener, PacketSealer
 
+K = TypeVar("K")
+
 log = logging.getLogger(__name__)
 
 LEAST_CREDIT = 512 * KIB
 """The largest packet, a padded record of 256 KiB, must fit well into it."""
 CREDIT_SHARE = 64
-"""A new channel gets at most this part of the memory that is left."""
+"""An end gets at most this part of the memory that is left."""
+ACCOUNT_CREDIT_SHARE = 32
+"""And at most this part of what is left to the channel's owner."""
 MOST_NOTICES = 64
 """BOUND and UNBOUND that wait for one channel end; a leg that lets more gather is closed."""
 
@@ -47,22 +54,24 @@ class End:
     """One end of a channel while a leg has it bound."""
 
     __slots__ = (
-        "allowance", "channel", "expires", "far", "leg", "notices", "number", "owed", "queue", "queued",
-        "scheduled", "side", "window",
+        "account", "allowance", "channel", "expires", "far", "leg", "notices", "number", "owed", "queue",
+        "queued", "reserved", "scheduled", "side", "window",
     )  # fmt: skip
 
-    def __init__(self, leg: "Leg", number: int, channel: int, side: int, expires: float) -> None:
+    def __init__(self, leg: "Leg", number: int, found: ChannelEnd) -> None:
         self.leg = leg
         self.number = number
-        self.channel = channel
-        self.side = side
-        self.expires = expires
+        self.channel = found.channel
+        self.side = found.side
+        self.expires = found.expires
+        self.account = found.account
         self.far: End | None = None
         self.window = 0  # credit of this end when nothing is on its way
         self.allowance = 0  # what it may still send
         self.owed = 0  # went out on the far side, credit not given back yet
         self.queue: deque[tuple[bytes, int]] = deque()  # hop frames for this end, and their cost in credit
         self.queued = 0  # credit in the queue
+        self.reserved = 0  # memory set aside for the queue
         self.notices = 0
         self.scheduled = False
 
@@ -82,6 +91,7 @@ class Leg:
         has_room: Callable[[int], bool],
         abort: Callable[[str], None],
         limits: Limits,
+        address: str,
     ) -> None:
         self._sealer = PacketSealer(established.secret_send, established.sid_out, ordered=True)
         self._opener = PacketOpener(established.secret_receive, established.sid_in)
@@ -94,15 +104,19 @@ class Leg:
         self._wake = asyncio.Event()
         self._writer = asyncio.create_task(self._keep_writing())
         self.abort = abort
+        self.address = address
         self.exporter = established.exporter
         self.ends: dict[int, End] = {}
         self.former: set[int] = set()  # numbers that were bound here: late packets for them are no fault
+        self.patience: asyncio.TimerHandle | None = None
 
     def open(self, packet: bytes) -> bytes:
         return self._opener.open(packet)
 
     def close(self) -> None:
         self._writer.cancel()
+        if self.patience is not None:
+            self.patience.cancel()
         self._control.clear()
         self._turn.clear()
 
@@ -202,19 +216,28 @@ class Relay:
         self._limits = limits
         self._ends: dict[tuple[int, int], End] = {}
         self._legs: set[Leg] = set()
-        self._memory = limits.relay_memory_bytes
+        self._per_address: Counter[str] = Counter()
+        self._memory = limits.relay_memory_bytes  # what is left
+        self._reserved: Counter[int] = Counter()  # by account
         self.traffic = Traffic()
 
-    @property
-    def is_full(self) -> bool:
-        return len(self._legs) >= self._limits.legs
+    def is_full(self, address: str) -> bool:
+        """Whether no more legs are taken, at all or from this address."""
+        return (
+            len(self._legs) >= self._limits.legs
+            or self._per_address[address] >= self._limits.legs_per_address
+        )
 
     def join(self, leg: Leg) -> None:
         self._legs.add(leg)
+        self._per_address[leg.address] += 1
+        loop = asyncio.get_running_loop()
+        leg.patience = loop.call_later(self._limits.leg_unbound_seconds, self._drop_unused, leg)
 
     def leave(self, leg: Leg) -> None:
         """The socket of a leg has ended."""
         self._legs.discard(leg)
+        _subtract(self._per_address, leg.address, 1)
         leg.close()
         for end in list(leg.ends.values()):
             self._detach(end)
@@ -287,17 +310,17 @@ class Relay:
         if holder is not None and (holder.channel, holder.side) != place:
             return ErrorCode.CHANNEL_IN_USE
         former = self._ends.get(place)
+        far = self._ends.get((found.channel, 1 - found.side))
         is_full = holder is None and len(leg.ends) >= self._limits.channels_per_leg
-        if is_full or (former is None and not self._credit()):
+        # An end that is bound anew takes the place of its former self, whose memory is there again.
+        is_short = former is None and far is not None and not self._credit(far)
+        if is_full or is_short:
             return ErrorCode.TOO_MANY_CHANNELS
         if former is not None:
             self._detach(former, None if former is holder else UnboundReason.DISPLACED)
-        end = End(leg, bind.channel, found.channel, found.side, found.expires)
-        end.window = self._credit()
-        self._memory -= end.window
+        end = End(leg, bind.channel, found)
         self._ends[place] = leg.ends[bind.channel] = end
         leg.former.discard(bind.channel)
-        far = self._ends.get((found.channel, 1 - found.side))
         if far is not None:
             await self._connect(end, far)
         return None
@@ -305,13 +328,18 @@ class Relay:
     async def _connect(self, new: End, stayed: End) -> None:
         """Both ends are bound: each may send, on what is a fresh path for it."""
         new.far, stayed.far = stayed, new
+        former_window = stayed.window
+        # The least is there also when memory is short: else this bind was refused, or both had it before.
+        new.window = stayed.window = self._credit(stayed) or min(self._limits.credit_bytes, LEAST_CREDIT)
         # What the former holder of this end sent still waits: its credit comes back as that goes out.
         new.allowance = max(0, new.window - stayed.queued)
         new.owed = 0
         # Packets that it sent before it reads this BOUND count too; they are within what it had.
         grant = stayed.window
-        stayed.allowance = min(stayed.allowance, stayed.window) + grant
+        stayed.allowance = min(stayed.allowance, former_window) + grant
         stayed.owed = 0
+        self._reserve(new, stayed.allowance)
+        self._reserve(stayed, new.allowance + stayed.queued)
         # Credit that comes back must not overtake this BOUND, so it goes the same way as CREDIT.
         await new.leg.control(hop.encode_bound(new.number, new.allowance))
         stayed.leg.notice(stayed, hop.encode_bound(stayed.number, grant))
@@ -324,7 +352,7 @@ class Relay:
         del end.leg.ends[end.number]
         if len(end.leg.former) < self._limits.channels_per_leg:
             end.leg.former.add(end.number)
-        self._memory += end.window
+        self._reserve(end, 0)
         far, end.far = end.far, None
         end.queue.clear()
         end.queued = 0
@@ -332,6 +360,7 @@ class Relay:
             end.leg.notice(end, hop.encode_unbound(end.number, reason))
         if far is not None:
             far.far = None
+            self._reserve(far, far.queued)  # what still goes out there, and nothing more comes
             if far.leg in self._legs:
                 far.leg.notice(far, hop.encode_unbound(far.number, UnboundReason.LEFT))
 
@@ -339,7 +368,29 @@ class Relay:
         for end in [end for end in self._ends.values() if end.channel in channels]:
             self._detach(end, reason)
 
-    def _credit(self) -> int:
-        """What one more end gets: less and less as the memory is given away, at last nothing."""
-        share = min(self._limits.credit_bytes, max(LEAST_CREDIT, self._memory // CREDIT_SHARE))
-        return share if share <= self._memory else 0
+    def _credit(self, end: End) -> int:
+        """What each end of this channel gets when they meet: less and less as memory is given away.
+
+        At last nothing. What still waits for `end` counts as its own.
+        """
+        left = self._memory + end.reserved
+        of_account = self._limits.relay_account_bytes - self._reserved[end.account] + end.reserved
+        share = min(left // CREDIT_SHARE, of_account // ACCOUNT_CREDIT_SHARE)
+        window = min(self._limits.credit_bytes, max(LEAST_CREDIT, share))
+        return window if 2 * window <= min(left, of_account) else 0
+
+    def _reserve(self, end: End, count: int) -> None:
+        self._memory += end.reserved - count
+        _subtract(self._reserved, end.account, end.reserved - count)
+        end.reserved = count
+
+    def _drop_unused(self, leg: Leg) -> None:
+        if not (leg.ends or leg.former):
+            leg.abort("has bound no channel")
+
+
+def _subtract(counter: Counter[K], key: K, count: int) -> None:
+    """So that what is down to nothing leaves no entry."""
+    counter[key] -= count
+    if not counter[key]:
+        del counter[key]

@@ -107,6 +107,8 @@ class ChannelEnd:
     side: int
     expires: float
     rebind_key: bytes
+    account: int
+    """Of whom the channel is."""
 
 
 class Store:
@@ -379,16 +381,19 @@ class Store:
 
         Whether the key of a later one fits, and whether the channel has expired, is the caller's to check.
         """
-        find = "SELECT cid, side, exp, rebind FROM capability JOIN channel USING (cid) WHERE capability.h = ?"
+        find = (
+            "SELECT cid, side, exp, rebind, aid FROM capability JOIN channel USING (cid)"
+            " WHERE capability.h = ?"
+        )
         row = await self._database.read(lambda db: db.execute(find, (capability,)).fetchone())
         if row is not None and row[3] is None:
 
-            def job(db: sqlite3.Connection) -> tuple[int, int, float, bytes] | None:
+            def job(db: sqlite3.Connection) -> tuple[int, int, float, bytes, int] | None:
                 db.execute(
                     "UPDATE capability SET rebind = ? WHERE h = ? AND rebind IS NULL",
                     (rebind_key, capability),
                 )
-                found: tuple[int, int, float, bytes] | None = db.execute(find, (capability,)).fetchone()
+                found: tuple[int, int, float, bytes, int] | None = db.execute(find, (capability,)).fetchone()
                 return found
 
             row = await self._database.write(job)

@@ -110,6 +110,7 @@ class Socket:
             has_room=self._has_room,
             abort=self._abort,
             limits=self._limits,
+            address=self._address,
         )
         self._relay.join(self._leg)
 
