@@ -11,7 +11,7 @@ import pytest
 from didmpc.mediator.database import Database, StoreFailed
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.refusals import DiskFull, MailboxFull, Replayed, UnknownNext
-from didmpc.mediator.store import EXPIRY_BATCH, Store
+from didmpc.mediator.store import _SCHEMA, EXPIRY_BATCH, Store
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mediation import Update
@@ -44,7 +44,9 @@ def counters(tmp_path: Path) -> tuple[int, int]:
     with sqlite3.connect(tmp_path / "mediator.sqlite3") as db:
         kept = db.execute("SELECT sum(n), sum(bytes) FROM box").fetchone()
         real = db.execute("SELECT count(*), coalesce(sum(size), 0) FROM msg").fetchone()
+        (of_accounts,) = db.execute("SELECT sum(bytes) FROM account").fetchone()
     assert kept == real
+    assert of_accounts == real[1]
     return int(kept[0]), int(kept[1])
 
 
@@ -144,12 +146,51 @@ async def test_unknown_recipients_and_a_full_disk_are_refused(tmp_path: Path, st
     did = await registered(store)
     await store.enqueue(did, [b"x"], LATER, NOW)
     await store.close()
-    full = Store(tmp_path, Limits(free_disk_bytes=1 << 62))
+    full = Store(tmp_path, Limits(free_disk_bytes=1 << 62, free_disk_for_mail_bytes=1 << 62))
     with pytest.raises(DiskFull):
         await full.enqueue(did, [b"y"], LATER, NOW)
+    with pytest.raises(DiskFull):
+        await registered(full)
     (mail,) = await full.oldest(ALICE, None, NOW, messages=9, bytes=10**6)
     await full.acknowledge(ALICE, [mail.seq])  # emptying it still works
     await full.close()
+
+
+async def test_mail_alone_stops_while_there_is_still_room_for_the_rest(tmp_path: Path, store: Store) -> None:
+    did = await registered(store)
+    await store.close()
+    short = Store(tmp_path, Limits(free_disk_for_mail_bytes=1 << 62))
+    with pytest.raises(DiskFull):
+        await short.enqueue(did, [b"y"], LATER, NOW)
+    await short.enrol(Identity.peer4().did, NOW)
+    await registered(short)
+    await short.create_channels(ALICE, [("c1", b"n" * 32, b"f" * 32)], LATER, b"envelope", NOW)
+    await short.close()
+
+
+async def test_all_mailboxes_of_an_account_are_bounded_together(tmp_path: Path, store: Store) -> None:
+    await store.close()
+    store = Store(tmp_path, Limits(account_bytes=10_000))
+    first, second, of_bob = await registered(store), await registered(store), await registered(store, BOB)
+    await store.enqueue(first, [b"a" * 6_000], LATER, NOW)
+    with pytest.raises(MailboxFull):
+        await store.enqueue(second, [b"b" * 3_000, b"c" * 2_000], LATER, NOW)
+    await store.enqueue(of_bob, [b"d" * 6_000], LATER, NOW)  # not another's
+    assert counters(tmp_path) == (2, 12_000)
+    await store.update_keylist(ALICE, [Update(first, "remove")], b"removal", NOW)
+    await store.enqueue(second, [b"e" * 10_000], LATER, NOW)
+    assert counters(tmp_path) == (2, 16_000)
+    await store.close()
+
+
+async def test_a_store_of_the_first_version_learns_its_totals(tmp_path: Path) -> None:
+    await Database(tmp_path / "mediator.sqlite3", [_SCHEMA]).close()
+    with sqlite3.connect(tmp_path / "mediator.sqlite3") as db:
+        db.execute("INSERT INTO account VALUES (1, 'a', 'a', 0)")
+        db.execute("INSERT INTO box VALUES (1, 1, 'x', 'x', 1, 5), (2, 1, 'y', 'y', 1, 2)")
+        db.execute("INSERT INTO msg VALUES (1, 1, 0, 9, 5, x'01', x'05'), (2, 2, 0, 9, 2, x'02', x'06')")
+    await Store(tmp_path, Limits()).close()
+    assert counters(tmp_path) == (2, 7)
 
 
 async def test_files_are_for_their_owner_only(store: Store, tmp_path: Path) -> None:
@@ -160,7 +201,7 @@ async def test_files_are_for_their_owner_only(store: Store, tmp_path: Path) -> N
 
 
 async def test_writes_that_come_together_share_commits_and_one_that_fails_is_alone(tmp_path: Path) -> None:
-    database = Database(tmp_path / "db", "CREATE TABLE t(x INTEGER PRIMARY KEY) STRICT;", 1)
+    database = Database(tmp_path / "db", ["CREATE TABLE t(x INTEGER PRIMARY KEY) STRICT;"])
     commits: list[str] = []
     database._writer.set_trace_callback(lambda sql: commits.append(sql) if sql.startswith("COMMIT") else None)
 
@@ -185,20 +226,20 @@ async def test_writes_that_come_together_share_commits_and_one_that_fails_is_alo
 
 
 async def test_readers_cannot_write(tmp_path: Path) -> None:
-    database = Database(tmp_path / "db", "CREATE TABLE t(x);", 1)
+    database = Database(tmp_path / "db", ["CREATE TABLE t(x);"])
     with pytest.raises(StoreFailed):
         await database.read(lambda db: db.execute("INSERT INTO t VALUES (1)"))
     await database.close()
 
 
 async def test_a_store_of_a_later_version_is_not_touched(tmp_path: Path) -> None:
-    await Database(tmp_path / "db", "CREATE TABLE t(x);", 2).close()
+    await Database(tmp_path / "db", ["CREATE TABLE t(x);", ""]).close()
     with pytest.raises(DidmpcError, match="another version"):
-        Database(tmp_path / "db", "CREATE TABLE t(x);", 1)
+        Database(tmp_path / "db", ["CREATE TABLE t(x);"])
 
 
 async def test_closing_finishes_what_was_handed_in(tmp_path: Path) -> None:
-    database = Database(tmp_path / "db", "CREATE TABLE t(x);", 1)
+    database = Database(tmp_path / "db", ["CREATE TABLE t(x);"])
 
     def insert(db: sqlite3.Connection) -> None:
         db.execute("INSERT INTO t VALUES (1)")

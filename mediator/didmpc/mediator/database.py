@@ -14,7 +14,7 @@ import os
 import queue
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,13 +70,14 @@ class _Pending:
 class Database:
     """Open it once; `close` finishes what was handed in before."""
 
-    def __init__(self, path: Path, schema: str, version: int) -> None:
+    def __init__(self, path: Path, steps: Sequence[str]) -> None:
+        """`steps` lead from an empty file to the present schema; an older file takes those it lacks."""
         # Opened here and not in the threads, so that a file that cannot be opened is an error of the caller.
         os.close(
             os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         )  # its helper files take after it
         self._writer = _connect(path)
-        _prepare(self._writer, schema, version)
+        _prepare(self._writer, steps)
         self._reader = _connect(path)
         self._reader.executescript(_READER_PRAGMAS)
         self._jobs: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
@@ -182,15 +183,14 @@ def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
 
 
-def _prepare(writer: sqlite3.Connection, schema: str, version: int) -> None:
+def _prepare(writer: sqlite3.Connection, steps: Sequence[str]) -> None:
     writer.executescript(_PRAGMAS)
     (found,) = writer.execute("PRAGMA user_version").fetchone()
-    if found == version:
-        return
-    if found != 0:
+    if found > len(steps):
         raise DidmpcError(
             "The mediator's store is of another version of didmpc.",
-            why=f"It has version {found}, this program reads version {version}.",
+            why=f"It has version {found}, this program reads version {len(steps)}.",
             fix="Start it with the version of didmpc that wrote it, or name another home.",
         )
-    writer.executescript(f"BEGIN IMMEDIATE; {schema} PRAGMA user_version={version}; COMMIT;")
+    for version, step in enumerate(steps[found:], found + 1):
+        writer.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version={version}; COMMIT;")

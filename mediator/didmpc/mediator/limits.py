@@ -55,6 +55,8 @@ class Limits:
     mailbox_messages: int = 10_000
     mailbox_bytes: int = 64 * MIB
     """Per registered DID."""
+    account_bytes: int = 256 * MIB
+    """In all mailboxes of an account."""
     mail_seconds: float = 7 * 24 * 3600.0
     replay_seconds: float = 30 * 24 * 3600.0
     """So long it is remembered which envelopes changed an account; older messages are refused."""
@@ -63,6 +65,8 @@ class Limits:
     link_seconds: float = 366 * 24 * 3600.0
     free_disk_bytes: int = 64 * MIB
     """With less free space nothing more is taken in: deleting needs some too."""
+    free_disk_for_mail_bytes: int = 256 * MIB
+    """Mail stops earlier: it is what fills disks, and accounts and channels shall go on."""
 
     # Delivery
     delivery_messages: int = 50

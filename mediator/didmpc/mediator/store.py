@@ -17,7 +17,6 @@ from didmpc.mediator.refusals import DiskFull, MailboxFull, NoAccount, Replayed,
 from didmpc.protocols.did import canonical
 from didmpc.protocols.mediation import Result, Update, Updated
 
-VERSION = 1
 EXPIRY_BATCH = 500
 
 _SCHEMA = """
@@ -80,6 +79,18 @@ CREATE INDEX link_of_account ON link(aid);
 CREATE INDEX link_by_expiry ON link(exp);
 """
 
+# What all mailboxes of an account hold, exact through whatever changes or deletes a mailbox.
+_TOTALS = """
+ALTER TABLE account ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+UPDATE account SET bytes = (SELECT coalesce(sum(box.bytes), 0) FROM box WHERE box.aid = account.aid);
+CREATE TRIGGER box_changed AFTER UPDATE OF bytes ON box BEGIN
+    UPDATE account SET bytes = bytes + new.bytes - old.bytes WHERE aid = new.aid;
+END;
+CREATE TRIGGER box_deleted AFTER DELETE ON box BEGIN
+    UPDATE account SET bytes = bytes - old.bytes WHERE aid = old.aid;
+END;
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Mail:
@@ -117,7 +128,7 @@ class Store:
     def __init__(self, folder: Path, limits: Limits) -> None:
         self._limits = limits
         self._folder = folder
-        self._database = Database(folder / "mediator.sqlite3", _SCHEMA, VERSION)
+        self._database = Database(folder / "mediator.sqlite3", (_SCHEMA, _TOTALS))
 
     async def close(self) -> None:
         await self._database.close()
@@ -126,7 +137,7 @@ class Store:
 
     async def enrol(self, did: str, now: float) -> None:
         """Open an account for a DID; one that is there stays as it is."""
-        self._check_room()
+        self._check_room(self._limits.free_disk_bytes)
 
         def job(db: sqlite3.Connection) -> None:
             if _account(db, did) is not None:
@@ -168,7 +179,7 @@ class Store:
     ) -> list[Updated]:
         """Bindings are exclusive, first come: the DID of another account is a `client_error`."""
         if any(update.action == "add" for update in updates):
-            self._check_room()
+            self._check_room(self._limits.free_disk_bytes)
 
         def job(db: sqlite3.Connection) -> list[Updated]:
             aid = _require_account(db, account)
@@ -213,7 +224,7 @@ class Store:
 
         The same envelope again is no second entry: a sender that lost our answer may send it again.
         """
-        self._check_room()
+        self._check_room(self._limits.free_disk_for_mail_bytes)
         for envelope in envelopes:
             if len(envelope) > self._limits.forward_bytes:
                 raise TooBig(self._limits.forward_bytes)
@@ -244,8 +255,12 @@ class Store:
         if not inserted.rowcount:
             return
         within = db.execute(
-            "UPDATE box SET n = n + 1, bytes = bytes + ?1 WHERE mid = ?2 AND n < ?3 AND bytes + ?1 <= ?4",
-            (len(body), mid, self._limits.mailbox_messages, self._limits.mailbox_bytes),
+            "UPDATE box SET n = n + 1, bytes = bytes + ?1 WHERE mid = ?2 AND n < ?3 AND bytes + ?1 <= ?4"
+            " AND (SELECT account.bytes FROM account WHERE account.aid = box.aid) + ?1 <= ?5",
+            (
+                *(len(body), mid, self._limits.mailbox_messages, self._limits.mailbox_bytes),
+                self._limits.account_bytes,
+            ),
         )
         if not within.rowcount:
             raise MailboxFull
@@ -342,7 +357,7 @@ class Store:
         now: float,
     ) -> None:
         """Keep channels: name, and the hashes of the near and the far capability."""
-        self._check_room()
+        self._check_room(self._limits.free_disk_bytes)
 
         def job(db: sqlite3.Connection) -> None:
             aid = _require_account(db, account)
@@ -405,7 +420,7 @@ class Store:
         self, account: str, name: str, oob: str, expires: float, envelope: bytes, now: float
     ) -> None:
         """Keep what a short link of this account leads to."""
-        self._check_room()
+        self._check_room(self._limits.free_disk_bytes)
 
         def job(db: sqlite3.Connection) -> None:
             aid = _require_account(db, account)
@@ -433,8 +448,8 @@ class Store:
         except sqlite3.IntegrityError:
             raise Replayed from None
 
-    def _check_room(self) -> None:
-        if shutil.disk_usage(self._folder).free < self._limits.free_disk_bytes:
+    def _check_room(self, needed: int) -> None:
+        if shutil.disk_usage(self._folder).free < needed:
             raise DiskFull
 
 
