@@ -73,7 +73,7 @@ async def test_two_agents_meet_and_ping(launch: Launch) -> None:
     contact = await bob("accept", invitation=invitation["url"])
     assert contact["name"] == "Alice"
     (known,) = (await alice("contacts"))["contacts"]
-    assert known["name"] == "Bob" and known["verified"] is True
+    assert known["name"] == "Bob" and known["verified"] is False
     pong = await bob("ping", contact="Alice", count=2, timeout=5)
     assert pong["received"] == 2
 

@@ -4,18 +4,21 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 from agent_parts import Agent, Silent, Start, eventually
 from awkward_mediator import AwkwardMediator
 
-from didmpc.agent import inbox, mailbox
-from didmpc.protocols import from_prior, mediation
-from didmpc.protocols.did import canonical
+from didmpc.agent import contact_exchange, inbox, mailbox
+from didmpc.protocols import discover_features, from_prior, mediation, trust_ping
+from didmpc.protocols.did import Service, canonical
+from didmpc.protocols.encoding import b64url
 from didmpc.protocols.envelope import Unpacked, pack_anoncrypt, pack_authcrypt
 from didmpc.protocols.errors import DidmpcError, MessageError
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.message import Message
+from didmpc.protocols.message import Message, new_id
+from didmpc.protocols.mpc import messages as mpc
 from didmpc.protocols.pickup import MESSAGES_RECEIVED
 from didmpc.protocols.problem_report import PROBLEM_REPORT
 
@@ -176,7 +179,7 @@ async def test_a_handler_that_fails_stops_nothing(
     await eventually(lambda: len(mediator.acknowledged) == 2)
 
 
-async def test_a_violation_is_reported_to_its_sender(start: Start) -> None:
+async def test_a_violation_is_reported_to_a_contact(start: Start) -> None:
     alice, bob = await start("Alice"), await start("Bob")
     reports: list[Message] = []
 
@@ -188,24 +191,19 @@ async def test_a_violation_is_reported_to_its_sender(start: Start) -> None:
 
     alice.mailbox.on(NOTE, refuse)
     bob.mailbox.on(PROBLEM_REPORT, on_report)
-    theirs, mine = (
-        await alice.mailbox.new_identity(keep=False),
-        await bob.mailbox.new_identity(keep=False),
-    )
+    contact = await bob.accept((await alice.invitations.create())["url"])
     message = note("x")
-    await bob.mailbox.send(message, mine, theirs.did)
+    await bob.mailbox.send_to_contact(contact, message)
     await eventually(lambda: len(reports) == 1)
     assert reports[0].body["code"] == "e.p.msg.dislike" and reports[0].pthid == message.id
 
 
 async def test_reports_are_not_answered_by_reports(start: Start, mediator: AwkwardMediator) -> None:
     alice, bob = await start("Alice"), await start("Bob")
-    theirs, mine = (
-        await alice.mailbox.new_identity(keep=False),
-        await bob.mailbox.new_identity(keep=False),
-    )
+    contact = await bob.accept((await alice.invitations.create())["url"])
+    await asyncio.sleep(0.1)
     posts = mediator.posts
-    await bob.mailbox.send(Message(type=PROBLEM_REPORT, body={"no": "code"}), mine, theirs.did)
+    await bob.mailbox.send_to_contact(contact, Message(type=PROBLEM_REPORT, body={"no": "code"}))
     await asyncio.sleep(0.3)
     assert mediator.posts == posts + 1
 
@@ -420,3 +418,132 @@ async def test_a_mediator_that_never_deletes_does_not_keep_us_busy(
     await start("Alice")
     await asyncio.sleep(0.3)
     assert len(asked) < 20
+
+
+class Tarpit:
+    """Takes connections and never says a word."""
+
+    def __init__(self) -> None:
+        self.connections: list[asyncio.StreamWriter] = []
+
+    async def __aenter__(self) -> "Tarpit":
+        self._server = await asyncio.start_server(self._on_connection, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.resident = Identity.peer4((Service(f"http://127.0.0.1:{port}/"),))
+        return self
+
+    async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections.append(writer)
+
+    async def __aexit__(self, *_: object) -> None:
+        for connection in self.connections:
+            connection.close()
+        self._server.close()
+
+
+def from_(sender: Identity, recipient: Identity, message: Message) -> bytes:
+    addressed = replace(message, from_=sender.did, to=(recipient.did,))
+    return pack_authcrypt(addressed, sender, recipient.document)
+
+
+async def test_a_stranger_is_neither_answered_nor_told_what_is_wrong(
+    start: Start, mediator: AwkwardMediator
+) -> None:
+    alice = await start("Alice")
+    made = await alice.invitations.create()
+    theirs = alice.wallet.identity((await alice.mailbox.invitation(made["url"])).from_)
+    async with Tarpit() as tarpit:
+        stranger = tarpit.resident
+        unwanted = [
+            trust_ping.ping(stranger.did, theirs.did),
+            discover_features.queries([discover_features.Query("protocol")]),
+            Message(type="https://example.org/unheard/1.0/of", body={}),
+            Message(type=contact_exchange.REQUEST, body={}, pthid="guess"),
+        ]
+        for message in unwanted * 30:
+            await mediator.deliver(from_(stranger, theirs, replace(message, id=new_id())), theirs.did)
+        await eventually(lambda: len(mediator.acknowledged) == 120)
+        assert tarpit.connections == [] and not alice.mailbox._asides
+
+
+async def test_answers_that_hang_are_few_and_hold_up_no_mail(start: Start, mediator: AwkwardMediator) -> None:
+    """Whoever has an invitation gets an answer, but nothing waits for it, nor do contacts."""
+    alice, bob = await start("Alice"), await start("Bob")
+    contact = await bob.accept((await alice.invitations.create())["url"])
+    made = await alice.invitations.create(uses=2)
+    theirs = alice.wallet.identity((await alice.mailbox.invitation(made["url"])).from_)
+    before = len(mediator.acknowledged)
+    async with Tarpit() as tarpit:
+        request = Message(
+            type=contact_exchange.REQUEST,
+            body={"label": "Mallory", "secret": b64url(bytes(32))},
+            pthid=made["id"],
+        )
+        for number in range(40):
+            sender = Identity.peer4(tarpit.resident.document.services)
+            again = replace(request, id=f"{number}")
+            await mediator.deliver(from_(sender, theirs, again), theirs.did)
+        await eventually(lambda: len(mediator.acknowledged) >= before + 40)
+        assert len(alice.mailbox._asides) == mailbox.ASIDE // 2
+        assert (await bob.pinger.ping(contact, 1, 2.0, Silent()))["received"] == 1
+        assert len(tarpit.connections) <= mailbox.ASIDE // 2
+
+
+async def flood(alice: Agent, mediator: AwkwardMediator, sender: Identity, to: Identity, kind: str) -> int:
+    """Send more than a lane takes while its first message is being handled; returns how many arrive."""
+    gate, handled = asyncio.Event(), []
+
+    async def wait(unpacked: Unpacked) -> None:
+        await gate.wait()
+        handled.append(unpacked.message.id)
+
+    alice.mailbox.on(kind, wait)
+    before = len(mediator.acknowledged)
+    many = inbox.LANE + 20
+    for _ in range(many):
+        await mediator.deliver(from_(sender, to, Message(type=kind, body={})), to.did)
+    await asyncio.sleep(0.1)
+    gate.set()
+    await eventually(lambda: len(mediator.acknowledged) >= before + many)
+    return len(handled)
+
+
+async def test_a_stranger_fills_a_lane_only_so_far(start: Start, mediator: AwkwardMediator) -> None:
+    alice = await start("Alice")
+    theirs = await alice.mailbox.new_identity(keep=False)
+    assert await flood(alice, mediator, Identity.peer4(), theirs, NOTE) == inbox.LANE + 1
+
+
+async def test_frames_of_a_computation_are_never_dropped(start: Start, mediator: AwkwardMediator) -> None:
+    alice = await start("Alice")
+    theirs = await alice.mailbox.new_identity(keep=False)
+    assert await flood(alice, mediator, Identity.peer4(), theirs, mpc.FRAME) == inbox.LANE + 20
+
+
+async def test_nothing_of_a_contact_is_dropped(start: Start, mediator: AwkwardMediator) -> None:
+    alice, bob = await start("Alice"), await start("Bob")
+    contact = await bob.accept((await alice.invitations.create())["url"])
+    mine = bob.wallet.identity(contact.my_did)
+    theirs = alice.wallet.identity(alice.contacts.find("Bob").my_did)
+    assert await flood(alice, mediator, mine, theirs, NOTE) == inbox.LANE + 20
+
+
+async def test_fetching_does_not_wait_for_a_slow_sender(
+    start: Start, mediator: AwkwardMediator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mailbox, "FETCH_PATIENCE", 0.1)
+    monkeypatch.setattr(mailbox, "PING_EVERY", 0.1)
+    alice, bob = await start("Alice"), await start("Bob")
+    notes = Notes(alice)
+
+    async def dawdle(text: str) -> None:
+        if text == "slow":
+            await asyncio.sleep(30)
+
+    notes.before = dawdle
+    theirs = await alice.mailbox.new_identity(keep=False)
+    mediator.live = False
+    for text in ("slow", "quick"):
+        await bob.mailbox.send(note(text), await bob.mailbox.new_identity(keep=False), theirs.did)
+        await asyncio.sleep(0.3)
+    await eventually(lambda: notes.texts == ["quick"], within=2.0)

@@ -2,7 +2,6 @@
 
 from collections.abc import Awaitable, Callable
 
-import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
@@ -22,9 +21,13 @@ async def follow(handler: Handler) -> Invitation:
     """What comes of a short link to `MINE` at a server that answers so."""
     app = web.Application()
     app.router.add_get("/", handler)
-    async with TestServer(app) as server, aiohttp.ClientSession() as http:
-        link = ShortLink.to(MINE, str(server.make_url("/?_oobid=abc")))
-        return await Transport(http).invitation(str(link))
+    async with TestServer(app) as server:
+        url = str(server.make_url("/?_oobid=abc"))
+        transport = Transport(near=url)
+        try:
+            return await transport.invitation(str(ShortLink.to(MINE, url)))
+        finally:
+            await transport.close()
 
 
 async def test_the_invitation_comes_as_json() -> None:
@@ -69,6 +72,7 @@ async def test_anything_else_gets_a_sentence(answer: Callable[[], web.Response],
 
 
 async def test_a_server_that_is_down_is_named() -> None:
-    async with aiohttp.ClientSession() as http:
-        with pytest.raises(DidmpcError, match=r"127\.0\.0\.1:9, cannot be reached"):
-            await Transport(http).invitation("http://127.0.0.1:9/?_oobid=x")
+    transport = Transport(near="http://127.0.0.1/")
+    with pytest.raises(DidmpcError, match=r"127\.0\.0\.1:9, cannot be reached"):
+        await transport.invitation("http://127.0.0.1:9/?_oobid=x")
+    await transport.close()

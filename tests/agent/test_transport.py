@@ -3,21 +3,34 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
-import aiohttp
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from didmpc.agent.transport import Transport, host_of
+from didmpc.agent import transport as transport_module
+from didmpc.agent.transport import ALLOW_PRIVATE, Transport, host_of, is_public
 from didmpc.protocols.errors import DidmpcError
+from didmpc.protocols.identity import Identity
+from didmpc.protocols.out_of_band import Invitation
+from didmpc.protocols.shorten_url import ShortLink
 
 Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
 
 
 @pytest.fixture
 async def transport() -> AsyncIterator[Transport]:
-    async with aiohttp.ClientSession() as http:
-        yield Transport(http)
+    transport = Transport(near="ws://127.0.0.1/ws")
+    yield transport
+    await transport.close()
+
+
+@pytest.fixture
+async def far(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Transport]:
+    """That of an agent whose mediator is somewhere on the internet."""
+    monkeypatch.delenv(ALLOW_PRIVATE, raising=False)
+    transport = Transport(near="wss://mediator.example/ws")
+    yield transport
+    await transport.close()
 
 
 @pytest.fixture
@@ -133,3 +146,78 @@ async def test_a_websocket_endpoint_gets_the_envelope_as_text(transport: Transpo
     uri = (await serve(handler)).replace("http", "ws")
     await transport.post(uri, b'{"a":1}')
     assert seen == ['{"a":1}']
+
+
+@pytest.mark.parametrize("scheme", ["http", "ws"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
+async def test_mail_does_not_lead_onto_our_own_machine(
+    far: Transport, serve: Serve, scheme: str, host: str
+) -> None:
+    reached = []
+
+    async def handler(request: web.Request) -> web.Response:
+        reached.append(request.path)
+        return web.Response()
+
+    uri = (await serve(handler)).replace("http", scheme).replace("127.0.0.1", host)
+    with pytest.raises(DidmpcError, match="no public address"):
+        await far.post(uri, b"{}")
+    assert reached == []
+
+
+async def test_nor_does_a_short_link(far: Transport, serve: Serve) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        raise AssertionError
+
+    link = ShortLink.to(Invitation(from_=Identity.key().did), await serve(handler) + "?_oobid=abc")
+    with pytest.raises(DidmpcError, match="no public address"):
+        await far.invitation(str(link))
+
+
+async def test_each_connection_is_checked_not_only_the_first(
+    far: Transport, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a redirect or a name that resolves anew leads to is an address like any other."""
+
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response(status=307, headers={"Location": inside, "Connection": "close"})
+
+    outside, inside = await serve(handler), await serve(handler)
+    answers = iter([True, False])
+    monkeypatch.setattr(transport_module, "is_public", lambda address: next(answers))
+    with pytest.raises(DidmpcError, match="no public address"):
+        await far.post(outside, b"{}")
+
+
+async def test_an_agent_whose_mediator_is_near_writes_to_its_neighbours(far: Transport, serve: Serve) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response()
+
+    far.near(("192.168.1.7", 8765))
+    await far.post(await serve(handler), b"{}")
+
+
+async def test_a_person_may_allow_private_addresses(
+    far: Transport, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def handler(request: web.Request) -> web.Response:
+        return web.Response()
+
+    monkeypatch.setenv(ALLOW_PRIVATE, "1")
+    await far.post(await serve(handler), b"{}")
+
+
+@pytest.mark.parametrize(
+    "address",
+    (
+        "0.0.0.0 10.0.0.1 100.64.0.1 169.254.169.254 192.168.0.1 224.0.0.1 :: ::1 fe80::1%eth0 fd00::1"
+        " ff02::1 ::ffff:10.0.0.1 64:ff9b::a9fe:a9fe"
+    ).split(),
+)
+def test_an_address_that_is_not_public(address: str) -> None:
+    assert not is_public(address)
+
+
+@pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700::1", "::ffff:1.1.1.1", "64:ff9b::101:101"])
+def test_an_address_that_is_public(address: str) -> None:
+    assert is_public(address)

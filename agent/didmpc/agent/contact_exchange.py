@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from didmpc.agent.contacts import Contact, Contacts, Rotation, check_name, clean_name
 from didmpc.agent.control import Stream
 from didmpc.agent.invitations import GOAL_CODE, Invitations
-from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.mailbox import Mailbox, Standing
 from didmpc.agent.transport import host_of
 from didmpc.agent.wallet import Wallet
 from didmpc.protocols import from_prior, problem_report
@@ -107,6 +107,7 @@ class ContactExchange:
         mailbox.on(problem_report.PROBLEM_REPORT, self._on_problem)
         mailbox.on_rotation(contacts.rotated)
         mailbox.observe(self._heard)
+        mailbox.standing = self._standing
 
     def reload(self) -> None:
         """Take what the wallet holds now."""
@@ -222,7 +223,7 @@ class ContactExchange:
         if request is None or not _written_to(unpacked, request.my_did):
             known = self._contacts.by_did(sender)
             if known is not None and _written_to(unpacked, known.my_did):
-                await self._complete(known, message.thread)  # it did not get the first one
+                self._complete_aside(known, message.thread)  # it did not get the first one
                 return
             raise MessageError("A contact response does not answer a request of ours.")
         if message.from_prior is None:
@@ -250,7 +251,10 @@ class ContactExchange:
         answered = self._waiting.get(request.thread)
         if answered is not None and not answered.done():
             answered.set_result(contact)
-        await self._complete(contact, message.thread)
+        self._complete_aside(contact, message.thread)
+
+    def _complete_aside(self, contact: Contact, thread: str) -> None:
+        self._mailbox.aside(self._complete(contact, thread), Standing.CONTACT)
 
     async def _complete(self, contact: Contact, thread: str) -> None:
         try:
@@ -304,7 +308,7 @@ class ContactExchange:
         known = self._contacts.by_did(sender)
         if known is not None:
             if known.rotation is not None and known.rotation.thread == message.thread:
-                await self._respond(known, known.rotation)
+                self._respond_aside(known, known.rotation)
             return
         if issued.used_up and canonical(sender) not in issued.used_by:
             raise RemoteViolation("This invitation was used already.", code=USED)
@@ -329,7 +333,11 @@ class ContactExchange:
             )
         )
         log.info("a new contact: %s", contact.name)
-        await self._respond(contact, rotation)
+        self._respond_aside(contact, rotation)
+
+    def _respond_aside(self, contact: Contact, rotation: Rotation) -> None:
+        # Where it goes was a stranger's choice a moment ago: nothing waits for it, and it asks again.
+        self._mailbox.aside(self._respond(contact, rotation), Standing.EXPECTED)
 
     async def _respond(self, contact: Contact, rotation: Rotation) -> None:
         body = {"label": self._wallet.settings.label, "secret": rotation.answer}
@@ -347,6 +355,22 @@ class ContactExchange:
         contact = self._contacts.by_did(unpacked.sender) if unpacked.sender else None
         if contact is not None and contact.rotation is not None and _written_to(unpacked, contact.my_did):
             await self._contacts.confirmed(contact)
+
+    def _standing(self, unpacked: Unpacked) -> Standing:
+        """What the sender of a message is to us."""
+        sender, message = unpacked.sender, unpacked.message
+        if sender is None:
+            return Standing.STRANGER
+        if self._contacts.by_did(sender) is not None:
+            return Standing.CONTACT
+        asked = any(
+            same_party(sender, request.inviter) and _written_to(unpacked, request.my_did)
+            for request in self._requests.values()
+        )
+        invited = message.type == REQUEST and self._invitations.find(
+            message.pthid, did_of(unpacked.recipient_kid or "")
+        )
+        return Standing.EXPECTED if asked or invited else Standing.STRANGER
 
 
 def _sender(unpacked: Unpacked) -> str:

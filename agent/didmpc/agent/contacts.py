@@ -37,6 +37,7 @@ class Contact:
     since: int
     invitation: str  # its id
     rotation: Rotation | None = None
+    verified: bool = False  # whether the people compared words in person: nothing else excludes a third one
 
     def __repr__(self) -> str:
         return f"Contact({self.name!r}, did={self.did[:32]!r}..., pair_secret=<secret>)"
@@ -44,11 +45,6 @@ class Contact:
     @property
     def from_prior(self) -> str | None:
         return self.rotation.from_prior if self.rotation else None
-
-    @property
-    def verified(self) -> bool:
-        """Whether a pair secret can prove that nobody is in between."""
-        return bool(self.pair_secret)
 
     def public(self) -> dict[str, Any]:
         """For a person."""
@@ -70,6 +66,7 @@ class Contact:
             "pair_secret": base64.b64encode(self.pair_secret).decode(),
             "since": self.since,
             "invitation": self.invitation,
+            "verified": self.verified,
         }
         if self.rotation is not None:
             stored["rotation"] = {
@@ -91,6 +88,7 @@ class Contact:
             since=int(stored["since"]),
             invitation=str(stored["invitation"]),
             rotation=Rotation(**rotation) if rotation else None,
+            verified=stored.get("verified") is True,
         )
 
 

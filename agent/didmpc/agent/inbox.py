@@ -1,11 +1,12 @@
 """What arrived: opened, told apart from repetitions, handed on in order, acknowledged.
 
 Messages of one sender are handled one after the other, those of different senders side by side, so a
-slow answer to one peer holds up nobody else. A message is acknowledged after its handler returned:
-until then the mediator keeps it, and a killed agent gets it again.
+slow answer to one peer holds up nobody else; of a stranger only so many wait at a time. A message is
+acknowledged after its handler returned: until then the mediator keeps it, and a killed agent gets it again.
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import OrderedDict, deque
@@ -16,6 +17,7 @@ from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import RemoteViolation
 
 IN_FLIGHT = 1024  # held here and not acknowledged; what comes beyond stays with the mediator
+LANE = 32  # of one sender who may not burst; what comes beyond is dropped
 REMEMBERED = 16_384  # messages by sender and id, to drop repetitions
 ACKNOWLEDGE_AFTER = 0.02  # seconds, or at once with so many:
 ACKNOWLEDGE_AT = 64
@@ -26,15 +28,17 @@ log = logging.getLogger(__name__)
 Open = Callable[[bytes], Unpacked]
 Handle = Callable[[Unpacked], Awaitable[None]]
 Acknowledge = Callable[[list[str]], Awaitable[None]]
+MayBurst = Callable[[Unpacked], bool]
 
 
 class Inbox:
     """Takes envelopes under the id by which the mediator knows them (None: it keeps no copy)."""
 
-    def __init__(self, open_: Open, handle: Handle, acknowledge: Acknowledge) -> None:
+    def __init__(self, open_: Open, handle: Handle, acknowledge: Acknowledge, may_burst: MayBurst) -> None:
         self._open = open_
         self._handle = handle
         self._acknowledge = acknowledge
+        self._may_burst = may_burst
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._in_flight: set[str] = set()
         self._lanes: dict[str, deque[tuple[str | None, Unpacked]]] = {}
@@ -63,14 +67,20 @@ class Inbox:
         if key in self._seen or _expired(unpacked):
             self._acknowledge_soon(name)
             return
+        if len(self._lanes.get(sender, ())) >= LANE and not self._may_burst(unpacked):
+            log.warning("too much at once from a stranger: a message was dropped")
+            self._acknowledge_soon(name)
+            return
         self._seen[key] = None
         if len(self._seen) > REMEMBERED:
             self._seen.popitem(last=False)
         self._enqueue(sender, name, unpacked)
 
-    async def idle(self) -> None:
-        """Wait until everything taken was handled, and its acknowledgement sent."""
-        await self._idle.wait()
+    async def idle(self, within: float) -> None:
+        """Wait until everything taken was handled, or so long; send the acknowledgements due."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                await self._idle.wait()
         await self.flush()
 
     async def flush(self) -> None:

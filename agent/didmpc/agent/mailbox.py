@@ -10,8 +10,9 @@ import logging
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from dataclasses import replace
+from enum import Enum, auto
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -39,6 +40,8 @@ from didmpc.protocols.errors import DidError, DidmpcError, MessageError, RemoteV
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mediation import Action
 from didmpc.protocols.message import Message
+from didmpc.protocols.mpc import messages as mpc
+from didmpc.protocols.namespace import NAMESPACE
 from didmpc.protocols.out_of_band import Invitation
 from didmpc.protocols.routing import route
 
@@ -47,14 +50,28 @@ BACK_OFF = (0.2, 10.0)
 CONNECT_WITHIN = 10.0
 ASK_WITHIN = 15.0
 PING_EVERY = 30.0
+FETCH_PATIENCE = 2.0  # for what was fetched to be handled, before more is asked for
 FETCH = 10  # messages per delivery-request: even of the largest size they fit into one frame
 KEYLIST_PAGE = 200
 REMEMBERED_DIDS = 1024
+ASIDE = 16  # answers under way at once; those to others than contacts leave half of the places free
+ASIDE_WITHIN = 5.0
+ASIDE_AT_END = 1.0
+# What a running session brings: much at once, from DIDs that are no contacts, and none of it may be lost.
+BURSTS = (mpc.PREFIX, f"{NAMESPACE}/session/")
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[Unpacked], Awaitable[None]]
 OnRotation = Callable[[str, str], Awaitable[None]]
+
+
+class Standing(Enum):
+    """What the sender of a message is to us."""
+
+    CONTACT = auto()
+    EXPECTED = auto()  # an invitation between us is being accepted just now
+    STRANGER = auto()
 
 
 class Correspondent(Protocol):
@@ -74,7 +91,6 @@ class Mailbox:
     def __init__(self, wallet: Wallet, mediator_did: str, http: aiohttp.ClientSession) -> None:
         self._wallet = wallet
         self._http = http
-        self._transport = Transport(http)
         self._handlers: list[tuple[str, Handler]] = []
         self._observers: list[Handler] = []
         self._on_rotation: list[OnRotation] = []
@@ -85,12 +101,15 @@ class Mailbox:
         self._was_up = False
         self._problem: DidmpcError | None = None
         self._meter = Meter()
-        self._inbox = Inbox(self._open, self._handle, self._acknowledge)
+        self._inbox = Inbox(self._open, self._handle, self._acknowledge, self._may_burst)
+        self._asides: set[asyncio.Task[None]] = set()
+        self.standing: Callable[[Unpacked], Standing] = lambda unpacked: Standing.STRANGER
         self.mediator: DIDDocument = dids.resolve(mediator_did)
         self.mediator_did = self.mediator.did
         self.routing_did = ""
         self.websocket_uri = self._endpoint("ws", "wss")
         self.host = host_of(self.http_uri or self.websocket_uri)
+        self._transport = Transport(near=self.websocket_uri)
         self.connected = asyncio.Event()
         self.rtt: float | None = None
 
@@ -136,6 +155,12 @@ class Mailbox:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
         await self._inbox.close()
+        if self._asides:
+            await asyncio.wait(self._asides, timeout=ASIDE_AT_END)
+        for task in self._asides:
+            task.cancel()
+        await asyncio.gather(*self._asides, return_exceptions=True)
+        await self._transport.close()
 
     @property
     def envelopes(self) -> int:
@@ -271,6 +296,7 @@ class Mailbox:
                 self.websocket_uri, heartbeat=HEARTBEAT, compress=0, max_msg_size=MAX_FRAME
             )
         async with socket:
+            self._transport.near(socket.get_extra_info("peername"))
             connection = Connection(
                 socket,
                 self._account,
@@ -390,7 +416,7 @@ class Mailbox:
                 return  # nothing more; or a mediator that does not delete what we acknowledge
             before = names
             self._pushed(answer)
-            await self._inbox.idle()
+            await self._inbox.idle(FETCH_PATIENCE)
 
     def _pushed(self, message: Message) -> None:
         if message.type != pickup.DELIVERY:
@@ -428,7 +454,12 @@ class Mailbox:
             await self._dispatch(unpacked)
         except RemoteViolation as violation:
             log.warning("a message of the type %.120s was refused: %s", unpacked.message.type, violation)
-            await self._report(unpacked, violation)
+            # Never about a report, or two agents would never end.
+            if not unpacked.message.type.startswith(problem_report.PROTOCOL):
+                self.answer(unpacked, problem_report.report_on(unpacked.message, violation))
+
+    def _may_burst(self, unpacked: Unpacked) -> bool:
+        return unpacked.message.type.startswith(BURSTS) or self.standing(unpacked) is Standing.CONTACT
 
     async def _dispatch(self, unpacked: Unpacked) -> None:
         message = unpacked.message
@@ -448,20 +479,29 @@ class Mailbox:
             if len(prefix) == longest:
                 await handler(unpacked)
 
-    async def _report(self, unpacked: Unpacked, violation: RemoteViolation) -> None:
-        """Tell an authenticated sender; never about a report, or two agents would never end."""
-        message = unpacked.message
-        if unpacked.sender is None or unpacked.recipient_kid is None:
-            return
-        if message.type.startswith(problem_report.PROTOCOL):
+    # --- what goes out
+
+    def answer(self, unpacked: Unpacked, answer: Message) -> None:
+        """A courtesy to someone we know, on the side.
+
+        A stranger gets none: where it would go to is wholly the stranger's choice.
+        """
+        standing = self.standing(unpacked)
+        if standing is Standing.STRANGER or unpacked.sender is None or unpacked.recipient_kid is None:
             return
         own = self._wallet.identities.identity(did_of(unpacked.recipient_kid))
-        if own is None:
-            return
-        with contextlib.suppress(DidmpcError):
-            await self.send(problem_report.report_on(message, violation), own, unpacked.sender, timeout=10.0)
+        if own is not None:
+            self.aside(self.send(answer, own, unpacked.sender, timeout=ASIDE_WITHIN), standing)
 
-    # --- what goes out
+    def aside(self, sending: Coroutine[Any, Any, None], to: Standing) -> None:
+        """Send what may get lost while other mail goes on; with too much under way it is dropped."""
+        if len(self._asides) >= (ASIDE if to is Standing.CONTACT else ASIDE // 2):
+            sending.close()
+            log.warning("too many answers are under way: one was dropped")
+            return
+        task = asyncio.create_task(_aside(sending))
+        self._asides.add(task)
+        task.add_done_callback(self._asides.discard)
 
     async def send(self, message: Message, sender: Identity, to: str, *, timeout: float = 60.0) -> None:
         """Encrypt a message to a DID and hand it to where that takes mail. Raises `DidmpcError`."""
@@ -514,6 +554,15 @@ class Mailbox:
             if canonical(did) == short:
                 return did
         return None
+
+
+async def _aside(sending: Coroutine[Any, Any, None]) -> None:
+    try:
+        await sending
+    except DidmpcError as problem:
+        log.info("an answer did not arrive: %s", problem)
+    except Exception:
+        log.exception("sending an answer failed")
 
 
 def check_mediator(did: str) -> DIDDocument:
