@@ -6,6 +6,7 @@ on this socket. A reply finds its request by its thread; anything else from the 
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -49,7 +50,14 @@ class Connection:
 
     async def tell(self, message: Message) -> None:
         """Send a request whose answer nobody waits for. Raises ConnectionError."""
-        addressed = replace(message, from_=self._account.did, to=(self._mediator.did,), return_route="all")
+        addressed = replace(
+            message,
+            from_=self._account.did,
+            to=(self._mediator.did,),
+            # A mediator remembers for a limited time what it has acted on; older messages it refuses.
+            created_time=int(time.time()),
+            return_route="all",
+        )
         with self._meter:
             envelope = pack_authcrypt(addressed, self._account, self._mediator)
         await self._socket.send_str(envelope.decode())
