@@ -103,7 +103,7 @@ class Deliveries:
         return await self._list(
             account,
             state,
-            (seq for seq, holder in state.leases.items() if holder is not socket),
+            lambda: (seq for seq, holder in state.leases.items() if holder is not socket),
             recipient=recipient,
             messages=min(messages, self._limits.delivery_messages),
             bytes=self._limits.delivery_bytes,
@@ -149,7 +149,7 @@ class Deliveries:
         mail = await self._list(
             account,
             state,
-            state.leases,
+            lambda: state.leases,
             recipient=None,
             messages=min(messages, self._limits.delivery_messages),
             bytes=min(room, self._limits.delivery_bytes),
@@ -162,7 +162,7 @@ class Deliveries:
         self,
         account: str,
         state: _Account,
-        without: Iterable[int],
+        without: Callable[[], Iterable[int]],
         *,
         recipient: str | None,
         messages: int,
@@ -176,7 +176,7 @@ class Deliveries:
                 time.time(),
                 messages=messages,
                 bytes=bytes,
-                without=frozenset(without),  # taken only now: others may have leased while we waited
+                without=frozenset(without()),  # only now: others may have leased while we waited
             )
             # Read before it was deleted: whoever acknowledged it must not get it again.
             mail = [item for item in found if item.seq not in state.acknowledged]
