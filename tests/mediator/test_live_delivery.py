@@ -214,3 +214,26 @@ async def test_a_live_request_played_again_on_another_socket_does_nothing(alice:
         await bob.send(did, b'{"n":1}')
         assert len(await line.pushed()) == 1
         assert await eavesdropper.stays_silent()
+
+
+async def test_many_requests_at_once_and_a_live_socket_get_every_message(alice: Client, bob: Client) -> None:
+    """Requests wait for each other, and mail is leased and acknowledged meanwhile."""
+    did = await bob.new_did()
+    async with bob.line() as live, asyncio.TaskGroup() as group:
+        await live.go_live()
+
+        async def acknowledge() -> set[str]:
+            seen: set[str] = set()
+            while len(seen) < 10:
+                message = await live.hear()
+                if message.type == pickup.DELIVERY:
+                    names = [name for name, _ in pickup.parse_delivery(message).messages]
+                    seen.update(names)
+                    await live.acknowledge(*names)
+            return seen
+
+        pushed = group.create_task(acknowledge())
+        for number in range(10):
+            group.create_task(alice.send(did, b'{"n": %d}' % number))
+            group.create_task(bob.fetch())
+    assert len(pushed.result()) == 10
