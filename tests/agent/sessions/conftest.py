@@ -151,6 +151,14 @@ class Agent:
         return task
 
 
+async def introduce(one: Agent, other: Agent) -> tuple[Identity, Identity]:
+    """Make two agents contacts of each other; the identities that they have for that."""
+    ours, theirs = [await each.mail.new_identity(keep=True) for each in (one, other)]
+    one.people.add(other.name, theirs.did, ours.did)
+    other.people.add(one.name, ours.did, theirs.did)
+    return ours, theirs
+
+
 @pytest.fixture
 def program(tmp_path: Path) -> Path:
     path = tmp_path / "three.py"
@@ -175,11 +183,8 @@ async def agents(tmp_path: Path, office: PostOffice) -> AsyncIterator[dict[str, 
         sessions = Sessions(wallet=wallet, mailbox=mail, contacts=people, home=home)  # type: ignore[arg-type]
         await sessions.start()
         everybody[name] = Agent(name, mail, people, sessions, home)
-    alice = everybody["alice"]
     for name in ("bob", "carol"):
-        hers, theirs = [await one.mail.new_identity(keep=True) for one in (alice, everybody[name])]
-        alice.people.add(name, theirs.did, hers.did)
-        everybody[name].people.add("alice", hers.did, theirs.did)
+        await introduce(everybody["alice"], everybody[name])
     yield everybody
     for agent in everybody.values():
         for task in agent.tasks:

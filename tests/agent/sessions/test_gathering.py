@@ -16,7 +16,7 @@ from didmpc.protocols.mpc import messages
 from didmpc.protocols.mpc.manifest import Manifest
 from didmpc.protocols.mpc.messages import Proposal
 
-from .conftest import Agent, PostOffice, Terminal
+from .conftest import Agent, PostOffice, Terminal, introduce
 
 Agents = dict[str, Agent]
 
@@ -169,8 +169,7 @@ async def test_a_contact_that_floods_with_proposals_hides_nobody_elses(
     agents: Agents, program: Path, office: PostOffice
 ) -> None:
     bob, carol = agents["bob"], agents["carol"]
-    hers, his = [await one.mail.new_identity(keep=True) for one in (carol, bob)]
-    bob.people.add("carol", hers.did, his.did)
+    hers, his = await introduce(carol, bob)
     run = agents["alice"].run(program, screen := Terminal(), "bob")
     await screen.sees(event="party", name="bob", state="asked")
     for number in range(300):
@@ -186,8 +185,7 @@ async def test_nobody_can_take_the_place_of_anothers_proposal(
     agents: Agents, program: Path, office: PostOffice
 ) -> None:
     bob, carol = agents["bob"], agents["carol"]
-    hers, his = [await one.mail.new_identity(keep=True) for one in (carol, bob)]
-    bob.people.add("carol", hers.did, his.did)
+    hers, his = await introduce(carol, bob)
     run = agents["alice"].run(program, screen := Terminal(), "bob")
     attempt = (await screen.sees(event="proposal"))["attempt"]
     proposal = Proposal(attempt, PROPOSED, (), ("carol", "bob"), 0, False, "session", 1 << 39)
