@@ -35,7 +35,7 @@ async def test_its_page_tells_a_person_what_to_type_and_shows_the_code(
     assert "default-src 'none'" in headers["Content-Security-Policy"]
     assert headers["Referrer-Policy"] == "no-referrer"
     assert headers["Server"] == "didmpc"
-    assert await get(http, f"{mediator.settings.url}/") == (200, text, headers)
+    assert (await get(http, f"{mediator.settings.url}/"))[:2] == (200, text)
 
 
 async def test_what_strangers_write_into_an_invitation_is_only_text(
