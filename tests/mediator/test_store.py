@@ -11,7 +11,8 @@ import pytest
 from didmpc.mediator.database import Database, StoreFailed
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.refusals import DiskFull, MailboxFull, Replayed, UnknownNext
-from didmpc.mediator.store import _SCHEMA, EXPIRY_BATCH, Store
+from didmpc.mediator.store import EXPIRY_BATCH, Store
+from didmpc.mediator.store.schema import STEPS
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mediation import Update
@@ -184,7 +185,7 @@ async def test_all_mailboxes_of_an_account_are_bounded_together(tmp_path: Path, 
 
 
 async def test_a_store_of_the_first_version_learns_its_totals(tmp_path: Path) -> None:
-    await Database(tmp_path / "mediator.sqlite3", [_SCHEMA]).close()
+    await Database(tmp_path / "mediator.sqlite3", STEPS[:1]).close()
     with sqlite3.connect(tmp_path / "mediator.sqlite3") as db:
         db.execute("INSERT INTO account VALUES (1, 'a', 'a', 0)")
         db.execute("INSERT INTO box VALUES (1, 1, 'x', 'x', 1, 5), (2, 1, 'y', 'y', 1, 2)")

@@ -1,0 +1,31 @@
+"""Short links to invitations."""
+
+import sqlite3
+
+from didmpc.mediator.refusals import TooMany
+from didmpc.mediator.store.part import Part, require_account
+
+
+class LinkStore(Part):
+    async def keep_link(
+        self, account: str, name: str, oob: str, expires: float, envelope: bytes, now: float
+    ) -> None:
+        """Keep what a short link of this account leads to."""
+        self._check_room(self._limits.free_disk_bytes)
+
+        def job(db: sqlite3.Connection) -> None:
+            aid = require_account(db, account)
+            self._act_once(db, envelope, now)
+            db.execute("DELETE FROM link WHERE aid = ? AND exp <= ?", (aid, now))
+            (count,) = db.execute("SELECT count(*) FROM link WHERE aid = ?", (aid,)).fetchone()
+            if count >= self._limits.links_per_account:
+                raise TooMany("You have too many short links.", fix="Pass on the long link.")
+            db.execute("INSERT INTO link(name, aid, oob, exp) VALUES (?, ?, ?, ?)", (name, aid, oob, expires))
+
+        await self._database.write(job)
+
+    async def link(self, name: str, now: float) -> str | None:
+        """What a short link leads to, while it lasts."""
+        find = "SELECT oob FROM link WHERE name = ? AND exp > ?"
+        row = await self._database.read(lambda db: db.execute(find, (name, now)).fetchone())
+        return None if row is None else str(row[0])

@@ -1,0 +1,110 @@
+"""The tables, and the steps that lead an older store to them.
+
+Plain SQL, so that the same tables can stand in PostgreSQL too.
+"""
+
+_FIRST = """
+CREATE TABLE account(
+    aid INTEGER PRIMARY KEY,
+    did TEXT NOT NULL UNIQUE,
+    long_did TEXT NOT NULL,
+    created REAL NOT NULL
+) STRICT;
+-- A key list entry is a mailbox; n and bytes are what its messages add up to.
+CREATE TABLE box(
+    mid INTEGER PRIMARY KEY,
+    aid INTEGER NOT NULL REFERENCES account(aid) ON DELETE CASCADE,
+    did TEXT NOT NULL UNIQUE,
+    long_did TEXT NOT NULL,
+    n INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE INDEX box_of_account ON box(aid);
+-- AUTOINCREMENT: the id of an acknowledged message never comes back for another one.
+CREATE TABLE msg(
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    mid INTEGER NOT NULL REFERENCES box(mid) ON DELETE CASCADE,
+    at REAL NOT NULL,
+    exp REAL NOT NULL,
+    size INTEGER NOT NULL,
+    h BLOB NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX msg_of_box ON msg(mid, seq);
+CREATE INDEX msg_by_expiry ON msg(exp);
+CREATE UNIQUE INDEX msg_once ON msg(mid, h);
+-- Envelopes that changed an account, so that nobody can have them act again.
+CREATE TABLE seen(h BLOB PRIMARY KEY, exp REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX seen_by_expiry ON seen(exp);
+CREATE TABLE channel(
+    cid INTEGER PRIMARY KEY AUTOINCREMENT,
+    aid INTEGER NOT NULL REFERENCES account(aid) ON DELETE CASCADE,
+    name TEXT NOT NULL UNIQUE,
+    exp REAL NOT NULL
+) STRICT;
+CREATE INDEX channel_of_account ON channel(aid);
+CREATE INDEX channel_by_expiry ON channel(exp);
+-- Only hashes of capabilities; rebind is the public key of whoever bound it first.
+CREATE TABLE capability(
+    h BLOB PRIMARY KEY,
+    cid INTEGER NOT NULL REFERENCES channel(cid) ON DELETE CASCADE,
+    side INTEGER NOT NULL,
+    rebind BLOB
+) STRICT, WITHOUT ROWID;
+CREATE INDEX capability_of_channel ON capability(cid);
+-- Short links to invitations.
+CREATE TABLE link(
+    name TEXT PRIMARY KEY,
+    aid INTEGER NOT NULL REFERENCES account(aid) ON DELETE CASCADE,
+    oob TEXT NOT NULL,
+    exp REAL NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX link_of_account ON link(aid);
+CREATE INDEX link_by_expiry ON link(exp);
+"""
+
+# What all mailboxes of an account hold, exact through whatever changes or deletes a mailbox.
+_TOTALS = """
+ALTER TABLE account ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+UPDATE account SET bytes = (SELECT coalesce(sum(box.bytes), 0) FROM box WHERE box.aid = account.aid);
+CREATE TRIGGER box_changed AFTER UPDATE OF bytes ON box BEGIN
+    UPDATE account SET bytes = bytes + new.bytes - old.bytes WHERE aid = new.aid;
+END;
+CREATE TRIGGER box_deleted AFTER DELETE ON box BEGIN
+    UPDATE account SET bytes = bytes - old.bytes WHERE aid = old.aid;
+END;
+"""
+
+_THIRD = """
+ALTER TABLE box ADD COLUMN proven INTEGER NOT NULL DEFAULT 0;  -- whether its DID itself has claimed it
+ALTER TABLE msg ADD COLUMN due REAL NOT NULL DEFAULT 0;  -- delivered not before
+DROP INDEX msg_of_box;
+DROP INDEX msg_by_expiry;
+-- With what a listing asks for, so that it reads no bodies.
+CREATE INDEX msg_of_box ON msg(mid, seq, due, exp, size);
+CREATE INDEX msg_by_expiry ON msg(exp, mid, size);
+CREATE INDEX msg_delayed ON msg(mid, due) WHERE due > 0;
+-- Acknowledged not long ago: forwarded again it is not new.
+CREATE TABLE acknowledged(
+    mid INTEGER NOT NULL REFERENCES box(mid) ON DELETE CASCADE,
+    h BLOB NOT NULL,
+    exp REAL NOT NULL,
+    PRIMARY KEY (mid, h)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX acknowledged_by_expiry ON acknowledged(exp);
+-- Who may have an account and who may not.
+CREATE TABLE rule(did TEXT PRIMARY KEY, allowed INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+-- Invitations to open an account: how many more times, and until when.
+CREATE TABLE ticket(id TEXT PRIMARY KEY, uses INTEGER NOT NULL, exp REAL NOT NULL) STRICT, WITHOUT ROWID;
+CREATE INDEX ticket_by_expiry ON ticket(exp);
+-- What accounts wrote to the operator; no account need be there any more.
+CREATE TABLE operator_message(
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at REAL NOT NULL,
+    did TEXT NOT NULL,
+    text TEXT NOT NULL
+) STRICT;
+"""
+
+STEPS = (_FIRST, _TOTALS, _THIRD)
+"""Step n leads from version n - 1 to version n. A step that was released is never changed."""
