@@ -246,10 +246,10 @@ def test_a_key_is_read_in_each_of_its_verification_method_types(method: dict[str
 
 
 def test_keys_that_are_not_supported_are_left_out_and_the_rest_is_used() -> None:
-    secp256k1 = multibase(b"\xe7\x01" + b"\x02" + bytes(31) + b"\x01")
+    sm2 = multibase(b"\x86\x24" + b"\x02" + bytes(31) + b"\x01")
     document = {
         "verificationMethod": [
-            {"id": "#a", "type": "Multikey", "publicKeyMultibase": secp256k1},
+            {"id": "#a", "type": "Multikey", "publicKeyMultibase": sm2},
             {"id": "#b", "type": "JsonWebKey2020", "publicKeyJwk": {"kty": "OKP", "crv": "X448", "x": "AA"}},
             {"id": "#c", "type": "Multikey", "publicKeyMultibase": X.multikey()},
         ],

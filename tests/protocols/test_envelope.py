@@ -58,6 +58,27 @@ def header_edited(envelope: bytes, **changes: Any) -> bytes:
 # --- what is packed is unpacked
 
 
+def test_nothing_is_encrypted_to_a_curve_that_is_only_received() -> None:
+    sender = Identity.peer4()
+    recipient = Identity.peer4(curves=("P-521", "P-256", "X25519"))
+    message = note(sender, recipient)
+    for envelope, curve in (
+        (pack_anoncrypt(message, recipient.document), "P-256"),
+        (pack_authcrypt(message, sender, recipient.document), "X25519"),
+    ):
+        opened = unpack(envelope, Identities(recipient))
+        assert opened.recipient_kid and recipient.keys[opened.recipient_kid].curve == curve
+    only = Identity.peer4(curves=("P-521", "Ed25519"))
+    for pack in (
+        lambda: pack_anoncrypt(note(sender, only), only.document),
+        lambda: pack_anoncrypt(note(sender, only), only.document, kid=only.agreement_key[0]),
+        lambda: pack_authcrypt(note(sender, only), sender, only.document),
+        lambda: pack_authcrypt(note(only, only), only, only.document),
+    ):
+        with pytest.raises(DidError):
+            pack()
+
+
 @pytest.mark.parametrize("curve", CURVES)
 @pytest.mark.parametrize("make", [Identity.peer4, Identity.peer2])
 def test_authcrypt_proves_its_sender(make: type[Identity], curve: Curve) -> None:

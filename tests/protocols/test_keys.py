@@ -18,8 +18,8 @@ from didmpc.protocols.encoding import (
 from didmpc.protocols.errors import DidError, EnvelopeError, LocalMisuse
 from didmpc.protocols.keys import CURVES, Curve, PrivateKey, PublicKey
 
-SIGNING: list[Curve] = ["Ed25519", "P-256", "P-384"]
-AGREEING: list[Curve] = ["X25519", "P-256", "P-384"]
+SIGNING: list[Curve] = ["Ed25519", "P-256", "P-384", "secp256k1"]
+AGREEING: list[Curve] = ["X25519", "P-256", "P-384", "P-521"]
 
 
 @pytest.mark.parametrize("curve", CURVES)
@@ -32,7 +32,15 @@ def test_a_key_survives_every_way_of_writing_it(curve: Curve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("curve", "start"), [("X25519", "z6LS"), ("Ed25519", "z6Mk"), ("P-256", "zDn"), ("P-384", "z82")]
+    ("curve", "start"),
+    [
+        ("X25519", "z6LS"),
+        ("Ed25519", "z6Mk"),
+        ("P-256", "zDn"),
+        ("P-384", "z82"),
+        ("P-521", "z2J9"),
+        ("secp256k1", "zQ3s"),
+    ],
 )
 def test_a_multikey_starts_as_its_multicodec_says(curve: Curve, start: str) -> None:
     assert PrivateKey.generate(curve).public.multikey().startswith(start)

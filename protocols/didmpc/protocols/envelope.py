@@ -22,7 +22,7 @@ from didmpc.protocols.did import DIDDocument, Resolve, VerificationMethod, did_o
 from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.errors import DidError, EnvelopeError, LocalMisuse, MessageError
 from didmpc.protocols.identity import Identity, Secrets
-from didmpc.protocols.keys import PrivateKey, PublicKey
+from didmpc.protocols.keys import RECEIVED_ONLY, PrivateKey, PublicKey
 from didmpc.protocols.message import ENCRYPTED, SIGNED, Message, decode_json
 
 MAX_ENVELOPE = 32 * 1024 * 1024
@@ -87,8 +87,9 @@ def pack_anoncrypt(
     if isinstance(message, Message):
         _check_addressed(message, recipient)
     methods = (recipient.agreement_key(kid),) if kid else recipient.key_agreement
+    methods = tuple(method for method in methods if method.public.curve not in RECEIVED_ONLY)
     if not methods:
-        raise DidError("A DID has no keyAgreement key, so nothing can be encrypted to it.")
+        raise DidError("A DID has no keyAgreement key that we use, so nothing can be encrypted to it.")
     recipients = _of_curve(methods, methods[0].public)
     protected = {
         "typ": ENCRYPTED,
@@ -160,6 +161,8 @@ def _matching_keys(
 ) -> tuple[str, PrivateKey, list[tuple[str, PublicKey]]]:
     """The sender's first key whose curve the recipient has too, and the recipient's keys of that curve."""
     for method in sender.document.key_agreement:
+        if method.public.curve in RECEIVED_ONLY:
+            continue
         recipients = _of_curve(recipient.key_agreement, method.public)
         if recipients and method.kid in sender.keys:
             return method.kid, sender.keys[method.kid], recipients

@@ -37,7 +37,12 @@ ANONCRYPT = "ECDH-ES+A256KW"
 # The key derivation of ECDH-1PU covers the tag, which only commits to the key in AES-CBC with HMAC.
 AUTHCRYPT_ENC = frozenset({"A256CBC-HS512"})
 ANONCRYPT_ENC = frozenset({"A256CBC-HS512", "A256GCM", "XC20P"})
-SIGNATURE_ALG: dict[Curve, str] = {"Ed25519": "EdDSA", "P-256": "ES256", "P-384": "ES384"}
+SIGNATURE_ALG: dict[Curve, str] = {
+    "Ed25519": "EdDSA",
+    "P-256": "ES256",
+    "P-384": "ES384",
+    "secp256k1": "ES256K",
+}
 
 # What joserfc and cryptography raise on foreign input; `AssertionError` is joserfc's check of headers.
 _FAILURES = (JoseError, ValueError, TypeError, KeyError, AttributeError, InvalidTag, AssertionError)
@@ -157,5 +162,5 @@ def apv_of(kids: Sequence[str]) -> str:
 
 
 def _jose_key(key: PrivateKey | PublicKey) -> OKPKey | ECKey:
-    kind = ECKey if key.curve.startswith("P-") else OKPKey
+    kind = OKPKey if key.curve in ("X25519", "Ed25519") else ECKey
     return kind.import_key(key.handle)  # type: ignore[arg-type]

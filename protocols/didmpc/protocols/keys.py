@@ -1,8 +1,9 @@
 """Keys as DIDComm uses them: a curve and the raw bytes, with the ways to write and to use them.
 
 DIDComm Messaging 2.1 ("Curves and Content Encryption Algorithms") asks for X25519, P-256 and P-384
-in key agreement; Ed25519, P-256 and P-384 sign. A key object that exists is valid: the point was
-found to be on its curve when the object was made.
+in key agreement; Ed25519, P-256 and P-384 sign. P-521 (to agree) and secp256k1 (to sign) are read, and never
+offered or written. A key object that exists is valid: the point was found to be on its curve when the object
+was made.
 """
 
 import secrets
@@ -21,18 +22,29 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from didmpc.protocols.encoding import b64url, multibase, split_varint, unb64url, unmultibase, varint
 from didmpc.protocols.errors import DidError, EnvelopeError, LocalMisuse
 
-Curve = Literal["X25519", "Ed25519", "P-256", "P-384"]
+Curve = Literal["X25519", "Ed25519", "P-256", "P-384", "P-521", "secp256k1"]
 CURVES: tuple[Curve, ...] = get_args(Curve)
-AGREEMENT_CURVES: frozenset[Curve] = frozenset({"X25519", "P-256", "P-384"})
-SIGNING_CURVES: frozenset[Curve] = frozenset({"Ed25519", "P-256", "P-384"})
+AGREEMENT_CURVES: frozenset[Curve] = frozenset({"X25519", "P-256", "P-384", "P-521"})
+SIGNING_CURVES: frozenset[Curve] = frozenset({"Ed25519", "P-256", "P-384", "secp256k1"})
+RECEIVED_ONLY: frozenset[Curve] = frozenset({"P-521", "secp256k1"})
+"""What a peer may use towards us and we never use towards a peer."""
 
 # Multicodec table (multiformats/multicodec): p256-pub is the varint of 0x1200, which is 80 24.
-_MULTICODEC: dict[Curve, int] = {"X25519": 0xEC, "Ed25519": 0xED, "P-256": 0x1200, "P-384": 0x1201}
+_MULTICODEC: dict[Curve, int] = {
+    "X25519": 0xEC,
+    "Ed25519": 0xED,
+    "P-256": 0x1200,
+    "P-384": 0x1201,
+    "P-521": 0x1202,
+    "secp256k1": 0xE7,
+}
 _CURVE_OF: dict[int, Curve] = {code: curve for curve, code in _MULTICODEC.items()}
 
 _EC: dict[Curve, tuple[ec.EllipticCurve, hashes.HashAlgorithm, int]] = {
     "P-256": (ec.SECP256R1(), hashes.SHA256(), 32),
     "P-384": (ec.SECP384R1(), hashes.SHA384(), 48),
+    "P-521": (ec.SECP521R1(), hashes.SHA512(), 66),
+    "secp256k1": (ec.SECP256K1(), hashes.SHA256(), 32),
 }
 _OKP_SIZE = 32
 
@@ -78,7 +90,7 @@ class PublicKey:
         }
 
     def multikey(self) -> str:
-        """The key as multibase(multicodec || raw): `z6LS`, `z6Mk`, `zDn` or `z82` and what follows."""
+        """The key as multibase(multicodec || raw): begins z6LS, z6Mk, zDn, z82, z2J9 or zQ3s."""
         return multibase(varint(_MULTICODEC[self.curve]) + self.raw)
 
     @classmethod
