@@ -12,8 +12,6 @@ from didmpc.mediator.database import Database, StoreFailed
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.refusals import DiskFull, MailboxFull, Replayed, UnknownNext
 from didmpc.mediator.store import EXPIRY_BATCH, Store
-from didmpc.mediator.store.schema import STEPS
-from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mediation import Update
 
@@ -184,16 +182,6 @@ async def test_all_mailboxes_of_an_account_are_bounded_together(tmp_path: Path, 
     await store.close()
 
 
-async def test_a_store_of_the_first_version_learns_its_totals(tmp_path: Path) -> None:
-    await Database(tmp_path / "mediator.sqlite3", STEPS[:1]).close()
-    with sqlite3.connect(tmp_path / "mediator.sqlite3") as db:
-        db.execute("INSERT INTO account VALUES (1, 'a', 'a', 0)")
-        db.execute("INSERT INTO box VALUES (1, 1, 'x', 'x', 1, 5), (2, 1, 'y', 'y', 1, 2)")
-        db.execute("INSERT INTO msg VALUES (1, 1, 0, 9, 5, x'01', x'05'), (2, 2, 0, 9, 2, x'02', x'06')")
-    await Store(tmp_path, Limits()).close()
-    assert counters(tmp_path) == (2, 7)
-
-
 async def test_files_are_for_their_owner_only(store: Store, tmp_path: Path) -> None:
     await registered(store)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
@@ -231,12 +219,6 @@ async def test_readers_cannot_write(tmp_path: Path) -> None:
     with pytest.raises(StoreFailed):
         await database.read(lambda db: db.execute("INSERT INTO t VALUES (1)"))
     await database.close()
-
-
-async def test_a_store_of_a_later_version_is_not_touched(tmp_path: Path) -> None:
-    await Database(tmp_path / "db", ["CREATE TABLE t(x);", ""]).close()
-    with pytest.raises(DidmpcError, match="another version"):
-        Database(tmp_path / "db", ["CREATE TABLE t(x);"])
 
 
 async def test_closing_finishes_what_was_handed_in(tmp_path: Path) -> None:

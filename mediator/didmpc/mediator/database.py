@@ -77,7 +77,11 @@ class Database:
             os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         )  # its helper files take after it
         self._writer = _connect(path)
-        _prepare(self._writer, steps)
+        try:
+            _prepare(self._writer, steps)
+        except Exception:
+            self._writer.close()  # takes back a step that was begun
+            raise
         self._reader = _connect(path)
         self._reader.executescript(_READER_PRAGMAS)
         self._jobs: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
