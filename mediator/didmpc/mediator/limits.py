@@ -1,13 +1,23 @@
 """Every bound of the mediator in one place; `docs/hosting.md` shows them to whoever hosts one.
 
-Whatever a peer controls has its number here: size, count, time, rate.
+Whatever a peer controls has its number here: size, count, time, rate. Each says what it bounds; what it
+says becomes the table of the guide and of `didmpc mediator config`.
 """
 
+import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from enum import Enum
+from typing import Any
 
 KIB = 1024
 MIB = 1024 * KIB
+GIB = 1024 * MIB
+DAY = 24 * 3600.0
+
+UNLIMITED = 1 << 60
+"""A size or count that nothing reaches, and that SQLite can still add to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,89 +28,188 @@ class Rate:
     burst: float
 
 
+UNLIMITED_RATE = Rate(1e12, 1e12)
+
+
+class Kind(Enum):
+    """What the number of a limit counts, and between which bounds it makes sense."""
+
+    BYTES = "bytes"
+    COUNT = "count"
+    SECONDS = "seconds"
+    RATE = "rate"
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """One row of the table."""
+
+    name: str
+    kind: Kind
+    group: str
+    what: str
+    is_quota: bool
+    """Whether `--limits off` lifts it. Bounds on memory, time and single messages stay."""
+    default: Any
+    least: float = 1
+
+    @property
+    def key(self) -> str:
+        """As it is written in settings."""
+        return self.name.replace("_", "-")
+
+
+def _limit(kind: Kind, group: str, default: Any, what: str, quota: bool, least: float = 1) -> Any:
+    about = {"kind": kind, "group": group, "what": what, "quota": quota, "least": least}
+    return field(default=default, metadata=about)
+
+
+def size(group: str, default: int, what: str, *, quota: bool = False, least: int = 1) -> Any:
+    """A number of bytes."""
+    return _limit(Kind.BYTES, group, default, what, quota, least)
+
+
+def count(group: str, default: int, what: str, *, quota: bool = False) -> Any:
+    """How many of something."""
+    return _limit(Kind.COUNT, group, default, what, quota)
+
+
+def seconds(group: str, default: float, what: str, *, least: float = 0.01) -> Any:
+    """A time, never lifted."""
+    return _limit(Kind.SECONDS, group, default, what, False, least)
+
+
+def rate(group: str, per_second: float, burst: float, what: str) -> Any:
+    """How often; always lifted by `--limits off`."""
+    return _limit(Kind.RATE, group, Rate(per_second, burst), what, True)
+
+
+MESSAGE, CONNECTION, RATES = "One message", "Connections", "Rates"
+ACCOUNT, MAIL, DELIVERY, RELAY, DISK = "Accounts", "Mail", "Delivery", "Relay", "Disk"
+OUTGOING = "Outgoing connections"
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The defaults are for one small machine."""
+    """The defaults are for one small machine. A new limit is one line here, in the words of its table row."""
 
-    # One message
-    message_bytes: int = 1 * MIB
-    """Largest HTTP body, and largest message on a WebSocket."""
-    forward_bytes: int = 1 * MIB
-    """Largest envelope that is kept in a mailbox."""
+    message_bytes: int = size(
+        MESSAGE, 1 * MIB, "HTTP body or WebSocket message; larger: 413, or close 1009", least=16 * KIB
+    )
+    forward_bytes: int = size(MESSAGE, 1 * MIB, "envelope that is kept in a mailbox; larger: 413", least=KIB)
 
-    # Connections
-    header_seconds: float = 10.0
-    """For the first request after connecting."""
-    body_seconds: float = 30.0
-    idle_seconds: float = 75.0
-    """How long an unused HTTP connection is kept."""
-    heartbeat_seconds: float = 20.0
-    """Between WebSocket pings; no pong within half of it ends the connection."""
-    write_seconds: float = 60.0
-    """For one write to a WebSocket that nobody reads; then it is closed."""
-    connections: int = 10_000
-    connections_per_address: int = 1_000
-    handled_at_once: int = 64
-    """Messages that are being answered at the same time."""
-    faults_per_socket: int = 32
-    """Refused messages after which a WebSocket is closed."""
-    requests: Rate = Rate(1_000, 5_000)
-    """DIDComm messages per address."""
+    header_seconds: float = seconds(
+        CONNECTION, 10.0, "from connecting to the end of the first request's headers"
+    )
+    body_seconds: float = seconds(CONNECTION, 30.0, "for the body of a request; slower: 408")
+    idle_seconds: float = seconds(CONNECTION, 75.0, "that an unused HTTP connection is kept")
+    heartbeat_seconds: float = seconds(
+        CONNECTION, 20.0, "between WebSocket pings; no pong within half of it ends the connection"
+    )
+    write_seconds: float = seconds(
+        CONNECTION, 60.0, "for an answer, or for one write to a WebSocket, that nobody reads"
+    )
+    connections: int = count(CONNECTION, 10_000, "connections; more are closed at once", quota=True)
+    connections_per_address: int = count(
+        CONNECTION, 1_000, "connections of one address, and WebSockets of one address: 429", quota=True
+    )
+    handled_at_once: int = count(CONNECTION, 64, "messages that are answered at the same time")
+    faults_per_socket: int = count(CONNECTION, 32, "refused messages after which a WebSocket is closed")
 
-    # Accounts and mailboxes
-    enrolments: Rate = Rate(1, 300)
-    """New accounts per address."""
-    accounts: int = 100_000
-    keys_per_account: int = 1_000
-    mailbox_messages: int = 10_000
-    mailbox_bytes: int = 64 * MIB
-    """Per registered DID."""
-    account_bytes: int = 256 * MIB
-    """In all mailboxes of an account."""
-    mail_seconds: float = 7 * 24 * 3600.0
-    replay_seconds: float = 30 * 24 * 3600.0
-    """So long it is remembered which envelopes changed an account; older messages are refused."""
-    links_per_account: int = 512
-    """Short links to invitations."""
-    link_seconds: float = 366 * 24 * 3600.0
-    free_disk_bytes: int = 64 * MIB
-    """With less free space nothing more is taken in: deleting needs some too."""
-    free_disk_for_mail_bytes: int = 256 * MIB
-    """Mail stops earlier: it is what fills disks, and accounts and channels shall go on."""
+    requests: Rate = rate(RATES, 1_000, 5_000, "messages from one address: 429 with Retry-After")  # noqa: RUF009
+    requests_per_did: Rate = rate(RATES, 500, 5_000, "messages from one DID: 429 with Retry-After")  # noqa: RUF009
+    enrolments: Rate = rate(RATES, 1, 300, "new accounts from one address: 429 with Retry-After")  # noqa: RUF009
+    hop_opens: Rate = rate(RATES, 10, 200, "handshakes of relay connections from one address")  # noqa: RUF009
+    hop_opens_in_all: Rate = rate(RATES, 200, 1_000, "handshakes of relay connections")  # noqa: RUF009
 
-    # Delivery
-    delivery_messages: int = 50
-    delivery_bytes: int = 1 * MIB
-    """Per delivery; one larger message goes alone."""
-    live_messages: int = 100
-    """Pushed and not acknowledged, per socket and account."""
-    live_bytes: int = 4 * MIB
+    accounts: int = count(ACCOUNT, 100_000, "accounts", quota=True)
+    keys_per_account: int = count(ACCOUNT, 1_000, "DIDs that one account registers", quota=True)
+    links_per_account: int = count(ACCOUNT, 512, "short links of one account", quota=True)
+    link_seconds: float = seconds(ACCOUNT, 366 * DAY, "that a short link lasts")
+    replay_seconds: float = seconds(
+        ACCOUNT, 30 * DAY, "that is remembered which envelopes changed an account; older ones are refused"
+    )
 
-    # Relay
-    channels_per_account: int = 4_096
-    channel_seconds: float = 7 * 24 * 3600.0
-    channels_per_leg: int = 256
-    legs: int = 2_000
-    legs_per_address: int = 256
-    leg_unbound_seconds: float = 30.0
-    """Until the first channel is bound on a new leg; then it is closed."""
-    credit_bytes: int = 4 * MIB
-    """Per channel and direction."""
-    relay_memory_bytes: int = 1024 * MIB
-    """Set aside for channels with both ends bound; when it is spent no more ends meet."""
-    relay_account_bytes: int = 128 * MIB
-    """Of that, for the channels of one account: enough for about 48."""
-    leg_control_frames: int = 1_024
-    """Waiting for a leg that does not read; then it is closed."""
-    hop_opens: Rate = Rate(10, 200)
-    """Handshakes of hop sessions per address: each costs us asymmetric work."""
-    hop_opens_in_all: Rate = Rate(200, 1_000)
-    hop_open_seconds: float = 600.0
-    """Longest lifetime of an `open`; so long its repetition is refused."""
+    mailbox_messages: int = count(MAIL, 10_000, "messages in a mailbox (one registered DID): 429", quota=True)
+    mailbox_bytes: int = size(MAIL, 64 * MIB, "in a mailbox: 429", quota=True)
+    account_bytes: int = size(MAIL, 256 * MIB, "in all mailboxes of an account: 429", quota=True)
+    mail_seconds: float = seconds(MAIL, 7 * DAY, "that mail is kept")
+
+    delivery_messages: int = count(DELIVERY, 50, "messages in one delivery")
+    delivery_bytes: int = size(DELIVERY, 1 * MIB, "in one delivery; a larger message goes alone")
+    live_messages: int = count(DELIVERY, 100, "messages pushed and not acknowledged, per socket and account")
+    live_bytes: int = size(DELIVERY, 4 * MIB, "pushed and not acknowledged, per socket and account")
+
+    channels_per_account: int = count(RELAY, 4_096, "channels of one account", quota=True)
+    channel_seconds: float = seconds(RELAY, 7 * DAY, "that a channel lasts")
+    channels_per_leg: int = count(RELAY, 256, "channels bound on one relay connection")
+    legs: int = count(RELAY, 2_000, "relay connections", quota=True)
+    legs_per_address: int = count(RELAY, 256, "relay connections of one address", quota=True)
+    leg_unbound_seconds: float = seconds(RELAY, 30.0, "until a new relay connection binds its first channel")
+    leg_control_frames: int = count(
+        RELAY, 1_024, "frames waiting for a relay connection that does not read; then it is closed"
+    )
+    credit_bytes: int = size(
+        RELAY, 4 * MIB, "on their way per channel and direction, less when memory is short"
+    )
+    relay_memory_bytes: int = size(RELAY, 1 * GIB, "set aside for channels with both ends bound")
+    relay_account_bytes: int = size(RELAY, 128 * MIB, "of that for the channels of one account (about 48)")
+    hop_open_seconds: float = seconds(RELAY, 600.0, "that a handshake is valid; its repetition is refused")
+
+    web_did_seconds: float = seconds(OUTGOING, 5.0, "for fetching the document of a did:web")
+    web_did_bytes: int = size(OUTGOING, 64 * KIB, "of the document of a did:web", least=KIB)
+    web_dids: int = count(OUTGOING, 1_024, "documents of did:web, and failed look-ups, that are remembered")
+    web_did_age_seconds: float = seconds(OUTGOING, 600.0, "until the document of a did:web is fetched again")
+    web_did_failure_seconds: float = seconds(OUTGOING, 30.0, "until a failed look-up is tried again")
+    web_dids_at_once: int = count(OUTGOING, 32, "documents that are fetched at the same time: 503")
+    web_did_waiters: int = count(OUTGOING, 256, "messages that wait for a document: 503")
+    web_did_fetches: Rate = rate(OUTGOING, 1, 30, "look-ups at one host: 503 with Retry-After")  # noqa: RUF009
+
+    free_disk_bytes: int = size(
+        DISK,
+        64 * MIB,
+        "free space below which nothing more is taken in: 507 (deleting needs some too)",
+        least=0,
+    )
+    free_disk_for_mail_bytes: int = size(
+        DISK, 256 * MIB, "free space below which no more mail is taken in: 507", least=0
+    )
+
+    @classmethod
+    def off(cls) -> "Limits":
+        """Without rates and quotas, for tests and benchmarks. What protects the process itself stays."""
+        return cls().lifted()
+
+    def lifted(self) -> "Limits":
+        """These limits with all rates and quotas lifted."""
+        return replace(self, **{limit.name: _lifted(limit) for limit in TABLE if limit.is_quota})
+
+    def values(self) -> Mapping[str, Any]:
+        return {limit.name: getattr(self, limit.name) for limit in TABLE}
+
+
+def _lifted(limit: Limit) -> Any:
+    return UNLIMITED_RATE if limit.kind is Kind.RATE else UNLIMITED
+
+
+TABLE: tuple[Limit, ...] = tuple(
+    Limit(
+        item.name,
+        item.metadata["kind"],
+        item.metadata["group"],
+        item.metadata["what"],
+        item.metadata["quota"],
+        item.default,
+        item.metadata["least"],
+    )
+    for item in fields(Limits)
+    if item.metadata
+)
+"""Every limit, in the order of the guide."""
 
 
 class Buckets:
-    """A token bucket per key (an address), for a bounded number of keys."""
+    """A token bucket per key (an address, a DID), for a bounded number of keys."""
 
     def __init__(self, rate: Rate, keys: int = 10_000) -> None:
         self._rate = rate
@@ -116,3 +225,9 @@ class Buckets:
         if len(self._buckets) > self._keys:
             self._buckets.popitem(last=False)
         return allowed
+
+    def wait(self, key: str, now: float) -> int:
+        """Whole seconds, at least one, until one more is within the rate: for Retry-After."""
+        level, since = self._buckets.get(key, (self._rate.burst, now))
+        lacking = 1 - level - max(0.0, now - since) * self._rate.per_second
+        return max(1, math.ceil(lacking / self._rate.per_second))
