@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from didmpc.protocols import (
+    basic_message,
     discover_features,
     empty,
     mediation,
@@ -193,6 +194,30 @@ def test_the_key_list_is_given_whole_or_by_the_page() -> None:
     assert mediation.parse_keylist(sent(mediation.keylist(query, dids, Page(3, 99)))) == Keylist((), 0)
 
 
+def test_version_3_says_the_same_in_its_own_words() -> None:
+    request = sent(mediation.mediate_request(A, M, version=mediation.V3, pthid="invitation"))
+    assert (request.type, request.pthid) == (
+        "https://didcomm.org/coordinate-mediation/3.0/mediate-request",
+        "invitation",
+    )
+    grant = sent(mediation.mediate_grant(request, M))
+    assert (grant.type, grant.body) == (mediation.V3.grant, {"routing_did": [M]})
+    assert mediation.parse_mediate_grant(grant) == M
+    assert sent(mediation.mediate_deny(request)).type == mediation.V3.deny
+    update = sent(mediation.keylist_update([Update(A, "add", "a.b.c")], A, M, version=mediation.V3))
+    assert update.type == "https://didcomm.org/coordinate-mediation/3.0/recipient-update"
+    assert mediation.parse_keylist_update(update) == (Update(A, "add", "a.b.c"),)
+    response = sent(mediation.keylist_update_response(update, [Updated(A, "add", "success")]))
+    assert response.type == "https://didcomm.org/coordinate-mediation/3.0/recipient-update-response"
+    assert mediation.parse_keylist_update_response(response) == (Updated(A, "add", "success"),)
+    query = sent(mediation.keylist_query(Page(1, 0), A, M, version=mediation.V3))
+    assert query.type == "https://didcomm.org/coordinate-mediation/3.0/recipient-query"
+    answer = sent(mediation.keylist(query, [A, M], mediation.parse_keylist_query(query)))
+    assert answer.type == "https://didcomm.org/coordinate-mediation/3.0/recipient"
+    assert answer.body["dids"] == [{"recipient_did": A}]
+    assert mediation.parse_keylist(answer) == Keylist((A,), 1)
+
+
 # --- pickup
 
 
@@ -237,6 +262,47 @@ def test_receipts_and_live_mode() -> None:
         assert pickup.parse_live_delivery_change(text) is live
 
 
+def test_version_4_counts_milliseconds_and_names_the_count() -> None:
+    request = sent(pickup.status_request(from_=A, to=M, version=pickup.V4))
+    assert request.type == "https://didcomm.org/message-pickup/4.0/status-request"
+    state = Status(2, None, False, 5, newest_received_time=12.345, oldest_received_time=12.0, total_bytes=9)
+    reply = sent(pickup.status(request, state))
+    assert reply.type == "https://didcomm.org/message-pickup/4.0/status"
+    assert reply.body == {
+        "message_count": 2,
+        "live_delivery": False,
+        "newest_received_time": 12345,
+        "oldest_received_time": 12000,
+        "total_bytes": 9,
+    }
+    assert pickup.parse_status(reply) == Status(2, None, False, None, 12.345, 12.0, 9)
+    wanted = sent(pickup.delivery_request(7, version=pickup.V4))
+    assert wanted.body == {"message_count_limit": 7}
+    assert pickup.parse_delivery_request(wanted) == DeliveryRequest(7)
+    draft = asked(pickup.V4.delivery_request, {"limit": 3})
+    assert pickup.parse_delivery_request(draft) == DeliveryRequest(3)
+
+
+def test_version_4_delivers_an_empty_list_where_there_is_nothing() -> None:
+    request = sent(pickup.delivery_request(7, from_=A, to=M, version=pickup.V4))
+    nothing = json.loads(pickup.delivery([], request=request).encode())
+    assert (nothing["type"], nothing["attachments"]) == (
+        "https://didcomm.org/message-pickup/4.0/delivery",
+        [],
+    )
+    push = sent(pickup.delivery([("1", b"{}")], from_=M, to=A, version=pickup.V4))
+    assert (push.type, push.thid) == (pickup.V4.delivery, None)
+    assert pickup.parse_delivery(push).messages == (("1", b"{}"),)
+
+
+# --- basic messages
+
+
+def test_words_of_a_person_are_read() -> None:
+    received = sent(basic_message.message("Hello.", 1_700_000_000, from_=A, to=M))
+    assert basic_message.parse(received) == "Hello."
+
+
 # --- relay control
 
 
@@ -273,6 +339,12 @@ PARSERS: dict[str, Callable[[Message], Any]] = {
     pickup.DELIVERY: pickup.parse_delivery,
     pickup.MESSAGES_RECEIVED: pickup.parse_messages_received,
     pickup.LIVE_DELIVERY_CHANGE: pickup.parse_live_delivery_change,
+    basic_message.MESSAGE: basic_message.parse,
+    mediation.V3.update: mediation.parse_keylist_update,
+    mediation.V3.update_response: mediation.parse_keylist_update_response,
+    mediation.V3.listing: mediation.parse_keylist,
+    pickup.V4.delivery_request: pickup.parse_delivery_request,
+    pickup.V4.status: pickup.parse_status,
     relay_control.CHANNEL_CREATE: relay_control.parse_channel_create,
     relay_control.CHANNEL_CREATED: relay_control.parse_channel_created,
     relay_control.CHANNEL_REVOKE: relay_control.parse_channel_revoke,
@@ -329,6 +401,14 @@ def test_a_message_of_another_type_is_named_as_unsupported(parse: Callable[[Mess
         (pickup.MESSAGES_RECEIVED, {"message_id_list": ["1"] * 1025}),
         (pickup.LIVE_DELIVERY_CHANGE, {}),
         (pickup.LIVE_DELIVERY_CHANGE, {"live_delivery": 1}),
+        (pickup.V4.delivery_request, {"message_count_limit": 0}),
+        (pickup.V4.delivery_request, {"message_count_limit": "2", "limit": 2}),
+        (mediation.V3.update, {"updates": [{"recipient_did": A, "action": "add", "proof": 7}]}),
+        (mediation.V3.update, {"updates": ["x"]}),
+        (mediation.V3.update_response, {"updated": ["x"]}),
+        (mediation.V3.listing, {"keys": []}),
+        (basic_message.MESSAGE, {}),
+        (basic_message.MESSAGE, {"content": "x" * 10_000}),
         (relay_control.CHANNEL_CREATE, {"count": 0, "expires": 1}),
         (relay_control.CHANNEL_CREATE, {"count": 65, "expires": 1}),
         (relay_control.CHANNEL_CREATE, {"count": 1}),
@@ -347,7 +427,7 @@ def test_a_wrong_body_is_the_peers_fault(type: str, body: dict[str, Any]) -> Non
 FIELDS = (
     "queries disclosures code comment args routing_did updates updated paginate keys message_count limit "
     "message_id_list live_delivery recipient_did count expires channels ids action result match feature-type "
-    "near far id response_requested pagination remaining"
+    "near far id response_requested pagination remaining dids proof message_count_limit content"
 ).split()
 VALUES = st.recursive(
     st.none()

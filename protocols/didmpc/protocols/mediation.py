@@ -1,9 +1,20 @@
-"""coordinate-mediation/2.0: asking a mediator to take messages in for one's DIDs.
+"""coordinate-mediation 2.0 and 3.0: asking a mediator to take messages in for one's DIDs.
 
-mediate-request {}                         -> mediate-grant {routing_did} | mediate-deny {}
-keylist-update {updates: [{recipient_did, action}]}
-                                           -> keylist-update-response {updated: [{..., result}]}
-keylist-query {paginate?: {limit, offset}} -> keylist {keys: [{recipient_did}], pagination?}
+    2.0                                                 3.0
+    mediate-request {}                                  the same
+      -> mediate-grant {routing_did: DID}                 -> mediate-grant {routing_did: [DID]}
+      |  mediate-deny {}                                  |  mediate-deny {}
+    keylist-update {updates}                            recipient-update {updates}
+      -> keylist-update-response {updated}                -> recipient-update-response {updated}
+    keylist-query {paginate?: {limit, offset}}          recipient-query {paginate?}
+      -> keylist {keys, pagination?}                      -> recipient {dids, pagination?}
+
+    updates     [{recipient_did, action: add | remove, proof?}]
+    updated     [{recipient_did, action, result: success | no_change | client_error | server_error}]
+    keys, dids  [{recipient_did}]
+
+Both say the same, so there is one set of functions: a request is built in the version that is named, an
+answer in that of its request, and whatever is read may be of either. `proof` is ours (`binding_proof`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,15 +26,6 @@ from didmpc.protocols.did import did_of
 from didmpc.protocols.errors import DidError, MessageError
 from didmpc.protocols.message import Message
 
-PROTOCOL = "https://didcomm.org/coordinate-mediation/2.0"
-MEDIATE_REQUEST = f"{PROTOCOL}/mediate-request"
-MEDIATE_GRANT = f"{PROTOCOL}/mediate-grant"
-MEDIATE_DENY = f"{PROTOCOL}/mediate-deny"
-KEYLIST_UPDATE = f"{PROTOCOL}/keylist-update"
-KEYLIST_UPDATE_RESPONSE = f"{PROTOCOL}/keylist-update-response"
-KEYLIST_QUERY = f"{PROTOCOL}/keylist-query"
-KEYLIST = f"{PROTOCOL}/keylist"
-
 MAX_UPDATES = 256
 
 Action = Literal["add", "remove"]
@@ -34,11 +36,54 @@ _result = one_of("success", "no_change", "client_error", "server_error")
 
 
 @dataclass(frozen=True, slots=True)
+class Version:
+    """What one version calls its messages, and the list in its answer to a query."""
+
+    protocol: str
+    update: str
+    query: str
+    listing: str
+    entries: str
+    lists_routing_dids: bool
+
+    @property
+    def request(self) -> str:
+        return f"{self.protocol}/mediate-request"
+
+    @property
+    def grant(self) -> str:
+        return f"{self.protocol}/mediate-grant"
+
+    @property
+    def deny(self) -> str:
+        return f"{self.protocol}/mediate-deny"
+
+    @property
+    def update_response(self) -> str:
+        return f"{self.update}-response"
+
+
+_V2 = "https://didcomm.org/coordinate-mediation/2.0"
+_V3 = "https://didcomm.org/coordinate-mediation/3.0"
+V2 = Version(_V2, f"{_V2}/keylist-update", f"{_V2}/keylist-query", f"{_V2}/keylist", "keys", False)
+V3 = Version(_V3, f"{_V3}/recipient-update", f"{_V3}/recipient-query", f"{_V3}/recipient", "dids", True)
+VERSIONS = (V2, V3)
+
+# 2.0 is what our own agent speaks.
+PROTOCOL = V2.protocol
+MEDIATE_REQUEST, MEDIATE_GRANT, MEDIATE_DENY = V2.request, V2.grant, V2.deny
+KEYLIST_UPDATE, KEYLIST_UPDATE_RESPONSE = V2.update, V2.update_response
+KEYLIST_QUERY, KEYLIST = V2.query, V2.listing
+
+
+@dataclass(frozen=True, slots=True)
 class Update:
     """One wish for a change of the key list."""
 
     recipient_did: str
     action: Action
+    proof: str | None = None
+    """By which the DID itself names the account (`binding_proof`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,38 +111,47 @@ class Keylist:
     remaining: int = 0
 
 
-def mediate_request(from_: str | None = None, to: str | None = None) -> Message:
-    return _message(MEDIATE_REQUEST, {}, from_, to)
+def mediate_request(
+    from_: str | None = None, to: str | None = None, *, version: Version = V2, pthid: str | None = None
+) -> Message:
+    """`pthid` is the id of the mediator's invitation that this answers."""
+    return _message(version.request, {}, from_, to, pthid=pthid)
 
 
 def mediate_grant(request: Message, routing_did: str) -> Message:
-    """`routing_did` goes into the service of the account's DIDs; here a string, in 3.0 a list."""
-    return request.reply(MEDIATE_GRANT, {"routing_did": routing_did})
+    """`routing_did` goes into the service of the account's DIDs."""
+    version = _version_of(request)
+    value = [routing_did] if version.lists_routing_dids else routing_did
+    return request.reply(version.grant, {"routing_did": value})
 
 
 def mediate_deny(request: Message) -> Message:
-    return request.reply(MEDIATE_DENY)
+    return request.reply(_version_of(request).deny)
 
 
 def parse_mediate_grant(message: Message) -> str:
     """The routing DID. Raises `MessageError`, for a `mediate-deny` too."""
-    if message.type == MEDIATE_DENY:
+    if message.type in (V2.deny, V3.deny):
         raise MessageError(
             "The mediator refused to take messages in for this agent.", code="e.p.req.not_enroll"
         )
-    expect(message, MEDIATE_GRANT)
+    expect(message, *(version.grant for version in VERSIONS))
     return required(message, "routing_did", _one_did)
 
 
 def keylist_update(
-    changes: Iterable[tuple[str, Action]], from_: str | None = None, to: str | None = None
+    changes: Iterable[tuple[str, Action] | Update],
+    from_: str | None = None,
+    to: str | None = None,
+    *,
+    version: Version = V2,
 ) -> Message:
-    updates = [{"recipient_did": did, "action": action} for did, action in changes]
-    return _message(KEYLIST_UPDATE, {"updates": updates}, from_, to)
+    updates = [change if isinstance(change, Update) else Update(*change) for change in changes]
+    return _message(version.update, {"updates": [_update_json(update) for update in updates]}, from_, to)
 
 
 def parse_keylist_update(message: Message) -> tuple[Update, ...]:
-    expect(message, KEYLIST_UPDATE)
+    expect(message, *(version.update for version in VERSIONS))
     return required(message, "updates", many(_update, MAX_UPDATES))
 
 
@@ -106,46 +160,58 @@ def keylist_update_response(update: Message, outcome: Sequence[Updated]) -> Mess
         {"recipient_did": item.recipient_did, "action": item.action, "result": item.result}
         for item in outcome
     ]
-    return update.reply(KEYLIST_UPDATE_RESPONSE, {"updated": updated})
+    return update.reply(_version_of(update).update_response, {"updated": updated})
 
 
 def parse_keylist_update_response(message: Message) -> tuple[Updated, ...]:
-    expect(message, KEYLIST_UPDATE_RESPONSE)
+    expect(message, *(version.update_response for version in VERSIONS))
     return required(message, "updated", many(_updated, MAX_UPDATES))
 
 
-def keylist_query(page: Page | None = None, from_: str | None = None, to: str | None = None) -> Message:
+def keylist_query(
+    page: Page | None = None, from_: str | None = None, to: str | None = None, *, version: Version = V2
+) -> Message:
     body = {"paginate": {"limit": page.limit, "offset": page.offset}} if page else {}
-    return _message(KEYLIST_QUERY, body, from_, to)
+    return _message(version.query, body, from_, to)
 
 
 def parse_keylist_query(message: Message) -> Page | None:
     """The page that is asked for; None for all."""
-    expect(message, KEYLIST_QUERY)
+    expect(message, *(version.query for version in VERSIONS))
     return optional(message, "paginate", _page, None)
 
 
 def keylist(query: Message, dids: Sequence[str], page: Page | None = None) -> Message:
     """The answer to a query: all of `dids`, or the page of them."""
-    keys = [{"recipient_did": did} for did in dids]
+    version = _version_of(query)
+    entries = [{"recipient_did": did} for did in dids]
     if page is None:
-        return query.reply(KEYLIST, {"keys": keys})
-    shown = keys[page.offset : page.offset + page.limit]
-    remaining = max(0, len(keys) - page.offset - len(shown))
+        return query.reply(version.listing, {version.entries: entries})
+    shown = entries[page.offset : page.offset + page.limit]
+    remaining = max(0, len(entries) - page.offset - len(shown))
     pagination = {"count": len(shown), "offset": page.offset, "remaining": remaining}
-    return query.reply(KEYLIST, {"keys": shown, "pagination": pagination})
+    return query.reply(version.listing, {version.entries: shown, "pagination": pagination})
 
 
 def parse_keylist(message: Message) -> Keylist:
-    expect(message, KEYLIST)
+    expect(message, *(version.listing for version in VERSIONS))
     return Keylist(
-        recipient_dids=required(message, "keys", many(_entry)),
+        recipient_dids=required(message, _version_of(message).entries, many(_entry)),
         remaining=optional(message, "pagination", _remaining, 0),
     )
 
 
-def _message(type: str, body: dict[str, Any], from_: str | None, to: str | None) -> Message:
-    return Message(type=type, body=body, from_=from_, to=(to,) if to else ())
+def _version_of(message: Message) -> Version:
+    return V3 if message.type.startswith(f"{_V3}/") else V2
+
+
+def _message(type: str, body: dict[str, Any], from_: str | None, to: str | None, **headers: Any) -> Message:
+    return Message(type=type, body=body, from_=from_, to=(to,) if to else (), **headers)
+
+
+def _update_json(update: Update) -> dict[str, str]:
+    proof = {} if update.proof is None else {"proof": update.proof}
+    return {"recipient_did": update.recipient_did, "action": update.action, **proof}
 
 
 def _did(value: Any) -> str:
@@ -156,7 +222,7 @@ def _did(value: Any) -> str:
 
 
 def _one_did(value: Any) -> str:
-    # A mediator that mixes versions sends the list of 3.0: one entry in it says the same.
+    # Some mediators mix the versions: one entry in a list says the same as a text.
     return _did(value[0] if isinstance(value, list) and len(value) == 1 else value)
 
 
@@ -165,11 +231,13 @@ def _entry(value: Any) -> str:
 
 
 def _update(value: Any) -> Update:
-    return Update(_entry(value), cast(Action, _action(value.get("action"))))
+    proof = mapping(value).get("proof")
+    action = cast(Action, _action(value.get("action")))
+    return Update(_entry(value), action, None if proof is None else text(proof))
 
 
 def _updated(value: Any) -> Updated:
-    action, result = _action(value.get("action")), _result(value.get("result"))
+    action, result = _action(mapping(value).get("action")), _result(value.get("result"))
     return Updated(_entry(value), cast(Action, action), cast(Result, result))
 
 

@@ -102,6 +102,8 @@ class Message:
     created_time: int | None = None
     expires_time: int | None = None
     attachments: tuple[Attachment, ...] = ()
+    lists_attachments: bool = field(default=False, compare=False)
+    """Whether an empty list of attachments is written out too, as message-pickup/4.0 asks."""
     return_route: ReturnRoute | None = None
     please_ack: tuple[str, ...] | None = None
     ack: tuple[str, ...] | None = None
@@ -134,7 +136,7 @@ class Message:
         }
         value.update((name, item) for name, item in optional.items() if item is not None)
         value["body"] = self.body
-        if self.attachments:
+        if self.attachments or self.lists_attachments:
             value["attachments"] = [attachment._to_json() for attachment in self.attachments]
         return value
 
