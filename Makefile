@@ -8,6 +8,8 @@ PARTIES ?= 3
 PROGRAM ?=
 DEMO_FLAGS ?=
 PYTEST_FLAGS ?=
+# Many tests wait for processes and time-outs rather than compute: a few more workers than cores pay.
+WORKERS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -21,7 +23,7 @@ DIDCOMM_VENV := .cache/didcomm-venv
 
 help:
 	@echo "make demo     install, then a joint computation of 3 parties in real processes (PARTIES=5 PROGRAM=demos/vote.py)"
-	@echo "make test     install, then all tests (PYTEST_FLAGS='-k name')"
+	@echo "make test     install, then all tests (PYTEST_FLAGS='-k name', WORKERS=0: one after the other)"
 	@echo "make check    tests, lint, types and the import layers, as .ci/run does"
 	@echo "make lint     ruff: rules and formatting"
 	@echo "make types    mypy --strict"
@@ -35,7 +37,7 @@ demo: $(VENV)/.run
 	@$(BIN)/python -m didmpc.bench.demonstration --parties $(PARTIES) $(if $(PROGRAM),--program $(PROGRAM)) $(DEMO_FLAGS)
 
 test: $(VENV)/.dev $(DIDCOMM_VENV)/.installed
-	@$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_FLAGS)
 	@echo "make test: all tests passed."
 
 lint: $(VENV)/.dev
