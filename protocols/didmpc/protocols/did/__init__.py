@@ -1,6 +1,6 @@
-"""DIDs and DID documents: did:peer:2, did:peer:4 and did:key, which all resolve without a network."""
+"""DIDs and DID documents: did:peer:2, did:peer:4, did:key, and what did:web needs besides a network."""
 
-from didmpc.protocols.did import key, peer2, peer4
+from didmpc.protocols.did import key, peer2, peer4, web
 from didmpc.protocols.did.document import DIDDocument, Service, VerificationMethod
 from didmpc.protocols.did.names import canonical, did_of, fragment_of, same_party
 from didmpc.protocols.did.resolve import Resolve, resolve
@@ -18,4 +18,5 @@ __all__ = [
     "peer4",
     "resolve",
     "same_party",
+    "web",
 ]

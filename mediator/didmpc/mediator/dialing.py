@@ -1,0 +1,130 @@
+"""Connections that the mediator makes: where a peer wants it to go, and nowhere that it must not.
+
+Every socket is checked as it is made, for the very address it connects to: no name that resolves anew and
+no redirect leads around that. Proxies of the environment are not used, cookies not kept.
+"""
+
+import asyncio
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from didmpc.protocols.addresses import is_public, names_private
+
+LOOKUPS_AT_ONCE = 16
+KEEP_SECONDS = 15.0
+NAMES_SECONDS = 10
+CONNECT_SECONDS = 10.0
+
+
+class NotPublic(OSError):
+    """An address that only we can reach, or only some around us."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where the mediator may connect to."""
+
+    private: bool
+
+    @classmethod
+    def of(cls, listening: str, url: str, *, allow_private: bool) -> "Reach":
+        """Private addresses only for a mediator that nobody but this machine reaches, or where it is said.
+
+        `listening` is the address it listens on, `url` the one under which others reach it: behind a proxy
+        it listens on loopback too, and is for everybody all the same.
+        """
+        return cls(allow_private or (ipaddress.ip_address(listening).is_loopback and names_private(url)))
+
+    def allows(self, address: str) -> bool:
+        return self.private or is_public(address)
+
+
+class Names(AbstractResolver):
+    """The names of the system, looked up in threads of our own: a slow name delays no other work."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(LOOKUPS_AT_ONCE, thread_name_prefix="names")
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._pool, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
+        )
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=family,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for family, _, protocol, _, address in found
+        ]
+
+    async def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+class Dialer:
+    """A client whose sockets connect only to addresses that `allows` says yes to."""
+
+    def __init__(
+        self,
+        allows: Callable[[str], bool],
+        *,
+        connections: int,
+        names: AbstractResolver | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`names` and `tls`: of the system, where no others are given."""
+        self._names = names or Names()
+
+        def checked(info: aiohttp.AddrInfoType) -> socket.socket:
+            family, kind, protocol, _, address = info
+            if not allows(str(address[0])):
+                raise NotPublic("This is no public address.")
+            return socket.socket(family, kind, protocol)
+
+        self.http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                socket_factory=checked,
+                resolver=self._names,
+                limit=connections,
+                ttl_dns_cache=NAMES_SECONDS,
+                keepalive_timeout=KEEP_SECONDS,
+                ssl=tls or True,
+            ),
+            # Each use has its own limit of time.
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,  # nothing small becomes large
+            headers={"Accept-Encoding": "identity", "User-Agent": "didmpc"},
+        )
+
+    async def close(self) -> None:
+        await self.http.close()
+        await self._names.close()
+
+
+async def read_all(response: aiohttp.ClientResponse, limit: int) -> bytes | None:
+    """The body of an answer; None where it is longer than `limit` bytes."""
+    content = bytearray()
+    async for chunk in response.content.iter_any():
+        content += chunk
+        if len(content) > limit:
+            return None
+    return bytes(content)
+
+
+def is_not_public(error: BaseException) -> bool:
+    """Whether it was our own choice not to connect."""
+    return isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, NotPublic)
