@@ -54,7 +54,9 @@ class Channels:
         expires = int(min(asked.expires, request.now + self._limits.channel_seconds))
         channels = [_new_channel() for _ in range(asked.count)]
         kept = [(channel.id, _hash(channel.near), _hash(channel.far)) for channel in channels]
-        await self._store.create_channels(request.sender, kept, expires, request.envelope, request.now)
+        await self._store.create_channels(
+            request.sender, kept, expires, request.envelope, request.now, request.message.created_time
+        )
         return Outcome(relay_control.channel_created(request.message, channels, expires))
 
     async def _revoke(self, request: Request) -> Outcome:

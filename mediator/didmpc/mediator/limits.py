@@ -52,6 +52,7 @@ class Limit:
     """Whether `--limits off` lifts it. Bounds on memory, time and single messages stay."""
     default: Any
     least: float = 1
+    most: float = UNLIMITED
 
     @property
     def key(self) -> str:
@@ -59,14 +60,18 @@ class Limit:
         return self.name.replace("_", "-")
 
 
-def _limit(kind: Kind, group: str, default: Any, what: str, quota: bool, least: float = 1) -> Any:
-    about = {"kind": kind, "group": group, "what": what, "quota": quota, "least": least}
+def _limit(
+    kind: Kind, group: str, default: Any, what: str, quota: bool, least: float = 1, most: float = UNLIMITED
+) -> Any:
+    about = {"kind": kind, "group": group, "what": what, "quota": quota, "least": least, "most": most}
     return field(default=default, metadata=about)
 
 
-def size(group: str, default: int, what: str, *, quota: bool = False, least: int = 1) -> Any:
+def size(
+    group: str, default: int, what: str, *, quota: bool = False, least: int = 1, most: int = UNLIMITED
+) -> Any:
     """A number of bytes."""
-    return _limit(Kind.BYTES, group, default, what, quota, least)
+    return _limit(Kind.BYTES, group, default, what, quota, least, most)
 
 
 def count(group: str, default: int, what: str, *, quota: bool = False) -> Any:
@@ -94,9 +99,15 @@ class Limits:
     """The defaults are for one small machine. A new limit is one line here, in the words of its table row."""
 
     message_bytes: int = size(
-        MESSAGE, 1 * MIB, "HTTP body or WebSocket message; larger: 413, or close 1009", least=16 * KIB
+        MESSAGE,
+        1 * MIB,
+        "HTTP body or WebSocket message; larger: 413, or close 1009",
+        least=16 * KIB,
+        most=64 * MIB,
     )
-    forward_bytes: int = size(MESSAGE, 1 * MIB, "envelope that is kept in a mailbox; larger: 413", least=KIB)
+    forward_bytes: int = size(
+        MESSAGE, 1 * MIB, "envelope that is kept in a mailbox; larger: 413", least=KIB, most=64 * MIB
+    )
 
     header_seconds: float = seconds(
         CONNECTION, 10.0, "from connecting to the end of the first request's headers"
@@ -126,6 +137,14 @@ class Limits:
     keys_per_account: int = count(ACCOUNT, 1_000, "DIDs that one account registers", quota=True)
     links_per_account: int = count(ACCOUNT, 512, "short links of one account", quota=True)
     link_seconds: float = seconds(ACCOUNT, 366 * DAY, "that a short link lasts")
+    undated_per_account: int = count(
+        ACCOUNT, 20_000, "requests of an account without created_time: e.p.me.res.quota", quota=True
+    )
+    operator_messages: int = count(
+        ACCOUNT, 1_000, "messages to the operator that wait to be read: e.p.me.res.quota", quota=True
+    )
+    operator_messages_per_did: int = count(ACCOUNT, 20, "of these, from one DID", quota=True)
+    operator_message_bytes: int = size(ACCOUNT, 4 * KIB, "message to the operator; larger: e.p.msg.bad-body")
     replay_seconds: float = seconds(
         ACCOUNT, 30 * DAY, "that is remembered which envelopes changed an account; older ones are refused"
     )
@@ -201,6 +220,7 @@ TABLE: tuple[Limit, ...] = tuple(
         item.metadata["quota"],
         item.default,
         item.metadata["least"],
+        item.metadata["most"],
     )
     for item in fields(Limits)
     if item.metadata

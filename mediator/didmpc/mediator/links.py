@@ -40,7 +40,12 @@ class Links:
         lifetime = min(asked.validity or self._limits.link_seconds, self._limits.link_seconds)
         expires = int(request.now + lifetime)
         name = secrets.token_urlsafe(NAME_BYTES)
-        await self._store.keep_link(request.sender, name, encoded, expires, request.envelope, request.now)
+        await self._store.keep_link(
+            *(request.sender, name, encoded, expires),
+            request.envelope,
+            request.now,
+            request.message.created_time,
+        )
         link = f"{self._url}/?_oobid={name}"
         return Outcome(shorten_url.shortened(request.message, link, expires))
 

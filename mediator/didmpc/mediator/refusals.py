@@ -26,6 +26,30 @@ class NoAccount(Refusal):
         )
 
 
+class AccountExists(Refusal):
+    """A rotation to a DID that has an account of its own."""
+
+    code = "e.p.req.account_exists"
+    status = 409
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Your new DID has an account here already, so that of the old one cannot be moved to it.",
+            why="Two accounts are not made into one.",
+            fix="Rotate to a DID that has no account here, or fetch your mail with the old DID first.",
+        )
+
+
+class Denied(Refusal):
+    """The operator wants no requests of this DID."""
+
+    code = "e.p.trust.denied"
+    status = 403
+
+    def __init__(self) -> None:
+        super().__init__("The operator of this mediator does not serve your DID.", fix="Ask the operator.")
+
+
 class UnknownNext(Refusal):
     """A forward for somebody who takes no mail here."""
 

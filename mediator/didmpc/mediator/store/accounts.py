@@ -5,85 +5,168 @@ long form is kept beside it: without it the short form of an account could not b
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal
 
-from didmpc.mediator.refusals import TooMany
+from didmpc.mediator.refusals import AccountExists, Replayed, TooMany
 from didmpc.mediator.store.part import Part, account_id, require_account
+from didmpc.mediator.store.rules import rule_of, use_ticket
 from didmpc.protocols.did import canonical
 from didmpc.protocols.mediation import Result, Update, Updated
 
+Admission = Literal["open", "invitation", "allow-list"]
+"""Whom a new account is given: anyone, whoever has a ticket, or whom the operator has allowed."""
+STALE_SECONDS = 300.0
+"""By which the clock of whoever stated something may be behind ours."""
+NOTHING_PROVEN: Mapping[str, int] = MappingProxyType({})
+
 
 class AccountStore(Part):
-    async def enrol(self, did: str, now: float) -> None:
-        """Open an account for a DID; one that is there stays as it is."""
+    async def enrol(
+        self, did: str, now: float, admission: Admission = "open", ticket: str | None = None
+    ) -> bool:
+        """Open an account for a DID; one that is there stays as it is. False where it is not admitted.
+
+        What the operator has said of the DID goes before the kind of admission. A ticket is used up only
+        by an account that it opens.
+        """
         self._check_room(self._limits.free_disk_bytes)
 
-        def job(db: sqlite3.Connection) -> None:
+        def job(db: sqlite3.Connection) -> bool:
+            rule = rule_of(db, did)
+            if rule is False:
+                return False
             if account_id(db, did) is not None:
-                return
+                return True
+            if not rule and (
+                admission == "allow-list"
+                or (admission == "invitation" and not (ticket and use_ticket(db, ticket, now)))
+            ):
+                return False
             (count,) = db.execute("SELECT count(*) FROM account").fetchone()
             if count >= self._limits.accounts:
                 raise TooMany("This mediator takes no more accounts.")
             db.execute(
                 "INSERT INTO account(did, long_did, created) VALUES (?, ?, ?)", (canonical(did), did, now)
             )
+            return True
 
-        await self._database.write(job)
+        return await self._database.write(job)
 
     async def is_enrolled(self, did: str) -> bool:
         return await self._database.read(lambda db: account_id(db, did) is not None)
 
-    async def act_once(self, account: str, envelope: bytes, now: float) -> None:
-        """Note that an envelope of this account was acted on. Raises `Replayed` the second time."""
+    async def act_once(self, account: str, envelope: bytes, now: float, created: int | None = None) -> None:
+        """Note that an envelope of this account was acted on. Raises `Replayed` the second time.
+
+        `created` is the created_time of the message in it.
+        """
 
         def job(db: sqlite3.Connection) -> None:
-            require_account(db, account)
-            self._act_once(db, envelope, now)
+            self._act_once(db, require_account(db, account), envelope, now, created)
 
         await self._database.write(job)
 
     async def long_form(self, short_did: str) -> str | None:
-        """The long form of an account's did:peer:4."""
+        """The long form of the did:peer:4 of an account, or of one in a key list."""
 
         def job(db: sqlite3.Connection) -> str | None:
-            row = db.execute("SELECT long_did FROM account WHERE did = ?", (short_did,)).fetchone()
-            return None if row is None or row[0] == short_did else row[0]
+            rows = db.execute(
+                "SELECT long_did FROM account WHERE did = ?1"
+                " UNION ALL SELECT long_did FROM box WHERE did = ?1",
+                (short_did,),
+            )
+            return next((str(did) for (did,) in rows if did != short_did), None)
 
         return await self._database.read(job)
+
+    async def move_account(
+        self, old: str, new: str, statement: bytes, now: float, stated: float | None
+    ) -> bool:
+        """Give the account of `old`, with all that is its, to `new`; False where `old` has none (any more).
+
+        `statement` is what `old` said it with, and acts once; `stated` is when. Raises `Replayed`, and
+        `AccountExists` where `new` has an account already.
+        """
+
+        def job(db: sqlite3.Connection) -> bool:
+            row = db.execute("SELECT aid, created FROM account WHERE did = ?", (canonical(old),)).fetchone()
+            if row is None:
+                return False
+            aid, created = row
+            # Said before the account was opened, it was about an earlier one.
+            if stated is not None and stated < created - STALE_SECONDS:
+                raise Replayed
+            self._act_once(db, aid, statement, now, None)
+            if account_id(db, new) is not None:
+                raise AccountExists
+            db.execute("UPDATE account SET did = ?, long_did = ? WHERE aid = ?", (canonical(new), new, aid))
+            return True
+
+        if not await self.is_enrolled(old):
+            return False  # a from_prior is repeated in every message: most come after the move
+        return await self._database.write(job)
 
     # --- key lists
 
     async def update_keylist(
-        self, account: str, updates: Sequence[Update], envelope: bytes, now: float
+        self,
+        account: str,
+        updates: Sequence[Update],
+        envelope: bytes,
+        now: float,
+        created: int | None = None,
+        proven: Mapping[str, int] = NOTHING_PROVEN,
     ) -> list[Updated]:
-        """Bindings are exclusive, first come: the DID of another account is a `client_error`."""
+        """Bindings are exclusive, first come: the DID of another account is a `client_error`.
+
+        Unless it has proven that it wants this account (`proven`: canonical DID -> when), later than
+        it has proven another one. Then it comes with the mail that waits for it.
+        """
         if any(update.action == "add" for update in updates):
             self._check_room(self._limits.free_disk_bytes)
 
         def job(db: sqlite3.Connection) -> list[Updated]:
             aid = require_account(db, account)
-            self._act_once(db, envelope, now)
+            self._act_once(db, aid, envelope, now, created)
             return [
-                Updated(update.recipient_did, update.action, self._update(db, aid, update))
+                Updated(update.recipient_did, update.action, self._update(db, aid, update, proven))
                 for update in updates
             ]
 
         return await self._database.write(job)
 
-    def _update(self, db: sqlite3.Connection, aid: int, update: Update) -> Result:
+    def _update(self, db: sqlite3.Connection, aid: int, update: Update, proven: Mapping[str, int]) -> Result:
         did = canonical(update.recipient_did)
-        row = db.execute("SELECT mid, aid FROM box WHERE did = ?", (did,)).fetchone()
+        claimed = proven.get(did, 0)
+        mid, holder, held_since = db.execute(
+            "SELECT mid, aid, proven FROM box WHERE did = ?", (did,)
+        ).fetchone() or (
+            None,
+            None,
+            0,
+        )
         if update.action == "remove":
-            if row is None or row[1] != aid:
+            if holder != aid:
                 return "no_change"  # also for the DID of another account: who has which is nobody's business
-            db.execute("DELETE FROM box WHERE mid = ?", (row[0],))
+            db.execute("DELETE FROM box WHERE mid = ?", (mid,))
             return "success"
-        if row is not None:
-            return "no_change" if row[1] == aid else "client_error"
+        if holder == aid:
+            db.execute("UPDATE box SET proven = max(proven, ?) WHERE mid = ?", (claimed, mid))
+            return "no_change"
+        if mid is not None and claimed <= held_since:
+            return "client_error"
         (count,) = db.execute("SELECT count(*) FROM box WHERE aid = ?", (aid,)).fetchone()
         if count >= self._limits.keys_per_account:
             return "client_error"
-        db.execute("INSERT INTO box(aid, did, long_did) VALUES (?, ?, ?)", (aid, did, update.recipient_did))
+        if mid is None:
+            db.execute(
+                "INSERT INTO box(aid, did, long_did, proven) VALUES (?, ?, ?, ?)",
+                (aid, did, update.recipient_did, claimed),
+            )
+        else:
+            _hand_over(db, mid, holder, aid, update.recipient_did, claimed)
         return "success"
 
     async def keylist(self, account: str) -> list[str]:
@@ -95,3 +178,11 @@ class AccountStore(Part):
             return [did for (did,) in rows]
 
         return await self._database.read(job)
+
+
+def _hand_over(db: sqlite3.Connection, mid: int, holder: int, aid: int, did: str, proven: int) -> None:
+    """Give a mailbox to another account; the totals of both stay exact."""
+    (held,) = db.execute("SELECT bytes FROM box WHERE mid = ?", (mid,)).fetchone()
+    db.execute("UPDATE box SET aid = ?, long_did = ?, proven = ? WHERE mid = ?", (aid, did, proven, mid))
+    db.execute("UPDATE account SET bytes = bytes - ? WHERE aid = ?", (held, holder))
+    db.execute("UPDATE account SET bytes = bytes + ? WHERE aid = ?", (held, aid))

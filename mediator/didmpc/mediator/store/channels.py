@@ -28,13 +28,14 @@ class ChannelStore(Part):
         expires: float,
         envelope: bytes,
         now: float,
+        created: int | None = None,
     ) -> None:
         """Keep channels: name, and the hashes of the near and the far capability."""
         self._check_room(self._limits.free_disk_bytes)
 
         def job(db: sqlite3.Connection) -> None:
             aid = require_account(db, account)
-            self._act_once(db, envelope, now)
+            self._act_once(db, aid, envelope, now, created)
             (count,) = db.execute("SELECT count(*) FROM channel WHERE aid = ?", (aid,)).fetchone()
             if count + len(channels) > self._limits.channels_per_account:
                 raise TooMany(

@@ -8,14 +8,21 @@ from didmpc.mediator.store.part import Part, require_account
 
 class LinkStore(Part):
     async def keep_link(
-        self, account: str, name: str, oob: str, expires: float, envelope: bytes, now: float
+        self,
+        account: str,
+        name: str,
+        oob: str,
+        expires: float,
+        envelope: bytes,
+        now: float,
+        created: int | None = None,
     ) -> None:
         """Keep what a short link of this account leads to."""
         self._check_room(self._limits.free_disk_bytes)
 
         def job(db: sqlite3.Connection) -> None:
             aid = require_account(db, account)
-            self._act_once(db, envelope, now)
+            self._act_once(db, aid, envelope, now, created)
             db.execute("DELETE FROM link WHERE aid = ? AND exp <= ?", (aid, now))
             (count,) = db.execute("SELECT count(*) FROM link WHERE aid = ?", (aid,)).fetchone()
             if count >= self._limits.links_per_account:

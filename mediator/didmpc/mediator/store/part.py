@@ -7,8 +7,10 @@ from pathlib import Path
 
 from didmpc.mediator.database import Database
 from didmpc.mediator.limits import Limits
-from didmpc.mediator.refusals import DiskFull, NoAccount, Replayed
+from didmpc.mediator.refusals import DiskFull, NoAccount, Replayed, TooMany
 from didmpc.protocols.did import canonical
+
+_FOR_EVER = 1e18
 
 
 class Part:
@@ -19,12 +21,38 @@ class Part:
         self._folder = folder
         self._limits = limits
 
-    def _act_once(self, db: sqlite3.Connection, envelope: bytes, now: float) -> None:
-        digest = hashlib.sha256(envelope).digest()
+    def _act_once(
+        self, db: sqlite3.Connection, aid: int, envelope: bytes, now: float, created: int | None
+    ) -> None:
+        """Raise `Replayed` for what has acted before.
+
+        A message that says when it was made is refused once it is too old, so until then it is remembered.
+        One that does not say, or that names a time to come, could be played again for ever.
+        """
+        age = self._limits.replay_seconds
+        ends = created is not None and created <= now + age
+        until = max(now, created or 0.0) + age if ends else _FOR_EVER
         try:
-            db.execute("INSERT INTO seen(h, exp) VALUES (?, ?)", (digest, now + self._limits.replay_seconds))
+            db.execute(
+                "INSERT INTO seen(h, exp, aid) VALUES (?, ?, ?)",
+                (hashlib.sha256(envelope).digest(), until, aid),
+            )
         except sqlite3.IntegrityError:
             raise Replayed from None
+        if not ends:
+            self._count_lasting(db, aid)
+
+    def _count_lasting(self, db: sqlite3.Connection, aid: int) -> None:
+        counted = db.execute(
+            "UPDATE account SET lasting = lasting + 1 WHERE aid = ? AND lasting < ?",
+            (aid, self._limits.undated_per_account),
+        )
+        if not counted.rowcount:
+            raise TooMany(
+                "You have sent too many requests without a created_time.",
+                why="Each must be remembered, so that nobody can have it act again.",
+                fix="Put the present time into created_time.",
+            )
 
     def _check_room(self, needed: int) -> None:
         if shutil.disk_usage(self._folder).free < needed:

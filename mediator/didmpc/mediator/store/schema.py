@@ -76,7 +76,7 @@ END;
 """
 
 _THIRD = """
-ALTER TABLE box ADD COLUMN proven INTEGER NOT NULL DEFAULT 0;  -- whether its DID itself has claimed it
+ALTER TABLE box ADD COLUMN proven INTEGER NOT NULL DEFAULT 0;  -- when its DID itself claimed it; 0: never
 ALTER TABLE msg ADD COLUMN due REAL NOT NULL DEFAULT 0;  -- delivered not before
 DROP INDEX msg_of_box;
 DROP INDEX msg_by_expiry;
@@ -106,5 +106,12 @@ CREATE TABLE operator_message(
 ) STRICT;
 """
 
-STEPS = (_FIRST, _TOTALS, _THIRD)
+_FOURTH = """
+-- Of whom the envelope was: some rows stay as long as the account does, which counts them.
+ALTER TABLE seen ADD COLUMN aid INTEGER REFERENCES account(aid) ON DELETE CASCADE;
+CREATE INDEX seen_of_account ON seen(aid) WHERE aid IS NOT NULL;
+ALTER TABLE account ADD COLUMN lasting INTEGER NOT NULL DEFAULT 0;
+"""
+
+STEPS = (_FIRST, _TOTALS, _THIRD, _FOURTH)
 """Step n leads from version n - 1 to version n. A step that was released is never changed."""
