@@ -28,6 +28,7 @@ from didmpc.protocols.keys import PrivateKey, PublicKey
 HEADER = struct.Struct(">BI")
 CAPABILITY_BYTES = 32
 MAX_CHANNEL = (1 << 32) - 1
+MALFORMED = "e.p.relay.frame"
 _U32 = struct.Struct(">I")
 _BIND = struct.Struct(">32s32s64s")
 _BIND_CONTEXT = b"didmpc relay/1.0 bind\x00"
@@ -149,18 +150,18 @@ def encode_pong(token: bytes) -> bytes:
 def decode(frame: bytes) -> Frame:
     """Read one hop frame; SessionError for whatever the table above does not allow."""
     if len(frame) < HEADER.size:
-        raise SessionError("A hop frame is too short.")
+        raise SessionError("A hop frame is too short.", code=MALFORMED)
     kind, channel = HEADER.unpack_from(frame)
     payload = frame[HEADER.size :]
     if kind == FrameType.DATA:
         return Data(channel, payload)
     reader = _READERS.get(kind)
     if reader is None:
-        raise SessionError("A hop frame is of an unknown type.")
+        raise SessionError("A hop frame is of an unknown type.", code=MALFORMED)
     try:
         return reader(channel, payload)
     except (struct.error, ValueError) as error:
-        raise SessionError("A hop frame is malformed.", why=str(error)) from None
+        raise SessionError("A hop frame is malformed.", why=str(error), code=MALFORMED) from None
 
 
 def _read_ping(channel: int, payload: bytes) -> Ping:

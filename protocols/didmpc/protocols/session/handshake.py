@@ -22,13 +22,17 @@ from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import LocalMisuse, SessionError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.namespace import NAMESPACE
+from didmpc.protocols.session.exports import continuation
 from didmpc.protocols.session.hello import (
     CLASSICAL,
     HYBRID,
     KEM_PUBLIC_BYTES,
+    MALFORMED,
     MAX_HELLO,
     SUITES,
     WIRE_BINARY,
+    WIRE_JSON,
+    WIRES,
     HelloI,
     HelloR,
     Terms,
@@ -42,6 +46,8 @@ ACCEPT = f"{PROTOCOL}/accept"
 DECLINE = f"{PROTOCOL}/decline"
 
 Random = Callable[[int], bytes]
+# Each form of packets has keys of its own.
+_FORM_PREFIX = {WIRE_BINARY: "", WIRE_JSON: "json "}
 DeclineCode = Literal["suite", "policy", "busy", "roster"]
 
 __all__ = [
@@ -52,6 +58,9 @@ __all__ = [
     "OPEN",
     "PROTOCOL",
     "SUITES",
+    "WIRES",
+    "WIRE_BINARY",
+    "WIRE_JSON",
     "Established",
     "Initiation",
     "Party",
@@ -96,6 +105,7 @@ class Established:
 
     role: Literal["initiator", "responder"]
     suite: str
+    wire: str
     sid_in: bytes
     sid_out: bytes
     secret_send: bytes
@@ -105,13 +115,14 @@ class Established:
     transcript: bytes
 
     def __repr__(self) -> str:
-        return f"<Established {self.role} {self.suite} keys redacted>"
+        return f"<Established {self.role} {self.suite} {self.wire} keys redacted>"
 
     def to_json(self) -> dict[str, Any]:
         """For the pipe to the process that carries the link. Holds the secrets in clear."""
         return {
             "role": self.role,
             "suite": self.suite,
+            "wire": self.wire,
             "peer_hs": self.peer_hs,
             **{name: b64url(getattr(self, name)) for name in _ESTABLISHED_BYTES},
         }
@@ -119,13 +130,15 @@ class Established:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Established:
         role, suite, peer_hs = value.get("role"), value.get("suite"), value.get("peer_hs")
-        if role not in ("initiator", "responder") or suite not in SUITES or not isinstance(peer_hs, dict):
+        wire = value.get("wire")
+        named = role in ("initiator", "responder") and suite in SUITES and wire in WIRES
+        if not named or not isinstance(peer_hs, dict):
             raise LocalMisuse("This is no established session.")
         try:
             secrets = {name: exact_b64(value.get(name), size) for name, size in _ESTABLISHED_BYTES.items()}
         except SessionError as error:
             raise LocalMisuse("This is no established session.", why=error.what) from None
-        return cls(role=role, suite=suite, peer_hs=peer_hs, **secrets)
+        return cls(role=role, suite=suite, wire=wire, peer_hs=peer_hs, **secrets)
 
 
 _ESTABLISHED_BYTES = {
@@ -142,6 +155,7 @@ class Initiation:
     """The initiator's side, from `open` (its `body`) to the `accept` that completes it.
 
     `link` says what the session is for: {attempt, manifest_sha256, pid_i, pid_r} between parties of an MPC.
+    `wires` is in order of preference. `continues` is the exporter of the session whose link goes on.
     A refused `accept` leaves everything as it was, so a forged one does not end the attempt.
     """
 
@@ -156,11 +170,15 @@ class Initiation:
         limits: Mapping[str, int] | None = None,
         policy: Mapping[str, Any] | None = None,
         suites: Sequence[str] = SUITES,
+        wires: Sequence[str] = (WIRE_BINARY,),
+        continues: bytes | None = None,
         random: Random = os.urandom,
     ) -> None:
         _two_parties(me, peer)
         if not suites or not set(suites) <= set(SUITES):
             raise LocalMisuse("A session needs suites that exist.", why=f"asked for {list(suites)}")
+        if not wires or not set(wires) <= set(WIRES):
+            raise LocalMisuse("A session needs wire forms that exist.", why=f"asked for {list(wires)}")
         self._me = me
         self._peer = peer
         self._open_id = open_id
@@ -168,13 +186,22 @@ class Initiation:
         self._kem = MLKEM768PrivateKey.from_seed_bytes(random(64)) if HYBRID in suites else None
         self._hello = HelloI(
             suites=tuple(suites),
-            wire=(WIRE_BINARY,),
+            wire=tuple(wires),
             e=self._x25519.public_key().public_bytes_raw(),
             kem_pk=self._kem.public_key().public_bytes_raw() if self._kem else None,
             k=random(32),
             sid=random(8),
-            terms=_terms(me, peer, link, caps, limits, policy),
+            terms=_terms(
+                me,
+                peer,
+                link,
+                caps,
+                limits,
+                policy,
+                None if continues is None else continuation(continues, "i", open_id),
+            ),
         )
+        self._continues = continues
         self._hs = self._hello.encode()
 
     def __repr__(self) -> str:
@@ -212,10 +239,11 @@ class Initiation:
         return Established(
             role="initiator",
             suite=hello.suite,
+            wire=hello.wire,
             sid_in=self._hello.sid,
             sid_out=hello.sid,
-            secret_send=label(prk, "i2r", transcript),
-            secret_receive=label(prk, "r2i", transcript),
+            secret_send=label(prk, _FORM_PREFIX[hello.wire] + "i2r", transcript),
+            secret_receive=label(prk, _FORM_PREFIX[hello.wire] + "r2i", transcript),
             exporter=label(prk, "exp", transcript),
             peer_hs=hello.terms.public(),
             transcript=transcript,
@@ -231,6 +259,16 @@ class Initiation:
         _check_terms(hello.terms, self._hello.terms)
         if hello.terms.link != self._hello.terms.link:
             raise SessionError("The peer answered for another link.", code="e.p.session.roster")
+        proof = hello.terms.continues
+        if self._continues is None:
+            proven = proof is None
+        else:
+            expected = continuation(self._continues, "r", self._open_id)
+            proven = proof is not None and hmac.compare_digest(proof, expected)
+        if not proven:
+            raise SessionError(
+                "The peer does not prove the session that it continues.", code="e.p.session.policy"
+            )
 
 
 def respond(
@@ -244,21 +282,27 @@ def respond(
     limits: Mapping[str, int] | None = None,
     policy: Mapping[str, Any] | None = None,
     suites: Sequence[str] = SUITES,
+    wires: Sequence[str] = (WIRE_BINARY,),
+    continues: Sequence[bytes] = (),
     random: Random = os.urandom,
 ) -> tuple[dict[str, Any], Established]:
     """Answer an `open`: the body of the `accept`, and the session.
 
     `peer` is the authenticated sender of the envelope. Every member of `link` that is given must be in
-    the `open`, alike; its other members are taken as they are. Store the body and send it again, byte
-    for byte, when the same `open` comes again: a second call would make another session.
+    the `open`, alike; its other members are taken as they are. `continues` are the exporters of the
+    sessions that this link has already: then the `open` must continue one of them, else none. Store the
+    body and send it again, byte for byte, when the same `open` comes again: a second call would make
+    another session.
     """
     _two_parties(me, peer)
     hs_i = _hello_text(open_body)
     hello = HelloI.decode(hs_i)
-    own = _terms(me, peer, hello.terms.link, caps, limits, policy, initiator=False)
+    proof = _answer_continuation(hello.terms.continues, continues, open_id)
+    own = _terms(me, peer, hello.terms.link, caps, limits, policy, proof, initiator=False)
     _check_terms(hello.terms, own)
     _check_link(hello.terms.link, link or {})
     suite = _choose_suite(hello, suites)
+    wire = _choose_wire(hello, wires)
 
     x25519 = X25519PrivateKey.from_private_bytes(random(32))
     dh_secret = _exchange(x25519, hello.e)
@@ -267,7 +311,7 @@ def respond(
         kem_secret, kem_ct = _encapsulate(hello.kem_pk)
     answer = HelloR(
         suite=suite,
-        wire=WIRE_BINARY,
+        wire=wire,
         e=x25519.public_key().public_bytes_raw(),
         kem_ct=kem_ct,
         k=random(32),
@@ -280,10 +324,11 @@ def respond(
     established = Established(
         role="responder",
         suite=suite,
+        wire=wire,
         sid_in=answer.sid,
         sid_out=hello.sid,
-        secret_send=label(prk, "r2i", transcript),
-        secret_receive=label(prk, "i2r", transcript),
+        secret_send=label(prk, _FORM_PREFIX[wire] + "r2i", transcript),
+        secret_receive=label(prk, _FORM_PREFIX[wire] + "i2r", transcript),
         exporter=label(prk, "exp", transcript),
         peer_hs=hello.terms.public(),
         transcript=transcript,
@@ -305,6 +350,28 @@ def _choose_suite(hello: HelloI, suites: Sequence[str]) -> str:
         if suite in suites and suite in hello.suites:
             return suite
     raise SessionError("The peer offers no suite that is accepted here.", code="e.p.session.suite")
+
+
+def _choose_wire(hello: HelloI, wires: Sequence[str]) -> str:
+    """The first that the initiator names and that is accepted here."""
+    for wire in hello.wire:
+        if wire in wires:
+            return wire
+    raise SessionError("The peer offers no form of packets that is accepted here.", code="e.p.session.suite")
+
+
+def _answer_continuation(proof: bytes | None, exporters: Sequence[bytes], open_id: str) -> bytes | None:
+    """Our `continues` in answer to the peer's (docs/session-extension.md, section 9)."""
+    if proof is None:
+        if exporters:
+            raise SessionError("There is such a session already.", code="e.p.session.roster")
+        return None
+    if not exporters:
+        raise SessionError("There is no session that could be continued.", code="e.p.session.roster")
+    for exporter in exporters:
+        if hmac.compare_digest(proof, continuation(exporter, "i", open_id)):
+            return continuation(exporter, "r", open_id)
+    raise SessionError("The peer does not prove the session that it continues.", code="e.p.session.policy")
 
 
 def _check_link(stated: Mapping[str, Any] | None, expected: Mapping[str, Any]) -> None:
@@ -336,6 +403,7 @@ def _terms(
     caps: Sequence[Any],
     limits: Mapping[str, int] | None,
     policy: Mapping[str, Any] | None,
+    continues: bytes | None,
     *,
     initiator: bool = True,
 ) -> Terms:
@@ -347,6 +415,7 @@ def _terms(
         limits=dict(limits or {}),
         policy=dict(policy or {}),
         caps=tuple(caps),
+        continues=continues,
     )
 
 
@@ -376,7 +445,7 @@ def _two_parties(me: Party, peer: Party) -> None:
 def _hello_text(body: Mapping[str, Any]) -> str:
     text = body.get("hs")
     if not isinstance(text, str) or not 0 < len(text) <= MAX_HELLO or not text.isascii():
-        raise SessionError("A session message has no proper `hs`.")
+        raise SessionError("A session message has no proper `hs`.", code=MALFORMED)
     return text
 
 

@@ -15,22 +15,26 @@ from typing import Any
 
 from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import LocalMisuse, SessionError
+from didmpc.protocols.session.strict_json import read_object
 
 CLASSICAL = "X25519-HKDFSHA256-A256GCM"
 HYBRID = "X25519MLKEM768-HKDFSHA256-A256GCM"
 SUITES = (HYBRID, CLASSICAL)  # best first
 WIRE_BINARY = "binary"
+WIRE_JSON = "json"
+WIRES = (WIRE_BINARY, WIRE_JSON)
 VERSION = 1
 MAX_HELLO = 32 * 1024  # characters of base64url
 MAX_ITEMS = 32  # of a list
 MAX_TEXT = 9 * 1024  # a kid may be the URL of a DID in long form
 KEM_PUBLIC_BYTES = 1184
 KEM_CIPHERTEXT_BYTES = 1088
+MALFORMED = "e.p.session.hs"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Terms:
-    """What both hellos say alike: the link, the two keys, limits, policy, capabilities."""
+    """What both hellos have: the link, the two keys, limits, policy, capabilities, and what it continues."""
 
     link: dict[str, Any] | None
     kid_i: str
@@ -38,13 +42,15 @@ class Terms:
     limits: dict[str, int]
     policy: dict[str, Any]
     caps: tuple[Any, ...]
+    continues: bytes | None = None
 
     def public(self) -> dict[str, Any]:
         """What the application gets to see of a peer's hello: nothing that is a key."""
         return {"link": self.link, "limits": self.limits, "policy": self.policy, "caps": list(self.caps)}
 
     def members(self) -> dict[str, Any]:
-        return {**self.public(), "kid_i": self.kid_i, "kid_r": self.kid_r}
+        continues = {} if self.continues is None else {"continues": b64url(self.continues)}
+        return {**self.public(), "kid_i": self.kid_i, "kid_r": self.kid_r, **continues}
 
     @classmethod
     def read(cls, value: Mapping[str, Any]) -> Terms:
@@ -61,6 +67,7 @@ class Terms:
             limits=limits,
             policy=_object(value, "policy"),
             caps=tuple(_list(value, "caps")),
+            continues=_optional_bytes(value, "continues", 32),
         )
 
 
@@ -97,8 +104,6 @@ class HelloI:
         kem_pk = _optional_bytes(value, "kem_pk", KEM_PUBLIC_BYTES)
         if (HYBRID in suites) != (kem_pk is not None):
             raise SessionError("A session request does not fit its suites.", code="e.p.session.suite")
-        if WIRE_BINARY not in wire:
-            raise SessionError("The peer offers no form of packets that is known.", code="e.p.session.suite")
         return cls(
             suites=suites,
             wire=wire,
@@ -159,7 +164,7 @@ def exact_b64(value: object, size: int | None = None) -> bytes:
             decoded = None
         if decoded is not None and b64url(decoded) == value and size in (None, len(decoded)):
             return decoded
-    raise SessionError("A member of a session message is not the base64url it has to be.")
+    raise SessionError("A member of a session message is not the base64url it has to be.", code=MALFORMED)
 
 
 def _encode(value: dict[str, Any]) -> str:
@@ -174,27 +179,18 @@ def _encode(value: dict[str, Any]) -> str:
 
 def _decode(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(exact_b64(text), object_pairs_hook=_no_twice, parse_constant=_no_constant)
-    except (ValueError, RecursionError):
-        raise SessionError("A session message holds no JSON.") from None
-    if not isinstance(value, dict) or type(value.get("v")) is not int or value["v"] != VERSION:
+        value = read_object(exact_b64(text))
+    except ValueError as error:
+        raise SessionError(
+            "A session message holds no proper JSON.", why=str(error), code=MALFORMED
+        ) from None
+    if type(value.get("v")) is not int or value["v"] != VERSION:
         raise SessionError("A session message is of an unknown version.", code="e.p.session.suite")
     return value
 
 
-def _no_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        raise ValueError("a member stands twice")
-    return value
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
-
-
 def _wrong(name: str) -> SessionError:
-    return SessionError(f"The member `{name}` of a session message is not what it has to be.")
+    return SessionError(f"The member `{name}` of a session message is not what it has to be.", code=MALFORMED)
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:

@@ -28,16 +28,26 @@ OVERHEAD = HEADER.size + TAG_BYTES
 REPLAY_WINDOW = 1 << 14
 MAX_FAILED_OPENS = 1 << 20
 MAX_PACKET_BYTES = 1 << 20
+MALFORMED = "e.p.session.packet"
 # Far below what AES-GCM bears under one key. Reached only when nobody ever acknowledges.
 _EPOCH_CEILING = 1 << 28
 _LAST_EPOCH = (1 << 32) - 1
 _WORTH_A_VIEW = 4096  # bytes; a smaller piece is copied faster than looked at
 
 
+def sid_of(packet: bytes) -> bytes:
+    """The session id that a packet names, unproven."""
+    return packet[1:9]
+
+
 class SessionOver(SessionError):
     """This session can carry nothing more: too old, idle too long, or under attack. Make a new one."""
 
     code = "e.p.session.over"
+
+
+def replayed() -> SessionError:
+    return SessionError("A packet was opened before, or is too old to tell.", code="e.p.session.replay")
 
 
 class Aead(Protocol):
@@ -157,14 +167,14 @@ class PacketOpener:
     def open(self, packet: bytes) -> bytes:
         """The plaintext of an authentic packet that was not opened before; else SessionError."""
         if not OVERHEAD <= len(packet) <= MAX_PACKET_BYTES:
-            raise SessionError("A packet has an impossible length.")
+            raise SessionError("A packet has an impossible length.", code=MALFORMED)
         header = packet[: HEADER.size]
         version, sid, epoch, number = HEADER.unpack(header)
         if version != VERSION or sid != self._sid:
             raise SessionError("A packet belongs to no session here.", code="e.p.session.unknown")
         highest = self.highest
         if number <= highest and (highest - number >= REPLAY_WINDOW or self._seen[number % REPLAY_WINDOW]):
-            raise SessionError("A packet was opened before, or is too old to tell.")
+            raise replayed()
         decrypt, iv = self._keys.get(epoch) or self._key_ahead(epoch)
         try:
             sealed = (
@@ -172,19 +182,26 @@ class PacketOpener:
             )
             plaintext = decrypt((iv ^ number).to_bytes(12, "big"), sealed, header)
         except InvalidTag:
-            self.failed += 1
-            if self.failed >= MAX_FAILED_OPENS:
-                self._die()
-            raise SessionError("A packet is not authentic.") from None
-        if number == highest + 1:
+            raise self._forged() from None
+        self._opened(epoch, number)
+        return plaintext
+
+    def _forged(self) -> SessionError:
+        self.failed += 1
+        if self.failed >= MAX_FAILED_OPENS:
+            self._die()
+        return SessionError("A packet is not authentic.", code="e.p.trust.crypto")
+
+    def _opened(self, epoch: int, number: int) -> None:
+        """Remember an authentic packet: it does not open again, and may take a step to its epoch."""
+        if number == self.highest + 1:
             self.highest = number
-        elif number > highest:
+        elif number > self.highest:
             self._forget_skipped(number)
         self._seen[number % REPLAY_WINDOW] = 1
         if epoch > self.epoch:
             self.epoch = epoch
             self._keys.pop(epoch - 2, None)
-        return plaintext
 
     def _forget_skipped(self, number: int) -> None:
         """Slots between the highest number so far and `number` stand for packets not seen yet."""
@@ -199,7 +216,7 @@ class PacketOpener:
         if self.failed >= MAX_FAILED_OPENS:
             self._die()
         if epoch != self._derived + 1 or epoch != self.epoch + 1:
-            raise SessionError("A packet is of an epoch that is over or far ahead.")
+            raise SessionError("A packet is of an epoch that is over or far ahead.", code="e.p.session.epoch")
         self._derive()
         return self._keys[epoch]
 

@@ -58,13 +58,14 @@ def extract(suite: str, *, kem_secret: bytes, dh_secret: bytes, k_i: bytes, k_r:
 
 def label(prk: bytes, name: str, transcript_hash: bytes, length: int = 32) -> bytes:
     """X(l, n) = HKDF-Expand(PRK, "didmpc s1 " || l || 0x00 || TH, n)."""
-    return _expand(prk, b"didmpc s1 " + name.encode() + b"\x00" + transcript_hash, length)
+    return expand(prk, b"didmpc s1 " + name.encode() + b"\x00" + transcript_hash, length)
 
 
 def epoch_key(secret: bytes) -> tuple[bytes, bytes, bytes]:
     """From S[e]: the AEAD key, the iv, and S[e+1]. The caller forgets S[e]."""
-    return _expand(secret, b"key", 32), _expand(secret, b"iv", 12), _expand(secret, b"next", 32)
+    return expand(secret, b"key", 32), expand(secret, b"iv", 12), expand(secret, b"next", 32)
 
 
-def _expand(secret: bytes, info: bytes, length: int) -> bytes:
+def expand(secret: bytes, info: bytes, length: int) -> bytes:
+    """HKDF-Expand with SHA-256 (RFC 5869, section 2.3)."""
     return HKDFExpand(SHA256(), length, info).derive(secret)
