@@ -118,6 +118,11 @@ class Wire:
             self.now += step
             self.pump()
 
+    def renew(self, pair: Pair) -> None:
+        """Both links get a new session, the responder first, as it is with an accept on its way."""
+        self.far.renew(pair[1], self.now)
+        self.near.renew(pair[0], self.now)
+
     def drop(self) -> list[bytes]:
         """What the near link says now is lost."""
         return self.near.packets(self.now)

@@ -243,7 +243,7 @@ def test_epochs_are_crossed_in_use(wire):
         wire.near.send(1, b"x")
         wire.far.send(1, b"y")
         wire.wait(0.1)
-    assert wire.near._sealer.epoch > 20
+    assert wire.near._session.epoch > 20
     assert len(wire.far_events) == len(wire.near_events) == 400
 
 

@@ -12,7 +12,16 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.session.handshake import Initiation, Party, respond
-from didmpc.protocols.session.link import Closed, Data, Link, LinkLimits, PeerState, PeerViolation, Ready
+from didmpc.protocols.session.link import (
+    Closed,
+    Data,
+    Link,
+    LinkLimits,
+    PeerState,
+    PeerViolation,
+    Ready,
+    Renewed,
+)
 from didmpc.protocols.session.packet import EpochLimits
 
 ONE, OTHER = Party.of(Identity.peer4()), Party.of(Identity.peer4())
@@ -48,6 +57,7 @@ class AdversarialNetwork(RuleBasedStateMachine):
             Link(session, now=0.0, limits=limits, aead=RecordingAead)
             for session in (initiation.finish(accept), responder)
         ]
+        self.accepts = []  # new sessions whose accept is still on its way to side 0
         self.network = [[], []]  # packets on their way to side 0 and to side 1
         self.sent = [[], []]  # what side i was told to send
         self.received = [[], []]  # what side i delivered
@@ -82,7 +92,7 @@ class AdversarialNetwork(RuleBasedStateMachine):
                     assert self.received[side] == self.sent[1 - side], "a close truncated"
                     assert self.closed[1 - side]
                     self.peer_closed[side] = True
-                case PeerState():
+                case PeerState() | Renewed():
                     pass
                 case _:
                     raise AssertionError(event)
@@ -156,6 +166,20 @@ class AdversarialNetwork(RuleBasedStateMachine):
         for link in self.links:
             link.path_up(self.now)
 
+    @rule()
+    def open_a_new_session(self):
+        initiation = Initiation(ONE, OTHER, "id")
+        accept, responder = respond(OTHER, ONE, "id", initiation.body)
+        self.links[1].renew(responder, self.now)
+        self.accepts.append(initiation.finish(accept))
+
+    @precondition(lambda self: self.accepts)
+    @rule()
+    def its_accept_arrives(self):
+        """Only that of the last open: earlier ones have been given up."""
+        self.links[0].renew(self.accepts.pop(), self.now)
+        self.accepts.clear()
+
     @rule(side=SIDES)
     def close(self, side):
         self.links[side].close()
@@ -203,7 +227,8 @@ class AdversarialNetwork(RuleBasedStateMachine):
                 early = link._inbox._early.values()
                 assert link._inbox._early_bytes == sum(len(data) for _, _, data in early) <= WINDOW_BYTES
                 assert len(link._pings) <= 64
-                assert len(link._opener._keys) <= 3
+                for session in (link._session, link._proposed, link._retired):
+                    assert session is None or len(session.opener._keys) <= 3
 
     def teardown(self):
         if hasattr(self, "links") and all(self.now - link.last_heard < 800 for link in self.links):

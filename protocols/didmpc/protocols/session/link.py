@@ -14,19 +14,13 @@ from typing import Any, NamedTuple, TypeAlias
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from didmpc.protocols.errors import LocalMisuse
+from didmpc.protocols.errors import LocalMisuse, SessionError
 from didmpc.protocols.session import frames
 from didmpc.protocols.session.frames import Control, PeerViolation, Record, largest_unpadded, padded_length
 from didmpc.protocols.session.handshake import Established
-from didmpc.protocols.session.packet import (
-    OVERHEAD,
-    Aead,
-    EpochLimits,
-    PacketOpener,
-    PacketSealer,
-    SessionOver,
-)
+from didmpc.protocols.session.packet import OVERHEAD, Aead, EpochLimits, SessionOver, sid_of
 from didmpc.protocols.session.records import ACK_DELAY, ACK_EVERY, Inbox, LinkOverflow, Outbox
+from didmpc.protocols.session.session import Session
 
 __all__ = [
     "Aborted",
@@ -40,12 +34,15 @@ __all__ = [
     "PeerState",
     "PeerViolation",
     "Ready",
+    "Renewed",
     "SessionOver",
 ]
 
 PING_EVERY = 1.0
 RETRANSMIT_AFTER = 1.0
 MAX_BACK_OFF = 64
+RETIRED_SECONDS = 10.0
+"""How long packets of the session before are still opened."""
 _PINGS_REMEMBERED = 64
 _UNLIMITED = 1 << 62
 _NO_PADDING = [bytes(length) for length in range(64)]
@@ -60,7 +57,9 @@ class LinkLimits:
     queue_bytes: int = 512 * 1024 * 1024
     packet_bytes: int = 64 * 1024  # small records are put together up to this
     idle_seconds: float = 15 * 60.0
-    lifetime_seconds: float = 24 * 3600.0
+    lifetime_seconds: float = 24 * 3600.0  # of each session
+    renew_seconds: float = 3600.0  # when a new session is due: this, or
+    renew_packets: int = 1 << 28
     epoch: EpochLimits = field(default_factory=EpochLimits)
 
     def announced(self) -> dict[str, int]:
@@ -71,6 +70,11 @@ class LinkLimits:
 @dataclass(frozen=True, slots=True)
 class Ready:
     """The peer holds the keys of this session: its first valid packet has come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """Both sides have gone over to the new session."""
 
 
 class Data(NamedTuple):
@@ -99,7 +103,7 @@ class Closed:
     """The peer has closed its side, and every record it sent has been delivered."""
 
 
-Event: TypeAlias = Ready | Data | PeerState | Aborted | Closed
+Event: TypeAlias = Ready | Renewed | Data | PeerState | Aborted | Closed
 
 
 @dataclass(slots=True)
@@ -116,6 +120,7 @@ class LinkStats:
     sealed_bytes: int = 0  # of the packets sent
     seal_seconds: float = 0.0
     open_seconds: float = 0.0
+    sessions: int = 1  # that this side has spoken in
 
 
 class Link:
@@ -124,7 +129,8 @@ class Link:
     Call `packets` after each `send`, `receive`, `path_up` and new budget, and at `deadline`.
     `receive` raises SessionError for a packet that is not authentic, which is no fault of the peer, and
     PeerViolation for an authentic one that breaks the protocol, which is. SessionOver (from `receive`,
-    `packets` or `send`) means that this session is over for good.
+    `packets` or `send`) means that this link is over for good. Records stand above sessions: `renew` gives
+    the link another one, and nothing is lost or doubled by the change.
     """
 
     def __init__(
@@ -138,10 +144,12 @@ class Link:
     ) -> None:
         self._limits = limits or LinkLimits()
         theirs = established.peer_hs.get("limits", {})
-        self._sealer = PacketSealer(
-            established.secret_send, established.sid_out, limits=self._limits.epoch, aead=aead
-        )
-        self._opener = PacketOpener(established.secret_receive, established.sid_in, aead=aead)
+        self._aead = aead
+        self._session = self._new_session(established, now)  # the one that speaks
+        self._proposed: Session | None = None  # a newer one, not confirmed yet
+        self._retired: Session | None = None
+        self._retired_until = inf
+        self._propose_at = inf
         default = LinkLimits()
         self._outbox = Outbox(
             window_records=min(
@@ -154,7 +162,6 @@ class Link:
             window_records=self._limits.window_records, window_bytes=self._limits.window_bytes
         )
         self._clock = clock
-        self._initiator = established.role == "initiator"
         self._path = False
         self._blocked = False  # control waits for budget
         self._over: SessionOver | None = None
@@ -162,7 +169,6 @@ class Link:
         self.last_heard = now
         self.stats = LinkStats()
 
-        self._heard = False
         self._urgent = False  # there is control to say at once
         self._say_ready = False
         self._ping_at = inf
@@ -220,6 +226,56 @@ class Link:
             self._say_abort = self._urgent = True
             self._outbox.clear()
 
+    # --- sessions
+
+    def renewal_due(self, now: float) -> bool:
+        """Whether this side, which opened the session, should open another one and hand it to `renew`."""
+        session, limits = self._session, self._limits
+        return (
+            session.initiator
+            and self._proposed is None
+            and not (self._closing or self._closed_by_peer or self._aborted_by_peer)
+            and (now - session.since >= limits.renew_seconds or session.sealed >= limits.renew_packets)
+        )
+
+    def renew(self, established: Established, now: float) -> None:
+        """A new session for this link. It takes over once the peer was heard in it; until then, and where
+        that never happens, the present one goes on. One that was not confirmed makes way."""
+        self._check_over()
+        self._proposed = self._new_session(established, now)
+        self._propose_at = now if self._proposed.initiator else inf
+
+    def _new_session(self, established: Established, now: float) -> Session:
+        return Session(established, now=now, epoch=self._limits.epoch, aead=self._aead)
+
+    def _session_of(self, packet: bytes) -> Session:
+        sid = sid_of(packet)
+        if sid == self._session.sid_in:
+            return self._session
+        for session in (self._proposed, self._retired):
+            if session is not None and sid == session.sid_in:
+                return session
+        raise SessionError("A packet belongs to no session here.", code="e.p.session.unknown")
+
+    def _take_over(self, now: float, events: list[Event]) -> None:
+        """The peer was heard in the proposed session: from now on all is said in it."""
+        assert self._proposed is not None
+        self._session.retire()
+        self._retired, self._retired_until = self._session, now + RETIRED_SECONDS
+        self._session, self._proposed = self._proposed, None
+        self._propose_at = inf
+        self._ends_at = now + self._limits.lifetime_seconds
+        self._say_ready = not self._session.initiator
+        self._urgent = True
+        self.stats.sessions += 1
+        events.append(Renewed())
+
+    def _propose(self, now: float) -> bytes:
+        """READY in the proposed session, each second until the peer answers in it."""
+        assert self._proposed is not None
+        self._propose_at = now + PING_EVERY
+        return self._proposed.seal(frames.encode_ready().ljust(64, b"\0"), now)
+
     # --- paths
 
     def path_up(self, now: float) -> None:
@@ -230,7 +286,9 @@ class Link:
         self._back_off = 1
         self._look_again = -inf
         self._outbox.send_all_again()
-        self._say_ready = self._initiator or self._heard
+        self._say_ready = self._session.initiator or self._session.heard
+        if self._propose_at < inf:
+            self._propose_at = now
         self._ping_at = now
         self._inbox.ack_at = now
         self._urgent = True  # and the PING says abort and close again
@@ -247,22 +305,25 @@ class Link:
         clock = self._clock
         started = clock() if clock else 0.0
         try:
-            plaintext = self._opener.open(packet)
+            session = self._session_of(packet)
+            plaintext = session.opener.open(packet)
         except SessionOver as error:
+            if session is not self._session:
+                raise SessionError(error.what) from None  # attacked, but no more in use or not yet
             self._end(error)
             raise
         records, control = frames.decode(plaintext)
-        self._check(records, control)
+        self._check(records, control, session)
         self.last_heard = now
         self.stats.packets_received += 1
         events: list[Event] = []
-        if not self._heard:
-            self._first_heard(now, events)
+        if not session.heard:
+            self._first_heard(session, now, events)
         if not self._aborted_by_peer:
             if records:
                 self._take_records(records, now, events)
             if control is not None:
-                self._take_control(control, now, events)
+                self._take_control(control, session, now, events)
             if self._inbox.complete and not self._closed_by_peer:
                 self._closed_by_peer = True
                 events.append(Closed())
@@ -275,11 +336,11 @@ class Link:
             self.stats.open_seconds += clock() - started
         return events
 
-    def _check(self, records: list[Record], control: Control | None) -> None:
+    def _check(self, records: list[Record], control: Control | None, session: Session) -> None:
         """Everything that can be wrong with an authentic packet, before any of it is applied."""
         self._inbox.check(records, control.close if control else None)
         if control is not None and control.ack is not None:
-            if control.ack.packet >= self._sealer.number:
+            if control.ack.packet >= session.sealed:
                 raise PeerViolation("A peer acknowledges packets that were never sealed.")
             self._outbox.check(control.ack)
 
@@ -291,10 +352,10 @@ class Link:
             stats.bytes_received += len(data)
             events.append(Data(start, data))
 
-    def _take_control(self, control: Control, now: float, events: list[Event]) -> None:
+    def _take_control(self, control: Control, session: Session, now: float, events: list[Event]) -> None:
         ack, ping, pong = control.ack, control.ping, control.pong
         if ack is not None:
-            self._sealer.acknowledged(ack.packet)
+            session.acknowledged(ack.packet)
             if ack.closed and self._closing:
                 self._close_acknowledged = True
             if self._outbox.acknowledge(ack) and self._back_off > 1:
@@ -309,10 +370,13 @@ class Link:
         if control.close is not None:
             self._inbox.close(control.close, now)
 
-    def _first_heard(self, now: float, events: list[Event]) -> None:
+    def _first_heard(self, session: Session, now: float, events: list[Event]) -> None:
         """Any valid packet confirms the peer. The responder may speak now, and does so at once."""
-        self._heard = True
-        self._say_ready = not self._initiator
+        session.heard = True
+        if session is self._proposed:
+            self._take_over(now, events)
+            return
+        self._say_ready = not session.initiator
         self._ping_at = min(self._ping_at, now)
         self._urgent = True
         events.append(Ready())
@@ -353,10 +417,15 @@ class Link:
             return []
         if now >= self._look_again:
             self._retransmit(now)
+        if now >= self._retired_until:
+            self._retired, self._retired_until = None, inf
         self._blocked = False
         outbox = self._outbox
         room = _UNLIMITED if budget is None else budget
         packets: list[bytes] = []
+        if now >= self._propose_at and room >= OVERHEAD + 64:
+            packets.append(self._propose(now))
+            room -= len(packets[0])
         control = self._control(now)
         while control or outbox.waiting:
             pieces, control = control, []
@@ -381,14 +450,14 @@ class Link:
 
     def _may_speak(self) -> bool:
         """A responder is silent until the initiator is confirmed (section "Handshake")."""
-        return self._path and (self._heard or self._initiator)
+        return self._path and (self._session.heard or self._session.initiator)
 
     def _seal(self, pieces: list[bytes], used: int, now: float) -> bytes:
         clock = self._clock
         started = clock() if clock else 0.0
         padding = padded_length(used) - used
         pieces.append(_NO_PADDING[padding] if padding < 64 else bytes(padding))
-        packet = self._sealer.seal(b"".join(pieces), now)
+        packet = self._session.seal(b"".join(pieces), now)
         if clock:
             self.stats.seal_seconds += clock() - started
         self.stats.sealed_bytes += len(packet)
@@ -400,14 +469,14 @@ class Link:
         beat = now >= self._ping_at
         if not (self._urgent or beat or now >= inbox.ack_at):
             half_due = inbox.unacknowledged >= ACK_EVERY // 2 and self._outbox.waiting
-            return [frames.encode_ack(inbox.ack(self._opener.highest))] if half_due else []
+            return [frames.encode_ack(inbox.ack(self._session.opener.highest))] if half_due else []
         control = []
         if self._abort_cause is not None and (beat or self._say_abort):
             control.append(frames.encode_abort(self._abort_cause))
         if self._say_ready:
             control.append(frames.encode_ready())
-        if self._heard:
-            control.append(frames.encode_ack(inbox.ack(self._opener.highest)))
+        if self._session.heard:
+            control.append(frames.encode_ack(inbox.ack(self._session.opener.highest)))
         if self._pong is not None:
             control.append(frames.encode_pong(self._pong, self._state))
         if beat:
@@ -455,7 +524,7 @@ class Link:
         if self._may_speak() and not self._blocked:
             if self._urgent:
                 return -inf
-            due = min(due, self._ping_at, self._inbox.ack_at)
+            due = min(due, self._ping_at, self._inbox.ack_at, self._propose_at)
             if self._outbox.oldest_sent_at() < inf:
                 due = min(due, self._look_again)
         return due

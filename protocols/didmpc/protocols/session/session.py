@@ -1,0 +1,66 @@
+"""One session of a link: the keys of one handshake, in use.
+
+A link has one session that speaks, perhaps a newer one that is not confirmed yet, and for a moment the
+one before (docs/session-extension.md, "A new session on the same link").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from didmpc.protocols.session.handshake import Established
+from didmpc.protocols.session.packet import Aead, EpochLimits, PacketOpener, PacketSealer
+
+
+class Session:
+    """Both directions of one session."""
+
+    def __init__(
+        self,
+        established: Established,
+        *,
+        now: float,
+        epoch: EpochLimits,
+        aead: Callable[[bytes], Aead] = AESGCM,
+    ) -> None:
+        self.sid_in = established.sid_in
+        self.initiator = established.role == "initiator"
+        self.since = now
+        self.heard = False
+        """Whether a valid packet of the peer has come in it: then both sides have the keys."""
+        self.opener = PacketOpener(established.secret_receive, established.sid_in, aead=aead)
+        self._sealer: PacketSealer | None = PacketSealer(
+            established.secret_send, established.sid_out, limits=epoch, aead=aead
+        )
+        self._sealed = 0
+
+    def __repr__(self) -> str:
+        return f"<Session sealed={self.sealed} heard={self.heard}>"
+
+    @property
+    def sealed(self) -> int:
+        """How many packets were sealed: the number of the next one."""
+        return self._sealed if self._sealer is None else self._sealer.number
+
+    @property
+    def epoch(self) -> int:
+        """Of what is sealed now."""
+        return -1 if self._sealer is None else self._sealer.epoch
+
+    def seal(self, plaintext: bytes, now: float) -> bytes:
+        """One packet. Not after `retire`."""
+        assert self._sealer is not None
+        return self._sealer.seal(plaintext, now)
+
+    def acknowledged(self, number: int) -> None:
+        """The peer has the packet of that number."""
+        if self._sealer is not None:
+            self._sealer.acknowledged(number)
+
+    def retire(self) -> None:
+        """Forget the keys to seal with: from now on it only opens what is still on its way."""
+        if self._sealer is not None:
+            self._sealed = self._sealer.number
+            self._sealer = None
