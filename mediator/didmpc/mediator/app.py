@@ -22,14 +22,17 @@ from didmpc.mediator.accounts import Accounts
 from didmpc.mediator.channels import Channels, Hops
 from didmpc.mediator.courtesies import Courtesies
 from didmpc.mediator.deliveries import Deliveries
+from didmpc.mediator.dialing import Outside
 from didmpc.mediator.home import Home, Settings
 from didmpc.mediator.http import Web, plain_server_name
 from didmpc.mediator.limits import Buckets, Limits
 from didmpc.mediator.links import Links
 from didmpc.mediator.mailboxes import Mailboxes
 from didmpc.mediator.relay import Relay
+from didmpc.mediator.resolving import Dids
 from didmpc.mediator.service import Service
 from didmpc.mediator.store import EXPIRY_BATCH, Store
+from didmpc.mediator.web_dids import WebDids
 from didmpc.mediator.websocket import WebSockets
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 
@@ -60,6 +63,7 @@ async def running(
     port: int | None = None,
     public_url: str | None = None,
     limits: Limits | None = None,
+    outside: Outside | None = None,
 ) -> AsyncIterator[Running]:
     """A mediator for as long as the block runs. Raises `LocalMisuse` where it cannot start.
 
@@ -67,6 +71,7 @@ async def running(
     empty one takes it back.
     """
     limits = limits or Limits()
+    outside = outside or Outside()
     home.prepare()
     with home.locked():
         settings = home.load() or Settings.new()
@@ -77,13 +82,18 @@ async def running(
             async with contextlib.AsyncExitStack() as stack:
                 store = _open_store(home, limits)
                 stack.push_async_callback(store.close)
-                await stack.enter_async_context(_serving(settings, store, listener, limits))
+                dialer = outside.dialer(listener.getsockname()[0], settings.url)
+                stack.push_async_callback(dialer.close)
+                web_dids = WebDids(dialer.http, limits)
+                stack.push_async_callback(web_dids.close)
+                dids = Dids(store, web_dids)
+                await stack.enter_async_context(_serving(settings, store, dids, listener, limits))
                 yield Running(settings, host)
 
 
 @contextlib.asynccontextmanager
 async def _serving(
-    settings: Settings, store: Store, listener: socket.socket, limits: Limits
+    settings: Settings, store: Store, dids: Dids, listener: socket.socket, limits: Limits
 ) -> AsyncIterator[None]:
     identity = settings.identity
     deliveries = Deliveries(store, limits)
@@ -91,7 +101,7 @@ async def _serving(
     links = Links(store, settings.url, limits)
     service = Service(
         identity,
-        store,
+        dids,
         limits,
         [
             Accounts(store, identity.did, limits).handlers(),

@@ -28,22 +28,24 @@ class NotPublic(OSError):
 
 
 @dataclass(frozen=True, slots=True)
-class Reach:
-    """Where the mediator may connect to."""
+class Outside:
+    """What the operator says about connections that the mediator makes."""
 
-    private: bool
+    allow_private: bool = False
+    """Whether private addresses may be connected to in any case."""
+    names: AbstractResolver | None = None
+    tls: ssl.SSLContext | None = None
+    """Other look-ups and certificate authorities than those of the system."""
 
-    @classmethod
-    def of(cls, listening: str, url: str, *, allow_private: bool) -> "Reach":
-        """Private addresses only for a mediator that nobody but this machine reaches, or where it is said.
+    def dialer(self, listening: str, url: str) -> "Dialer":
+        """For a mediator that listens on the address `listening` and is reached by others under `url`.
 
-        `listening` is the address it listens on, `url` the one under which others reach it: behind a proxy
-        it listens on loopback too, and is for everybody all the same.
+        Private addresses are for one that only this machine reaches: behind a proxy it listens on loopback
+        too, and is for everybody all the same.
         """
-        return cls(allow_private or (ipaddress.ip_address(listening).is_loopback and names_private(url)))
-
-    def allows(self, address: str) -> bool:
-        return self.private or is_public(address)
+        local = ipaddress.ip_address(listening).is_loopback and names_private(url)
+        anywhere = self.allow_private or local
+        return Dialer((lambda _: True) if anywhere else is_public, names=self.names, tls=self.tls)
 
 
 class Names(AbstractResolver):
@@ -81,7 +83,6 @@ class Dialer:
         self,
         allows: Callable[[str], bool],
         *,
-        connections: int,
         names: AbstractResolver | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
@@ -98,7 +99,7 @@ class Dialer:
             connector=aiohttp.TCPConnector(
                 socket_factory=checked,
                 resolver=self._names,
-                limit=connections,
+                limit=0,  # how many at once is bounded by each use
                 ttl_dns_cache=NAMES_SECONDS,
                 keepalive_timeout=KEEP_SECONDS,
                 ssl=tls or True,

@@ -14,12 +14,10 @@ from dataclasses import dataclass, replace
 
 from didmpc.mediator.database import StoreFailed
 from didmpc.mediator.limits import Limits
-from didmpc.mediator.long_forms import KnownDids
 from didmpc.mediator.refusals import Expired, Refusal, Unavailable, Unsupported
 from didmpc.mediator.requests import Connection, Handler, Outcome, Request
-from didmpc.mediator.store import Store
+from didmpc.mediator.resolving import Dids
 from didmpc.protocols import problem_report
-from didmpc.protocols.did import DIDDocument
 from didmpc.protocols.envelope import Unpacked, pack_authcrypt, pack_signed, unpack
 from didmpc.protocols.errors import DidmpcError, RemoteViolation
 from didmpc.protocols.identity import Identities, Identity
@@ -52,63 +50,55 @@ class Service:
     def __init__(
         self,
         identity: Identity,
-        store: Store,
+        dids: Dids,
         limits: Limits,
         handlers: Iterable[Mapping[str, Handler]],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._identity = identity
         self._secrets = Identities(identity)
-        self._store = store
+        self._dids = dids
         self._limits = limits
-        self._known = KnownDids()
         self._clock = clock
         self._at_once = asyncio.Semaphore(limits.handled_at_once)
         self._handlers = {type: handler for group in handlers for type, handler in group.items()}
 
     async def handle(self, envelope: bytes, *, connection: Connection | None, address: str) -> Answer:
         """Act on one envelope. Whatever a peer sends, this raises nothing of its making."""
+        try:
+            # Not counted below: it may have to wait for a server elsewhere.
+            unpacked = await self._open(envelope)
+        except RemoteViolation as problem:
+            return self._unreadable(problem, connection)
+        except StoreFailed as problem:
+            log.error("%s", problem)
+            return self._unreadable(Unavailable(), connection)
         async with self._at_once:
+            request = Request(unpacked, envelope, connection, address, self._clock(), self._dids.resolve)
             try:
-                unpacked = await self._open(envelope)
-            except RemoteViolation as problem:
-                return self._unreadable(problem, connection)
-            except StoreFailed as problem:
-                log.error("%s", problem)
-                return self._unreadable(Unavailable(), connection)
-            request = Request(unpacked, envelope, connection, address, self._clock(), self.resolve)
-            try:
-                return self._answered(request, await self._act(request))
+                return await self._answered(request, await self._act(request))
             except RemoteViolation as problem:
                 log.info("refused %.120s: %s", unpacked.message.type, problem.code)
-                return self._refused(request, problem)
+                return await self._refused(request, problem)
             except StoreFailed as problem:
                 log.error("%s", problem)
-                return self._refused(request, Unavailable())
+                return await self._refused(request, Unavailable())
 
-    def pack(self, message: Message, recipient: str) -> bytes:
+    async def pack(self, message: Message, recipient: str) -> bytes:
         """A message of ours for somebody whose DID was seen before. Raises `RemoteViolation`."""
         addressed = replace(message, from_=self._identity.did, to=(recipient,))
-        return pack_authcrypt(addressed, self._identity, self.resolve(recipient))
-
-    def resolve(self, did: str) -> DIDDocument:
-        return self._known.resolve(did)
+        return await self._dids.run(
+            lambda resolve: pack_authcrypt(addressed, self._identity, resolve(recipient))
+        )
 
     # --- inner
 
     async def _open(self, envelope: bytes) -> Unpacked:
-        missed: list[str] = []
-        resolver = self._known.resolver(missed)
-        try:
-            unpacked = unpack(envelope, self._secrets, resolver, self._limits.message_bytes)
-        except RemoteViolation:
-            long_did = await self._store.long_form(missed[0]) if missed else None
-            if long_did is None:
-                raise
-            self._known.remember(long_did)
-            unpacked = unpack(envelope, self._secrets, resolver, self._limits.message_bytes)
+        unpacked = await self._dids.run(
+            lambda resolve: unpack(envelope, self._secrets, resolve, self._limits.message_bytes)
+        )
         if unpacked.sender is not None:
-            self._known.remember(unpacked.sender)
+            self._dids.remember(unpacked.sender)
         return unpacked
 
     async def _act(self, request: Request) -> Outcome:
@@ -130,13 +120,13 @@ class Service:
             request.connection.set_route(message)
         return await handler(request)
 
-    def _answered(self, request: Request, outcome: Outcome) -> Answer:
+    async def _answered(self, request: Request, outcome: Outcome) -> Answer:
         sender = request.unpacked.sender
         if outcome.reply is None or sender is None or not (outcome.unasked or _wanted(request)):
             return Answer(then=outcome.then)
-        return Answer(status=200, reply=self.pack(outcome.reply, sender), then=outcome.then)
+        return Answer(status=200, reply=await self.pack(outcome.reply, sender), then=outcome.then)
 
-    def _refused(self, request: Request, problem: RemoteViolation) -> Answer:
+    async def _refused(self, request: Request, problem: RemoteViolation) -> Answer:
         """A report to the sender; to an anonymous one it is signed. Reports are never reported on."""
         status = problem.status if isinstance(problem, Refusal) else 400
         # A WebSocket has no status, and silence would lose mail: there the report goes out unasked.
@@ -147,7 +137,7 @@ class Service:
         sender = request.unpacked.sender
         if sender is not None:
             with contextlib.suppress(RemoteViolation):  # a DID that nothing can be encrypted to
-                return Answer(status=200, reply=self.pack(report, sender), problem=problem)
+                return Answer(status=200, reply=await self.pack(report, sender), problem=problem)
         return self._signed(report, status, problem)
 
     def _unreadable(self, problem: RemoteViolation, connection: Connection | None) -> Answer:

@@ -99,7 +99,8 @@ class Socket:
                     self._threads.popitem(last=False)
 
     async def push(self, account: str, mail: Sequence[Mail]) -> None:
-        await self._ws.send_str(self._service.pack(pickup.delivery(attachments(mail)), account).decode())
+        envelope = await self._service.pack(pickup.delivery(attachments(mail)), account)
+        await self._ws.send_str(envelope.decode())
 
     def start_hop(self, established: Established) -> None:
         if self._leg is not None:
