@@ -8,6 +8,8 @@ PARTIES ?= 3
 PROGRAM ?=
 DEMO_FLAGS ?=
 PYTEST_FLAGS ?=
+TARGET ?=
+RUNS ?= 20000
 # Many tests wait for processes and time-outs rather than compute: a few more workers than cores pay.
 WORKERS ?= 3
 
@@ -17,9 +19,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # No build step of anyone else's code: what is locked is a wheel, checked by its hash.
 LOCKED := install --quiet --require-hashes --only-binary :all:
 DIDCOMM_VENV := .cache/didcomm-venv
+FUZZ_VENV := .cache/fuzz-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports check bench lock clean install
+.PHONY: help demo test lint types imports check bench fuzz lock clean install
 
 help:
 	@echo "make demo     install, then a joint computation of 3 parties in real processes (PARTIES=5 PROGRAM=demos/vote.py)"
@@ -29,6 +32,7 @@ help:
 	@echo "make types    mypy --strict"
 	@echo "make imports  import-linter: which layer may use which"
 	@echo "make bench    cryptography per message: a session, our DIDComm mode, and PyPI didcomm"
+	@echo "make fuzz     atheris on each target of tests/fuzz (TARGET=message RUNS=1000000)"
 	@echo "make install  only install; afterwards: . $(BIN)/activate && didmpc --help"
 	@echo "make lock     write requirements/*.txt anew from pyproject.toml (needs the package index)"
 	@echo "make clean    remove .venv and the caches"
@@ -59,6 +63,12 @@ check: test lint types imports
 bench: $(VENV)/.run $(DIDCOMM_VENV)/.installed
 	@$(BIN)/python -m didmpc.bench.messages
 	@echo "make bench: done."
+
+fuzz: $(FUZZ_VENV)/.installed
+	@for each in $(or $(TARGET),$(notdir $(wildcard tests/fuzz/corpus/*))); do \
+	  echo "==> $$each"; $(FUZZ_VENV)/bin/python tests/fuzz/run.py $$each -verbosity=0 -runs=$(RUNS) || exit 1; \
+	done
+	@echo "make fuzz: $(RUNS) runs of each target, nothing found."
 
 install: $(VENV)/.run
 	@echo "Installed. Next:  . $(BIN)/activate && didmpc --help"
@@ -100,6 +110,12 @@ $(DIDCOMM_VENV)/.installed: $(VENV)/.python requirements/didcomm.txt
 	@$(DIDCOMM_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/didcomm.txt
 	@touch $@
 
+$(FUZZ_VENV)/.installed: $(VENV)/.python requirements/run.txt requirements/fuzz.txt
+	@echo "==> Installing atheris into $(FUZZ_VENV), an environment of its own"
+	@$(BIN)/python -m venv --clear $(FUZZ_VENV)
+	@$(FUZZ_VENV)/bin/python -m pip --disable-pip-version-check $(LOCKED) -r requirements/run.txt -r requirements/fuzz.txt
+	@touch $@
+
 # dev.txt holds all of run.txt, in the same versions.
 UV := .cache/uv-venv/bin/uv
 COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --python-version 3.11 \
@@ -114,7 +130,8 @@ lock: $(UV)
 	@$(COMPILE) --extra numpy --group pyproject.toml:dev -c requirements/run.txt \
 	  pyproject.toml requirements/build.in -o requirements/dev.txt
 	@$(COMPILE) requirements/didcomm.in -o requirements/didcomm.txt
-	@echo "make lock: wrote requirements/run.txt, dev.txt and didcomm.txt."
+	@$(COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
+	@echo "make lock: wrote requirements/*.txt."
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

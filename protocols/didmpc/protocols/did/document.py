@@ -140,7 +140,7 @@ def from_json(did: str, value: Mapping[str, Any]) -> DIDDocument:
         authentication = tuple(_methods(did, parsed, parsed.authentication or (), SIGNING_CURVES))
     except DidError:
         raise
-    except (ValueError, TypeError, KeyError, AttributeError, DIDDocumentError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, DIDDocumentError) as error:
         raise DidError("A DID document is not valid.", why=_first_line(error)) from None
     return DIDDocument(
         did=did,

@@ -21,8 +21,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from didmpc.protocols.did.names import MAX_DID, did_of
 from didmpc.protocols.encoding import unb64url
-from didmpc.protocols.errors import MessageError, RemoteViolation
+from didmpc.protocols.errors import DidError, MessageError, RemoteViolation
 from didmpc.protocols.message import Message
 from didmpc.protocols.namespace import NAMESPACE
 
@@ -210,6 +211,15 @@ def check_program(program: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _did(body: Mapping[str, Any]) -> str:
+    did = text(body, "did", MAX_DID)
+    try:
+        did_of(did)
+    except DidError as error:
+        raise MessageError("A party names no DID that speaks for it.", why=error.what) from None
+    return did
+
+
 @dataclass(frozen=True, slots=True)
 class Join:
     """A guest's yes: the DID that speaks for it in this attempt, and what its side can do."""
@@ -237,7 +247,7 @@ class Join:
         if not isinstance(session, bool) or not isinstance(versions, dict) or len(versions) > 16:
             raise MessageError("A party states whether it speaks session/1.0, and its versions.")
         return cls(
-            did=text(body, "did", 8192),
+            did=_did(body),
             name=text(body, "name", MAX_NAME),
             mediator=text(body, "mediator", 255),
             session=session,

@@ -1,0 +1,101 @@
+"""What parties of a computation send each other: the manifest, and the values of their programs."""
+
+import contextlib
+from collections.abc import Iterator
+
+from mpyc import finfields, fingroups, gfpx
+from mpyc.numpy import np
+
+from didmpc.agent.program import codec
+from didmpc.agent.program.wire import Decoder, Frame, FrameType, WireError, encode, encode_json
+from didmpc.protocols.errors import MessageError
+from didmpc.protocols.mpc.manifest import OPTIONS, Manifest
+from didmpc.protocols.mpc.messages import Join
+from fuzz_targets.messages import HASH
+from fuzz_targets.target import ALICE, BOB, Target
+
+# The types that the local program has created. They must live as long as the targets.
+FIELDS = [finfields.GF(101), finfields.GF(gfpx.GFpX(2)(283)), finfields.GF(2**61 - 1)]
+GROUPS = [
+    fingroups.SymmetricGroup(5),
+    fingroups.QuadraticResidues(p=23),
+    fingroups.SchnorrGroup(p=23, q=11, g=4),
+    fingroups.EllipticCurve("Ed25519", "extended"),
+    fingroups.EllipticCurve("secp256k1", "projective"),
+    fingroups.EllipticCurve("secp256k1", "jacobian"),
+    fingroups.ClassGroup(l=32),
+]
+
+
+def manifest(data: bytes) -> None:
+    try:
+        read = Manifest.decode(data)
+    except MessageError:
+        return
+    assert read.encode() == data
+    for pid, party in enumerate(read.roster):
+        assert read.pid_of(party.did) == pid
+        assert isinstance(read.uses_session(0, pid), bool)
+
+
+def value(data: bytes) -> None:
+    """What `mpc.transfer()` takes from a peer: read it, and what was read writes back the same."""
+    try:
+        read = codec.loads(data)
+    except codec.CodecError:
+        return
+    assert codec.dumps(read) == data
+
+
+def wire(data: bytes) -> None:
+    """What a program writes on its socket pair, in whatever pieces."""
+    decoder, size = Decoder(), 1 + data[:1][0] % 64 if data else 1
+    whole: list[object] = []
+    pieces: list[object] = []
+    for into, step in ((whole, len(data) or 1), (pieces, size)):
+        decoder = Decoder()
+        try:
+            for at in range(0, len(data), step):
+                for frame in decoder.feed(data[at : at + step]):
+                    into.append(frame)
+                    if frame.type in (FrameType.STATE, FrameType.FAILED, FrameType.STATS):
+                        _json(frame)
+        except WireError:
+            into.append(None)
+    assert whole == pieces, "frames depend on how their bytes were cut"
+
+
+def _json(frame: Frame) -> None:
+    with contextlib.suppress(WireError):
+        assert isinstance(frame.json(), dict)
+
+
+def _manifest_seeds() -> Iterator[bytes]:
+    files = [{"path": "a.py", "sha256": HASH, "size": 1}]
+    program = {"sha256": HASH, "entry": "a.py", "title": "t", "lines": 1, "files": files}
+    roster = tuple(
+        Join(did, name, "example.org", True, {"mpyc": "0.11"})
+        for did, name in ((ALICE.did, "alice"), (BOB.did, "bob"))
+    )
+    yield Manifest("0" * 32, program, ("-x",), 0, False, "session", dict(OPTIONS), roster, expires=1).encode()
+
+
+def _value_seeds() -> Iterator[bytes]:
+    plain = [None, True, -1, 1 << 200, 1.5, 2j, "x", b"y", [1], (2,), {"a": {3}}, frozenset([4])]
+    arrays = [np.array([[1, 2]], dtype=np.int32), np.float64(1), np.array([1, 1 << 90], dtype=object)]
+    elements = [field(5) for field in FIELDS] + [group.generator for group in GROUPS if group.generator]
+    field_array = FIELDS[0].array([1, 2, 3])
+    for each in (*plain, plain, *arrays, *elements, elements, field_array):
+        yield codec.dumps(each)
+
+
+def _wire_seeds() -> Iterator[bytes]:
+    yield encode(FrameType.DATA, 1, 1, b"abc") + encode(FrameType.END, 1, 1)
+    yield encode_json(FrameType.STATE, {"state": "computing"}) + encode(FrameType.GO)
+
+
+TARGETS = (
+    Target("manifest", manifest, _manifest_seeds),
+    Target("value", value, _value_seeds, is_json=False),
+    Target("wire", wire, _wire_seeds, is_json=False),
+)

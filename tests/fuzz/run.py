@@ -1,0 +1,53 @@
+"""Fuzz one target with atheris:  python tests/fuzz/run.py TARGET [libFuzzer options]
+
+It starts from tests/fuzz/corpus/TARGET. What it finds worth keeping goes to .cache/fuzz/TARGET/, and an
+input that breaks something to .cache/fuzz/TARGET-crash-...: mend the reader, put the input into the corpus.
+`--seeds` writes what the target starts from into the corpus, `--merge` what was found worth keeping.
+"""
+
+import hashlib
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent.parent
+BOUNDS = ("-max_len=16384", "-len_control=0", "-timeout=20", "-rss_limit_mb=1024", "-print_final_stats=1")
+"""Bytes of an input; seconds and megabytes beyond which it counts as a finding."""
+
+for path in (HERE, *(ROOT / name for name in ("agent", "mediator", "protocols"))):
+    sys.path.insert(0, str(path))
+
+
+def main() -> None:
+    name, *options = sys.argv[1:] or [""]
+    sys.argv[1:] = []  # MPyC reads the command line when it is imported
+    import atheris
+    from json_mutator import mutate
+
+    with atheris.instrument_imports(include=["didmpc"]):
+        from fuzz_targets import TARGETS
+    target = TARGETS.get(name)
+    if target is None:
+        sys.exit(f"Name one of these targets: {', '.join(TARGETS)}")
+    corpus, found = HERE / "corpus" / name, ROOT / ".cache" / "fuzz" / name
+    corpus.mkdir(parents=True, exist_ok=True)
+    found.mkdir(parents=True, exist_ok=True)
+    if options == ["--seeds"]:
+        for seed in target.seeds():
+            (corpus / hashlib.sha1(seed).hexdigest()).write_bytes(seed)
+        return
+    places = [str(found), str(corpus)]
+    if options == ["--merge"]:
+        options, places = ["-merge=1"], places[::-1]
+
+    def mutator(data: bytes, max_size: int, seed: int) -> bytes:
+        changed = mutate(data, max_size, seed) if seed % 4 else None
+        return atheris.Mutate(data, max_size) if changed is None else changed
+
+    arguments = [sys.argv[0], *BOUNDS, f"-artifact_prefix={found}-", *options, *places]
+    atheris.Setup(arguments, target.run, custom_mutator=mutator if target.is_json else None)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
