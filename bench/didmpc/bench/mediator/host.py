@@ -1,0 +1,137 @@
+"""The processes of a measurement: the mediator under test, and the load generators beside it."""
+
+import json
+import os
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from didmpc.bench.cluster import Cluster
+from didmpc.protocols.errors import DidmpcError
+
+Result = dict[str, Any]
+
+LIMITS_OFF = ("--limits", "off")
+"""All load comes from one address."""
+
+
+class LoadFailed(DidmpcError):
+    """A load generator ended with an error."""
+
+
+class Load:
+    """A load generator: `ready` when prepared, then `go`, then `result`."""
+
+    def __init__(self, job: str, **options: Any) -> None:
+        self._name = job
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "didmpc.bench.mediator.load"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._tell(json.dumps({"job": job, **options}))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def ready(self) -> Result:
+        """Wait until it is prepared (or, told to hold something, holds it), and what it says then."""
+        return self.result()
+
+    def go(self) -> None:
+        self._tell("")
+
+    def result(self) -> Result:
+        value: Result = json.loads(self._hear())
+        return value
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self._fail()
+
+    def _hear(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            self._fail()
+        return line
+
+    def _fail(self) -> None:
+        assert self._process.stderr is not None
+        said = self._process.stderr.read().strip()
+        raise LoadFailed(
+            f"The load generator {self._name} failed.", why=said.rpartition("\n")[2], fix=said[-2000:]
+        )
+
+
+def run_all(loads: Sequence[Load]) -> list[Result]:
+    """Start loads at the same moment, once all are prepared, and wait for their results."""
+    for load in loads:
+        load.ready()
+    for load in loads:
+        load.go()
+    return [load.result() for load in loads]
+
+
+def run(job: str, **options: Any) -> Result:
+    """One load, from beginning to end."""
+    with Load(job, **options) as load:
+        return run_all([load])[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A mediator process of its own home, seen from outside."""
+
+    pid: int
+    did: str
+    home: Path
+
+    @property
+    def cpu(self) -> float:
+        """Seconds of CPU that it has used, in user and system mode, all threads together."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    @property
+    def resident(self) -> int:
+        """Bytes of memory it occupies."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
+        assert found is not None
+        return int(found[1]) * 1024
+
+
+@contextmanager
+def mediator(directory: Path, name: str) -> Iterator[Host]:
+    """`didmpc mediator start` in a home below `directory`, stopped at the end of the block."""
+    with Cluster(directory, names=(), mediator_count=0) as cluster:
+        started = cluster.start_mediator(name, *LIMITS_OFF, "--log-level", "error")
+        started.ready()
+        yield Host(started.process.pid, started.did, started.home)
+
+
+def raise_open_files() -> int:
+    """Let this process and those it starts open as many files as the system allows; how many these are."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard

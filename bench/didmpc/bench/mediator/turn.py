@@ -1,0 +1,33 @@
+"""How a load process and its host agree on the moment of the start."""
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+Job = dict[str, Any]
+Result = dict[str, Any]
+
+
+class Turn:
+    """The signal to start, and the CPU spent since."""
+
+    def __init__(self) -> None:
+        self.started = 0.0
+        self._cpu = 0.0
+
+    async def wait(self, **values: Any) -> None:
+        """Say that all is prepared (and `values`), and wait until it is to start."""
+        print(json.dumps(values), flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        self.started, self._cpu = time.monotonic(), time.process_time()
+
+    def result(self, **values: Any) -> Result:
+        """What was measured from the start until now."""
+        return {
+            "started": self.started,
+            "seconds": time.monotonic() - self.started,
+            "cpu": time.process_time() - self._cpu,
+            **values,
+        }
