@@ -4,12 +4,14 @@
     mediator.lock       held while it runs
     mediator.sqlite3    accounts, mail, relay channels
 
-The folder is named by a flag, else by `DIDMPC_HOME`, else by the conventions of the platform.
+The folder is named by a flag, else by `DIDMPC_MEDIATOR_HOME` or `DIDMPC_HOME`, else by the conventions of the
+platform.
 """
 
 import contextlib
 import fcntl
 import hashlib
+import ipaddress
 import json
 import os
 import secrets
@@ -23,14 +25,17 @@ from urllib.parse import urlsplit
 from didmpc.protocols.did import Service
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.keys import PrivateKey
+from didmpc.protocols.keys import Curve, PrivateKey
 from didmpc.protocols.out_of_band import Invitation
 
-VARIABLE = "DIDMPC_HOME"
+VARIABLE, SHARED_VARIABLE = "DIDMPC_MEDIATOR_HOME", "DIDMPC_HOME"
 VERSION = 1
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
 DEFAULT_PORT = 8765
+# One to sign, and one of each curve that a client may have nothing but: who packs takes the first that fits.
+# The keys of a mediator that is there already stay, since they are its DID.
+CURVES: tuple[Curve, ...] = ("Ed25519", "X25519", "P-256", "P-384")
 GOAL_CODE = "request-mediate"
 GOAL = "Receive messages through this mediator"
 
@@ -51,8 +56,7 @@ class Settings:
 
     @classmethod
     def new(cls) -> "Settings":
-        keys = (PrivateKey.generate("Ed25519"), PrivateKey.generate("X25519"))
-        return cls(keys, url="", port=DEFAULT_PORT)
+        return cls(tuple(PrivateKey.generate(curve) for curve in CURVES), url="", port=DEFAULT_PORT)
 
     @property
     def identity(self) -> Identity:
@@ -109,7 +113,7 @@ class Home:
     @classmethod
     def locate(cls, path: Path | None = None) -> "Home":
         """The home that a flag, the environment or the platform names, in this order."""
-        if path is None and (named := os.environ.get(VARIABLE)):
+        if path is None and (named := os.environ.get(VARIABLE) or os.environ.get(SHARED_VARIABLE)):
             path = Path(named)
         return cls(Path(os.path.abspath((path or _platform_default()).expanduser())))
 
@@ -215,6 +219,14 @@ def check_public_url(url: str) -> str:
             fix="It looks like  https://mediator.example.org",
         )
     return url.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _local_url(host: str, port: int) -> str:

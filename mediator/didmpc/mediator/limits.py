@@ -152,12 +152,28 @@ class Limits:
     mailbox_messages: int = count(MAIL, 10_000, "messages in a mailbox (one registered DID): 429", quota=True)
     mailbox_bytes: int = size(MAIL, 64 * MIB, "in a mailbox: 429", quota=True)
     account_bytes: int = size(MAIL, 256 * MIB, "in all mailboxes of an account: 429", quota=True)
+    awaiting_messages: int = count(
+        MAIL, 1_000, "handed out and not acknowledged that a mailbox may hold beyond these limits"
+    )
+    awaiting_bytes: int = size(MAIL, 16 * MIB, "handed out and not acknowledged, likewise")
+    pair_messages: int = count(
+        MAIL, 5_000, "of one sender (its DID, else its address) waiting for one DID: 429", quota=True
+    )
+    pair_bytes: int = size(MAIL, 32 * MIB, "of one sender waiting for one DID: 429", quota=True)
+    pairs_messages: int = count(MAIL, 100_000, "of which the sender is known, the latest; in memory only")
     mail_seconds: float = seconds(MAIL, 7 * DAY, "that mail is kept")
+    acknowledged_seconds: float = seconds(
+        MAIL, 3600.0, "that an acknowledged message is known, so that it is not taken in again"
+    )
 
     delivery_messages: int = count(DELIVERY, 50, "messages in one delivery")
     delivery_bytes: int = size(DELIVERY, 1 * MIB, "in one delivery; a larger message goes alone")
     live_messages: int = count(DELIVERY, 100, "messages pushed and not acknowledged, per socket and account")
     live_bytes: int = size(DELIVERY, 4 * MIB, "pushed and not acknowledged, per socket and account")
+
+    lease_seconds: float = seconds(
+        DELIVERY, 120.0, "that a pushed message is kept for its socket; then others may have it too"
+    )
 
     channels_per_account: int = count(RELAY, 4_096, "channels of one account", quota=True)
     channel_seconds: float = seconds(RELAY, 7 * DAY, "that a channel lasts")
@@ -192,6 +208,9 @@ class Limits:
     )
     free_disk_for_mail_bytes: int = size(
         DISK, 256 * MIB, "free space below which no more mail is taken in: 507", least=0
+    )
+    ballast_bytes: int = size(
+        DISK, 8 * MIB, "held in a file, let go when the disk is full so that acknowledging goes on", least=0
     )
 
     @classmethod
