@@ -105,14 +105,18 @@ class PacketSealer:
 
     def seal(self, plaintext: bytes, now: float = -inf) -> bytes:
         """Seal one packet. Without `now` epochs change by packets and bytes only."""
+        number = self._take_number(len(plaintext), now)
+        header = HEADER.pack(VERSION, self._sid, self.epoch, number)
+        return header + self._encrypt((self._iv ^ number).to_bytes(12, "big"), plaintext, header)
+
+    def _take_number(self, size: int, now: float) -> int:
+        """The number of a packet that is sealed next, for whatever goes wrong from here on: it is used up."""
         number = self.number
         if number >= self._step_number or self._bytes >= self._step_bytes or now >= self._step_time:
             self._consider_step(now)
-        # Taken before sealing: whatever goes wrong from here on, this number is used up.
         self.number = number + 1
-        self._bytes += len(plaintext)
-        header = HEADER.pack(VERSION, self._sid, self.epoch, number)
-        return header + self._encrypt((self._iv ^ number).to_bytes(12, "big"), plaintext, header)
+        self._bytes += size
+        return number
 
     def acknowledged(self, number: int) -> None:
         """The peer holds the packet `number` of this direction (and so knows its epoch)."""

@@ -1,0 +1,65 @@
+"""What is bound to a session: exported secrets, continuations of a link, contact proofs."""
+
+import pytest
+
+from didmpc.protocols.errors import SessionError
+from didmpc.protocols.session.exports import contact_proof, export
+from didmpc.protocols.session.handshake import CLASSICAL, Initiation, respond
+
+
+def continued(alice, bob, mine, theirs, open_id="second"):
+    """The second handshake of a link; `theirs` are the exporters that the responder has of it."""
+    initiation = Initiation(alice, bob, open_id, suites=[CLASSICAL], continues=mine)
+    accept, responder = respond(bob, alice, open_id, initiation.body, continues=theirs)
+    return initiation.finish(accept), responder
+
+
+def test_exports_differ_by_name_and_session_and_have_any_length():
+    assert export(b"e" * 32, "a") == export(b"e" * 32, "a", 64)[:32]
+    assert len({export(b"e" * 32, "a"), export(b"e" * 32, "b"), export(b"f" * 32, "a")}) == 3
+
+
+def test_a_link_goes_on_in_a_session_that_proves_the_one_before(parties, pair):
+    first = pair[0].exporter
+    initiator, responder = continued(*parties, first, [b"x" * 32, first])
+    assert initiator.exporter == responder.exporter != first
+    assert continued(*parties, initiator.exporter, [initiator.exporter], "third")
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "code"),
+    [
+        (b"e" * 32, [b"f" * 32], "e.p.session.policy"),
+        (b"e" * 32, [], "e.p.session.roster"),
+        (None, [b"e" * 32], "e.p.session.roster"),
+    ],
+)
+def test_who_cannot_prove_the_session_before_does_not_take_over_its_link(parties, mine, theirs, code):
+    with pytest.raises(SessionError) as caught:
+        continued(*parties, mine, theirs)
+    assert caught.value.code == code
+
+
+def test_a_responder_that_proves_nothing_is_refused(parties):
+    """As whoever has stolen both static keys would be."""
+    alice, bob = parties
+    continuing = Initiation(alice, bob, "id", suites=[CLASSICAL], continues=b"e" * 32)
+    plain = Initiation(alice, bob, "id", suites=[CLASSICAL])
+    thief = respond(bob, alice, "id", plain.body)[0]
+    with pytest.raises(SessionError) as caught:
+        continuing.finish(thief)
+    assert caught.value.code == "e.p.session.policy"
+    eager = respond(bob, alice, "id", continuing.body, continues=[b"e" * 32])[0]
+    with pytest.raises(SessionError):
+        plain.finish(eager)
+
+
+def test_a_contact_proof_is_bound_to_secret_role_and_session():
+    proofs = [
+        contact_proof(secret, role, exporter)
+        for secret in (b"p" * 32, b"q" * 32)
+        for role in ("i", "r")
+        for exporter in (b"e" * 32, b"f" * 32)
+    ]
+    assert len(set(proofs)) == 8
+    assert {len(proof) for proof in proofs} == {32}
