@@ -1,13 +1,128 @@
 """What the operator decides: who may have an account, and invitations to open one."""
 
+import secrets
 import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from didmpc.mediator.store.part import Part
+from didmpc.mediator.store.mail import delete_mail
+from didmpc.mediator.store.part import Part, account_id
 from didmpc.protocols.did import canonical
+
+TICKET_BYTES = 16
+EVICTION_BATCH = 500
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """One account, as its operator sees it."""
+
+    number: int
+    did: str
+    created: float
+    keys: int
+    messages: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over the whole store."""
+
+    accounts: int
+    keys: int
+    messages: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Evicted:
+    """What an account took with it."""
+
+    did: str
+    messages: int
+    channels: tuple[int, ...]
 
 
 class RuleStore(Part):
-    """The tables `rule` and `ticket`."""
+    """The tables `rule` and `ticket`, and what an operator asks of accounts."""
+
+    async def set_rule(self, did: str, allowed: bool | None) -> None:
+        """Allow or deny a DID, or (None) say nothing about it any more."""
+        party = canonical(did)
+
+        def job(db: sqlite3.Connection) -> None:
+            if allowed is None:
+                db.execute("DELETE FROM rule WHERE did = ?", (party,))
+            else:
+                db.execute("INSERT OR REPLACE INTO rule(did, allowed) VALUES (?, ?)", (party, int(allowed)))
+
+        await self._database.write(job)
+
+    async def rules(self, after: str, limit: int) -> list[tuple[str, bool]]:
+        """A page of all rules, by DID."""
+        find = "SELECT did, allowed FROM rule WHERE did > ? ORDER BY did LIMIT ?"
+        rows = await self._database.read(lambda db: db.execute(find, (after, limit)).fetchall())
+        return [(str(did), bool(allowed)) for did, allowed in rows]
+
+    async def accounts(self, after: int, limit: int) -> list[AccountRow]:
+        """A page of all accounts, oldest first."""
+        find = (
+            "SELECT account.aid, account.did, created, count(mid), coalesce(sum(n), 0), account.bytes"
+            " FROM account LEFT JOIN box USING (aid) WHERE account.aid > ?"
+            " GROUP BY account.aid ORDER BY account.aid LIMIT ?"
+        )
+        rows = await self._database.read(lambda db: db.execute(find, (after, limit)).fetchall())
+        return [AccountRow(*row) for row in rows]
+
+    async def find_account(self, matches: Callable[[str], bool]) -> str | None:
+        """The DID of the first account for which `matches` holds; looks at all of them."""
+
+        def job(db: sqlite3.Connection) -> str | None:
+            return next((did for (did,) in db.execute("SELECT did FROM account") if matches(did)), None)
+
+        return await self._database.read(job)
+
+    async def totals(self) -> Totals:
+        find = (
+            "SELECT (SELECT count(*) FROM account), count(*), coalesce(sum(n), 0), coalesce(sum(bytes), 0)"
+            " FROM box"
+        )
+        return Totals(*await self._database.read(lambda db: db.execute(find).fetchone()))
+
+    async def evict(self, did: str) -> Evicted | None:
+        """Delete an account with its mail, channels and links; None where there is none."""
+        party = canonical(did)
+        deleted = 0
+        while (batch := await self._database.write(lambda db: _delete_batch(db, party))) == EVICTION_BATCH:
+            deleted += batch  # others write between the batches
+
+        def job(db: sqlite3.Connection) -> Evicted | None:
+            aid = account_id(db, party)
+            if aid is None:
+                return None
+            channels = tuple(cid for (cid,) in db.execute("SELECT cid FROM channel WHERE aid = ?", (aid,)))
+            (late,) = db.execute("SELECT coalesce(sum(n), 0) FROM box WHERE aid = ?", (aid,)).fetchone()
+            db.execute("DELETE FROM account WHERE aid = ?", (aid,))
+            return Evicted(party, deleted + batch + late, channels)
+
+        return await self._database.write(job)
+
+    async def issue_ticket(self, uses: int, expires: float) -> str:
+        """A new invitation to open accounts: its id."""
+        name = secrets.token_urlsafe(TICKET_BYTES)
+        insert = "INSERT INTO ticket(id, uses, exp) VALUES (?, ?, ?)"
+        await self._database.write(lambda db: db.execute(insert, (name, uses, expires)))
+        return name
+
+    async def probe(self) -> None:
+        """Write to the disk, and raise `StoreFailed` where that cannot be done."""
+
+        def job(db: sqlite3.Connection) -> None:
+            (version,) = db.execute("PRAGMA user_version").fetchone()
+            db.execute(f"PRAGMA user_version={version}")  # the same again, but through the log to the disk
+
+        await self._database.write(job)
 
     async def is_denied(self, *dids: str) -> bool:
         """Whether the operator wants nothing of one of these DIDs."""
@@ -26,3 +141,14 @@ def use_ticket(db: sqlite3.Connection, ticket: str, now: float) -> bool:
         "UPDATE ticket SET uses = uses - 1 WHERE id = ? AND uses > 0 AND exp > ?", (ticket, now)
     )
     return used.rowcount > 0
+
+
+def _delete_batch(db: sqlite3.Connection, party: str) -> int:
+    rows = db.execute(
+        "SELECT seq FROM msg WHERE mid IN"
+        " (SELECT mid FROM box JOIN account USING (aid) WHERE account.did = ?) LIMIT ?",
+        (party, EVICTION_BATCH),
+    ).fetchall()
+    for (seq,) in rows:
+        delete_mail(db, "seq = ?", (seq,))
+    return len(rows)
