@@ -7,8 +7,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from didmpc.agent import transport as transport_module
-from didmpc.agent.transport import ALLOW_PRIVATE, Transport, host_of, is_public
+from didmpc.agent import dialing
+from didmpc.agent.dialing import ALLOW_PRIVATE
+from didmpc.agent.transport import Transport, host_of
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.out_of_band import Invitation
@@ -184,7 +185,7 @@ async def test_each_connection_is_checked_not_only_the_first(
 
     outside, inside = await serve(handler), await serve(handler)
     answers = iter([True, False])
-    monkeypatch.setattr(transport_module, "is_public", lambda address: next(answers))
+    monkeypatch.setattr(dialing, "is_public", lambda address: next(answers))
     with pytest.raises(DidmpcError, match="no public address"):
         await far.post(outside, b"{}")
 
@@ -205,19 +206,3 @@ async def test_a_person_may_allow_private_addresses(
 
     monkeypatch.setenv(ALLOW_PRIVATE, "1")
     await far.post(await serve(handler), b"{}")
-
-
-@pytest.mark.parametrize(
-    "address",
-    (
-        "0.0.0.0 10.0.0.1 100.64.0.1 169.254.169.254 192.168.0.1 224.0.0.1 :: ::1 fe80::1%eth0 fd00::1"
-        " ff02::1 ::ffff:10.0.0.1 64:ff9b::a9fe:a9fe"
-    ).split(),
-)
-def test_an_address_that_is_not_public(address: str) -> None:
-    assert not is_public(address)
-
-
-@pytest.mark.parametrize("address", ["1.1.1.1", "2606:4700::1", "::ffff:1.1.1.1", "64:ff9b::101:101"])
-def test_an_address_that_is_public(address: str) -> None:
-    assert is_public(address)

@@ -122,6 +122,11 @@ class Mailbox:
             (s.uri for s in self.mediator.services if urlsplit(s.uri).scheme in ("http", "https")), ""
         )
 
+    @property
+    def allows_private(self) -> bool:
+        """Whether what a peer names may be at a private address."""
+        return self._transport.allows_private
+
     @staticmethod
     def host_named(mediator_did: str) -> str:
         """The host of a mediator, for people."""

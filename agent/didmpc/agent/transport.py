@@ -4,22 +4,21 @@ DIDComm Messaging 2.1, "Transports": media type without a charset, any 2xx is su
 that is followed is 307.
 
 Where it goes is the choice of whoever is written to. So, unless our own mediator is near us too, nothing
-goes to this machine or into private networks. Every socket is checked as it is made, for the very address
-it connects to: no name that resolves anew and no redirect leads around that.
+goes to this machine or into private networks (`dialing`).
 """
 
 import asyncio
 import contextlib
-import ipaddress
 import os
 import random
-import socket
 from typing import Any
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import aiohttp
 
+from didmpc.agent.dialing import connector, is_allowed_by_user, raise_if_not_public
 from didmpc.protocols import out_of_band
+from didmpc.protocols.addresses import is_public, names_private
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.message import ENCRYPTED, PLAIN
 from didmpc.protocols.out_of_band import Invitation
@@ -28,7 +27,6 @@ from didmpc.protocols.shorten_url import ShortLink
 ATTEMPT = 15.0  # seconds for one try
 BACK_OFF = (0.2, 5.0)  # seconds between tries: first and longest
 REDIRECTS = 3
-ALLOW_PRIVATE = "DIDMPC_ALLOW_PRIVATE"  # environment variable; 1: write to private addresses in any case
 LONGEST_REPLY = 64 * 1024  # nothing in an answer to a POST is for us, but a server may say why it refuses
 
 
@@ -37,10 +35,10 @@ class Transport:
 
     def __init__(self, *, near: str) -> None:
         """`near`: the endpoint of our own mediator."""
-        self._private = _names_private(near)
+        self._private = names_private(near)
         self._http = aiohttp.ClientSession(
             # Each use has its own limit of time; cookies are none of our business.
-            connector=aiohttp.TCPConnector(socket_factory=self._socket),
+            connector=connector(lambda: self.allows_private),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -53,12 +51,10 @@ class Transport:
         if address is not None:
             self._private = not is_public(address[0])
 
-    def _socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
-        """For one address that is about to be connected to."""
-        family, kind, protocol, _, address = info
-        if not (self._private or os.environ.get(ALLOW_PRIVATE) == "1" or is_public(str(address[0]))):
-            raise _NotPublic
-        return socket.socket(family, kind, protocol)
+    @property
+    def allows_private(self) -> bool:
+        """Whether connections may go to private addresses: ours or a person's choice, never a peer's."""
+        return self._private or is_allowed_by_user()
 
     async def post(self, uri: str, envelope: bytes, *, timeout: float = 60.0) -> None:
         """Hand an envelope over; try again until `timeout` while the other side may come back.
@@ -76,7 +72,7 @@ class Transport:
                     return
                 problem = "it is busy or failing"
             except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                _raise_private(error)
+                raise_if_not_public(error)
                 wait, problem = 0.0, words_for(error)
             pause_now = max(wait, pause * random.uniform(0.5, 1.0))  # noqa: S311  (jitter, no secret)
             if clock() + pause_now >= deadline:
@@ -100,7 +96,7 @@ class Transport:
             async with asyncio.timeout(ATTEMPT):
                 text = await self._follow(link.url)
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
-            _raise_private(error)
+            raise_if_not_public(error)
             raise DidmpcError(
                 f"The server of this short link, {host_of(link.url)}, cannot be reached.",
                 why=f"It says: {words_for(error)}.",
@@ -152,43 +148,6 @@ class Transport:
                 why = (await response.content.read(LONGEST_REPLY)).decode(errors="replace")
                 raise _refused(uri, response.status, why)
         raise DidmpcError(f"The mediator {host_of(uri)} redirects in circles.")
-
-
-class _NotPublic(OSError):
-    """An address that only we can reach, or only some around us."""
-
-
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the open internet."""
-    ip = ipaddress.ip_address(address)
-    if isinstance(ip, ipaddress.IPv6Address):
-        if ip.ipv4_mapped is not None:
-            ip = ip.ipv4_mapped
-        elif ip in _NAT64:
-            ip = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.is_global and not ip.is_multicast
-
-
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
-
-
-def _names_private(uri: str) -> bool:
-    """Whether an endpoint says by itself that it is not public; most names do not."""
-    host = urlsplit(uri).hostname or ""
-    try:
-        return not is_public(host)
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
-
-
-def _raise_private(error: Exception) -> None:
-    """Say so when it was our own choice not to connect."""
-    if isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, _NotPublic):
-        raise DidmpcError(
-            f"No mail goes to {error.host}:{error.port}: this is no public address.",
-            why="It leads to this machine or into a private network, and whoever is written to chose it.",
-            fix=f"If it is meant so, start the agent with {ALLOW_PRIVATE}=1 in its environment.",
-        ) from None
 
 
 def host_of(uri: str) -> str:

@@ -59,7 +59,12 @@ async def gather(tmp_path: Path, mediator: Mediator, seats: list[Seat]) -> Gathe
                 (low, high, ends[0], channel.far),
                 (high, low, ends[1], channel.near),
             ):
-                path = {"mediator": mediator.did, "ws": mediator.websocket, "capability": b64url(capability)}
+                path = {
+                    "mediator": mediator.did,
+                    "ws": mediator.websocket,
+                    "capability": b64url(capability),
+                    "private": True,
+                }
                 table[me].tell(link={"pid": peer, "session": session_keys.to_json(), "path": path})
         return table
 

@@ -1,8 +1,17 @@
-"""A relay channel as a path: credit is respected, whatever the link hands over."""
+"""A relay channel as a path: credit is respected, whatever the link hands over, and where it may lead."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
-from didmpc.agent.channel.paths.relay import RelayChannel
+from didmpc.agent.channel.limits import Limits
+from didmpc.agent.channel.orders import RelayPath
+from didmpc.agent.channel.paths.relay import Relay, RelayChannel
+from didmpc.protocols.identity import Identity
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import Bound, Credit, Data, Error, ErrorCode, Unbound, UnboundReason
 
@@ -122,3 +131,60 @@ def test_a_refused_channel_is_claimed_again_after_a_while_with_the_same_key(
 def test_packets_go_to_the_link(channel: RelayChannel, end: FakeEnd):
     channel.take(Data(1, b"packet"))
     assert end.packets == [b"packet"]
+
+
+class Ear:
+    """The end of a channel that never comes up: hears why."""
+
+    def __init__(self) -> None:
+        self.reason: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def path_down(self, path: object, reason: str) -> None:
+        if not self.reason.done():
+            self.reason.set_result(reason)
+
+
+@pytest.fixture
+async def dialed() -> AsyncIterator[tuple[str, list[str]]]:
+    """The URL of a server on this machine that is no mediator, and what was asked of it."""
+    asked: list[str] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/ws", handler)
+    async with TestServer(app) as server:
+        yield str(server.make_url("/ws")).replace("http", "ws"), asked
+
+
+async def why_it_is_down(url: str, *, private: bool) -> str:
+    """What the end of a channel is told whose relay lies at `url`."""
+    ear = Ear()
+    path = RelayPath(Identity.key().did, url, bytes(32), private)
+    relay = Relay(path, on_read=lambda _: None, limits=Limits())
+    relay.add(path.capability, ear)
+    task = asyncio.create_task(relay.keep_up())
+    try:
+        async with asyncio.timeout(30):
+            return await ear.reason
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]"])
+async def test_a_relay_that_a_peer_names_does_not_lead_onto_our_own_machine(
+    dialed: tuple[str, list[str]], host: str
+):
+    url, asked = dialed
+    reason = await why_it_is_down(url.replace("127.0.0.1", host), private=False)
+    assert "no public address" in reason and asked == []
+
+
+async def test_where_that_is_allowed_it_does(dialed: tuple[str, list[str]]):
+    url, asked = dialed
+    assert "offers no WebSocket" in await why_it_is_down(url, private=True)
+    assert asked

@@ -45,6 +45,8 @@ class RelayPath:
     mediator: str
     url: str
     capability: bytes = field(repr=False)
+    private: bool
+    """Whether the mediator may be at a private address: the peer may have chosen it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +135,7 @@ def _link(body: Line) -> SessionLink | DidcommLink:
             mediator=str(path["mediator"]),
             url=str(path["ws"]),
             capability=unb64url(path["capability"]),
+            private=bool(path["private"]),
         ),
     )
 

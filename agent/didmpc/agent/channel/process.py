@@ -386,7 +386,7 @@ class Channel:
         peer = self._peers[pid] = Peer(pid, self._names[pid], link, self)
         relay = self._relays.get(path.url)
         if relay is None:
-            relay = Relay(path.mediator, path.url, on_read=self._relay_read, limits=self._limits)
+            relay = Relay(path, on_read=self._relay_read, limits=self._limits)
             self._relays[path.url] = relay
             self._spawn(relay.keep_up())
         relay.add(path.capability, peer)

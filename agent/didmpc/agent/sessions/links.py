@@ -106,7 +106,7 @@ class Links:
                 caps=(_relay_capability(mediator, channel.far),),
             )
             known = self._accepts[message.id] = Message(type=handshake.ACCEPT, thid=message.id, body=body)
-            self._link(pid, _session_link(established, mediator, channel.near))
+            self._link(pid, self._session_link(established, mediator, channel.near))
         await self._post.send(pid, known)
 
     def take_accept(self, pid: int, message: Message) -> None:
@@ -118,7 +118,7 @@ class Links:
             return
         established = initiation.finish(message.body)
         routing = resolve(self._manifest.roster[pid].did).services[0].uri
-        self._link(pid, _session_link(established, *_find_relay(established, routing)))
+        self._link(pid, self._session_link(established, *_find_relay(established, routing)))
 
     def _party(self, pid: int) -> Party:
         return Party.of(resolve(self._manifest.roster[pid].did))
@@ -132,16 +132,18 @@ class Links:
             "pid_r": responder,
         }
 
+    def _session_link(self, established: Established, mediator: str, capability: bytes) -> dict[str, Any]:
+        path = {
+            "mediator": mediator,
+            "ws": _websocket_of(mediator),
+            "capability": b64url(capability),
+            "private": self._mailbox.allows_private,
+        }
+        return {"session": established.to_json(), "path": path}
+
     def _link(self, pid: int, link: Mapping[str, Any]) -> None:
         self._linked.add(pid)
         self._channel.tell({"link": {"pid": pid, **link}})
-
-
-def _session_link(established: Established, mediator: str, capability: bytes) -> dict[str, Any]:
-    return {
-        "session": established.to_json(),
-        "path": {"mediator": mediator, "ws": _websocket_of(mediator), "capability": b64url(capability)},
-    }
 
 
 def _websocket_of(mediator: str) -> str:

@@ -14,8 +14,10 @@ import aiohttp
 
 from didmpc.agent.channel.clock import Wakefulness, now
 from didmpc.agent.channel.limits import Limits
+from didmpc.agent.channel.orders import RelayPath
 from didmpc.agent.channel.paths.leg import Leg
 from didmpc.agent.channel.paths.path import LinkEnd
+from didmpc.agent.dialing import connector, raise_if_not_public
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.keys import PrivateKey
 from didmpc.protocols.relay import hop
@@ -106,11 +108,10 @@ class RelayChannel:
 class Relay:
     """All our channels at one mediator."""
 
-    def __init__(
-        self, mediator: str, url: str, *, on_read: Callable[["Relay"], None], limits: Limits
-    ) -> None:
-        self._mediator = mediator
-        self._url = url
+    def __init__(self, path: RelayPath, *, on_read: Callable[["Relay"], None], limits: Limits) -> None:
+        self._mediator = path.mediator
+        self._url = path.url
+        self._private = path.private
         self._on_read = on_read
         self._limits = limits
         self._channels: dict[int, RelayChannel] = {}
@@ -134,7 +135,9 @@ class Relay:
     async def keep_up(self) -> None:
         """Have a leg, for ever; how long is long enough is judged by what is heard from the peers."""
         delay = FIRST_DELAY
-        async with aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar()) as http:
+        async with aiohttp.ClientSession(
+            connector=connector(lambda: self._private), cookie_jar=aiohttp.DummyCookieJar()
+        ) as http:
             while True:
                 leg = Leg(
                     on_frame=self._frame,
@@ -148,7 +151,7 @@ class Relay:
                     self._bind_all(leg)
                     reason = await leg.lost
                 except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                    reason = f"The mediator does not answer ({str(error) or type(error).__name__})."
+                    reason = _words_for(error)
                 except DidmpcError as error:
                     reason = str(error)
                 finally:
@@ -222,3 +225,11 @@ class Relay:
         for channel in self._channels.values():
             channel.end.path_writable()
         self.flush()
+
+
+def _words_for(error: Exception) -> str:
+    try:
+        raise_if_not_public(error)
+    except DidmpcError as problem:
+        return str(problem)
+    return f"The mediator does not answer ({str(error) or type(error).__name__})."
