@@ -12,6 +12,7 @@ import base58
 BASE58_LIMIT = 8192
 """Longest base58 text that is decoded: its cost grows with the square of the length."""
 
+_STANDARD = bytes.maketrans(b"-_", b"+/")
 _VARINT_LIMIT = 9
 """Longest varint in bytes (unsigned-varint specification, "Practical maximum")."""
 
@@ -23,9 +24,9 @@ def b64url(data: bytes) -> str:
 
 def unb64url(text: str) -> bytes:
     """Decode base64 of either alphabet, padded or not: attachments and DIDs carry all four kinds."""
-    plain = text.rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+        plain = text.encode("ascii").translate(_STANDARD).rstrip(b"=")
+        return binascii.a2b_base64(plain + b"=" * (-len(plain) % 4), strict_mode=True)
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"not base64: {error}") from None
 

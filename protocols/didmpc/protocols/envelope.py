@@ -229,7 +229,7 @@ def _open(value: dict[str, Any], secrets: Secrets, resolve: Resolve, inside: _Op
     ephemeral = _ephemeral_key(header)
     recipient_kid, key, encrypted_key = _own_key(recipients, secrets, ephemeral)
     sender_kid, sender = _sender(header, resolve, key) if authenticated else (None, None)
-    plaintext = jose.decrypt(value, encrypted_key, key, sender)
+    plaintext = jose.decrypt(header, value, encrypted_key, key, ephemeral, sender)
     return _Opened(plaintext, sender_kid, recipient_kid, enc)
 
 

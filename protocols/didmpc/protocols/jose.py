@@ -10,12 +10,15 @@ Four properties of joserfc 1.8 decide how it is used here:
   opening goes through the compact form, which takes the received bytes;
 * its XC20P needs a library that we do not carry, and its EdDSA prints a warning at each use: both are
   replaced here.
+
+A256CBC-HS512, which nearly every envelope uses, takes the short way of `cbc_hs512`.
 """
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 from joserfc import jwe, jws
 from joserfc.drafts.jwe_ecdh_1pu import register_ecdh_1pu
@@ -23,7 +26,7 @@ from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwa import JWEEncModel, JWSAlgModel
 from joserfc.jwk import ECKey, OKPKey
 
-from didmpc.protocols import xchacha
+from didmpc.protocols import cbc_hs512, xchacha
 from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import EnvelopeError
 from didmpc.protocols.keys import Curve, PrivateKey, PublicKey
@@ -97,18 +100,14 @@ def encrypt(
 ) -> dict[str, Any]:
     """A General JSON JWE (RFC 7516, 7.2.1) to keys of one curve, a fresh `epk` in its protected header."""
     ephemeral = PrivateKey.generate(recipients[0][1].curve)
-    jose_ephemeral = _jose_key(ephemeral)
-    content = jwe.GeneralJSONEncryption({**protected, "epk": ephemeral.public.jwk()}, plaintext)
-    for kid, public in recipients:
-        content.add_recipient({"kid": kid}, _jose_key(public))
-        content.recipients[-1].ephemeral_key = jose_ephemeral
-    sealed = jwe.encrypt_json(
-        content,
-        None,
-        registry=_AUTHCRYPT if sender else _ANONCRYPT,
-        sender_key=_jose_key(sender) if sender else None,
-    )
-    keys = [item["encrypted_key"] for item in sealed["recipients"]]
+    header = {**protected, "epk": ephemeral.public.jwk()}
+    if header["enc"] == cbc_hs512.NAME:
+        text = b64url(msgspec.json.encode(header))
+        publics = [public for _, public in recipients]
+        iv, ciphertext, tag, keys = cbc_hs512.seal(header, text, plaintext, publics, ephemeral, sender)
+        sealed = {"protected": text, "iv": iv, "ciphertext": ciphertext, "tag": tag}
+    else:
+        sealed, keys = _encrypt(header, plaintext, recipients, ephemeral, sender)
     return {
         **sealed,
         "recipients": [
@@ -118,22 +117,61 @@ def encrypt(
     }
 
 
+def _encrypt(
+    header: dict[str, Any],
+    plaintext: bytes,
+    recipients: Sequence[tuple[str, PublicKey]],
+    ephemeral: PrivateKey,
+    sender: PrivateKey | None,
+) -> tuple[dict[str, Any], list[str]]:
+    """By joserfc: the envelope without its recipients, and the encrypted key of each."""
+    jose_ephemeral = _jose_key(ephemeral)
+    content = jwe.GeneralJSONEncryption(header, plaintext)
+    for kid, public in recipients:
+        content.add_recipient({"kid": kid}, _jose_key(public))
+        content.recipients[-1].ephemeral_key = jose_ephemeral
+    sealed = jwe.encrypt_json(
+        content,
+        None,
+        registry=_AUTHCRYPT if sender else _ANONCRYPT,
+        sender_key=_jose_key(sender) if sender else None,
+    )
+    return dict(sealed), [item["encrypted_key"] for item in sealed["recipients"]]
+
+
 def decrypt(
-    envelope: Mapping[str, str], encrypted_key: str, key: PrivateKey, sender: PublicKey | None
+    header: Mapping[str, Any],
+    envelope: Mapping[str, str],
+    encrypted_key: str,
+    key: PrivateKey,
+    ephemeral: PublicKey,
+    sender: PublicKey | None,
 ) -> bytes:
-    """The plaintext of a JWE for one of its recipients. Raises `EnvelopeError`."""
-    parts = (envelope["protected"], encrypted_key, envelope["iv"], envelope["ciphertext"], envelope["tag"])
+    """The plaintext of a JWE for one of its recipients. Raises `EnvelopeError`.
+
+    `header` is what `protected` holds, its `alg` and `enc` allowed, and `ephemeral` its epk.
+    """
     try:
-        opened = jwe.decrypt_compact(
-            ".".join(parts),
-            _jose_key(key),
-            registry=_AUTHCRYPT if sender else _ANONCRYPT,
-            sender_key=_jose_key(sender) if sender else None,
-        )
+        if header["enc"] == cbc_hs512.NAME:
+            return cbc_hs512.open_(header, envelope, encrypted_key, key, ephemeral, sender)
+        return _decrypt(envelope, encrypted_key, key, sender)
     except _FAILURES:
         raise EnvelopeError(
             "An envelope cannot be opened: it was damaged, or not made for this key."
         ) from None
+
+
+def _decrypt(
+    envelope: Mapping[str, str], encrypted_key: str, key: PrivateKey, sender: PublicKey | None
+) -> bytes:
+    """By joserfc."""
+    parts = (envelope["protected"], encrypted_key, envelope["iv"], envelope["ciphertext"], envelope["tag"])
+    opened = jwe.decrypt_compact(
+        ".".join(parts),
+        _jose_key(key),
+        registry=_AUTHCRYPT if sender else _ANONCRYPT,
+        sender_key=_jose_key(sender) if sender else None,
+    )
     assert opened.plaintext is not None
     return opened.plaintext
 
