@@ -1,38 +1,91 @@
-"""coordinate-mediation/2.0: accounts and their key lists."""
+"""coordinate-mediation 2.0 and 3.0: accounts and their key lists. An account has no version."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from didmpc.mediator.limits import Buckets, Limits
 from didmpc.mediator.refusals import TooManyRequests
+from didmpc.mediator.registration import Registration
 from didmpc.mediator.requests import Handler, Outcome, Request
+from didmpc.mediator.resolving import Dids
 from didmpc.mediator.store import Store
-from didmpc.protocols import mediation
+from didmpc.protocols import binding_proof, mediation
+from didmpc.protocols.did import canonical, same_party
+from didmpc.protocols.errors import RemoteViolation
+from didmpc.protocols.mediation import Update, Updated
 
 
 class Accounts:
-    def __init__(self, store: Store, routing_did: str, limits: Limits) -> None:
+    def __init__(
+        self, store: Store, dids: Dids, registration: Registration, routing_did: str, limits: Limits
+    ) -> None:
         self._store = store
+        self._dids = dids
+        self._registration = registration
         self._routing_did = routing_did
         self._enrolments = Buckets(limits.enrolments)
 
     def handlers(self) -> Mapping[str, Handler]:
         return {
-            mediation.MEDIATE_REQUEST: self._request,
-            mediation.KEYLIST_UPDATE: self._update,
-            mediation.KEYLIST_QUERY: self._query,
+            type: handler
+            for version in mediation.VERSIONS
+            for type, handler in (
+                (version.request, self._request),
+                (version.update, self._update),
+                (version.query, self._query),
+            )
         }
 
     async def _request(self, request: Request) -> Outcome:
         is_new = not await self._store.is_enrolled(request.sender)
         if is_new and not self._enrolments.take(request.address, request.now):
             raise TooManyRequests
-        await self._store.enrol(request.sender, request.now)
+        did = self._dids.long_form(request.sender)  # what the short form of it is resolved with later
+        if not await self._registration.admit(did, request.message.pthid, request.now):
+            return Outcome(mediation.mediate_deny(request.message))
         return Outcome(mediation.mediate_grant(request.message, self._routing_did))
 
     async def _update(self, request: Request) -> Outcome:
         updates = mediation.parse_keylist_update(request.message)
-        updated = await self._store.update_keylist(request.sender, updates, request.envelope, request.now)
-        return Outcome(mediation.keylist_update_response(request.message, updated))
+        proven, wrong = await self._proven(request, updates)
+        updated = await self._store.update_keylist(
+            request.sender,
+            [update for update in updates if update not in wrong],
+            request.envelope,
+            request.now,
+            request.message.created_time,
+            proven,
+        )
+        results = iter(updated)
+        outcome = [
+            Updated(update.recipient_did, update.action, "client_error") if update in wrong else next(results)
+            for update in updates
+        ]
+        return Outcome(mediation.keylist_update_response(request.message, outcome))
+
+    async def _proven(
+        self, request: Request, updates: Sequence[Update]
+    ) -> tuple[dict[str, int], set[Update]]:
+        """When each DID has claimed this account, and the updates whose proof is none."""
+        proven: dict[str, int] = {}
+        wrong: set[Update] = set()
+        for update in updates:
+            did = canonical(update.recipient_did)
+            if same_party(did, request.sender):
+                proven[did] = int(request.now)  # by the envelope
+            elif update.proof is not None and update.action == "add":
+                try:
+                    proven[did] = await self._verify(update.recipient_did, update.proof, request)
+                except RemoteViolation:
+                    wrong.add(update)
+        return proven, wrong
+
+    async def _verify(self, recipient: str, proof: str, request: Request) -> int:
+        self._dids.remember(recipient)
+        return await self._dids.run(
+            lambda resolve: binding_proof.verify(
+                proof, recipient, request.sender, self._routing_did, request.now, resolve
+            )
+        )
 
     async def _query(self, request: Request) -> Outcome:
         page = mediation.parse_keylist_query(request.message)

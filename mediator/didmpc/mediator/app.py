@@ -28,10 +28,12 @@ from didmpc.mediator.http import Web, plain_server_name
 from didmpc.mediator.limits import Buckets, Limits
 from didmpc.mediator.links import Links
 from didmpc.mediator.mailboxes import Mailboxes
+from didmpc.mediator.registration import Registration
 from didmpc.mediator.relay import Relay
 from didmpc.mediator.resolving import Dids
+from didmpc.mediator.rotation import Rotations
 from didmpc.mediator.service import Service
-from didmpc.mediator.store import EXPIRY_BATCH, Store
+from didmpc.mediator.store import EXPIRY_BATCH, Admission, Store
 from didmpc.mediator.web_dids import WebDids
 from didmpc.mediator.websocket import WebSockets
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
@@ -64,6 +66,7 @@ async def running(
     public_url: str | None = None,
     limits: Limits | None = None,
     outside: Outside | None = None,
+    admission: Admission = "open",
 ) -> AsyncIterator[Running]:
     """A mediator for as long as the block runs. Raises `LocalMisuse` where it cannot start.
 
@@ -87,13 +90,21 @@ async def running(
                 web_dids = WebDids(dialer.http, limits)
                 stack.push_async_callback(web_dids.close)
                 dids = Dids(store, web_dids)
-                await stack.enter_async_context(_serving(settings, store, dids, listener, limits))
+                registration = Registration(store, admission)
+                await stack.enter_async_context(
+                    _serving(settings, store, dids, registration, listener, limits)
+                )
                 yield Running(settings, host)
 
 
 @contextlib.asynccontextmanager
 async def _serving(
-    settings: Settings, store: Store, dids: Dids, listener: socket.socket, limits: Limits
+    settings: Settings,
+    store: Store,
+    dids: Dids,
+    registration: Registration,
+    listener: socket.socket,
+    limits: Limits,
 ) -> AsyncIterator[None]:
     identity = settings.identity
     deliveries = Deliveries(store, limits)
@@ -104,13 +115,14 @@ async def _serving(
         dids,
         limits,
         [
-            Accounts(store, identity.did, limits).handlers(),
+            Accounts(store, dids, registration, identity.did, limits).handlers(),
             Mailboxes(store, deliveries, limits).handlers(),
             Channels(store, relay, limits).handlers(),
             Hops(identity, relay, limits).handlers(),
             links.handlers(),
-            Courtesies(limits).handlers(),
+            Courtesies(store, limits).handlers(),
         ],
+        checks=[registration.check, Rotations(store, dids, deliveries).follow],
     )
     requests = Buckets(limits.requests)
     websockets = WebSockets(service, deliveries, relay, requests, limits)

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.requests import Handler, Outcome, Request
+from didmpc.mediator.store import Store
 from didmpc.protocols import (
+    basic_message,
+    binding_proof,
     discover_features,
     empty,
     mediation,
@@ -18,6 +21,7 @@ from didmpc.protocols import (
     trust_ping,
 )
 from didmpc.protocols.discover_features import Feature
+from didmpc.protocols.errors import MessageError
 from didmpc.protocols.session import handshake
 
 log = logging.getLogger(__name__)
@@ -27,8 +31,9 @@ def features(limits: Limits) -> tuple[Feature, ...]:
     """What discover-features tells about this mediator."""
     protocols = (
         (routing.FORWARD.rpartition("/")[0], "mediator"),
-        (mediation.PROTOCOL, "mediator"),
-        (pickup.PROTOCOL, "mediator"),
+        *((version.protocol, "mediator") for version in mediation.VERSIONS),
+        *((version.protocol, "mediator") for version in pickup.VERSIONS),
+        (basic_message.PROTOCOL, "receiver"),
         (trust_ping.PROTOCOL, "receiver"),
         (discover_features.PROTOCOL, "responder"),
         (problem_report.PROTOCOL, "notified"),
@@ -37,6 +42,7 @@ def features(limits: Limits) -> tuple[Feature, ...]:
         (empty.EMPTY.rpartition("/")[0], "receiver"),
         (handshake.PROTOCOL, "responder"),
         (relay_control.PROTOCOL, "mediator"),
+        (binding_proof.PROTOCOL, "verifier"),
     )
     return (
         *(Feature("protocol", uri, roles=(role,)) for uri, role in protocols),
@@ -46,7 +52,9 @@ def features(limits: Limits) -> tuple[Feature, ...]:
 
 
 class Courtesies:
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, store: Store, limits: Limits) -> None:
+        self._store = store
+        self._limits = limits
         self._features = features(limits)
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -55,6 +63,7 @@ class Courtesies:
             trust_ping.PING_RESPONSE: self._nothing,
             discover_features.QUERIES: self._queries,
             problem_report.PROBLEM_REPORT: self._problem,
+            basic_message.MESSAGE: self._words,
             empty.EMPTY: self._nothing,
         }
 
@@ -64,6 +73,17 @@ class Courtesies:
     async def _queries(self, request: Request) -> Outcome:
         answer = discover_features.disclose(request.message, self._features)
         return Outcome(answer if request.unpacked.authenticated else None)
+
+    async def _words(self, request: Request) -> Outcome:
+        """Words for the operator, kept until they are read. Nothing answers them."""
+        words = basic_message.parse(request.message)
+        if len(words.encode()) > self._limits.operator_message_bytes:
+            raise MessageError(
+                f"A message to the operator may have {self._limits.operator_message_bytes} bytes.",
+                code="e.p.msg.bad-body",
+            )
+        await self._store.keep_operator_message(request.sender, words, request.now)
+        return Outcome()
 
     async def _problem(self, request: Request) -> Outcome:
         # Never answered: two parties would report on reports for ever.

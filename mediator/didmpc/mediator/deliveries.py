@@ -75,6 +75,13 @@ class Deliveries:
         if subscription is not None and subscription.task is not None:
             subscription.task.cancel()
 
+    def drop(self, account: str) -> None:
+        """Push nothing more for an account: it has gone, or is another DID's now."""
+        state = self._accounts.pop(canonical(account), None)
+        for subscription in state.live.values() if state else ():
+            if subscription.task is not None:
+                subscription.task.cancel()
+
     def is_live(self, account: str, socket: object) -> bool:
         state = self._accounts.get(canonical(account))
         return state is not None and socket in state.live

@@ -68,3 +68,5 @@ class Outcome:
 
 
 Handler = Callable[[Request], Awaitable[Outcome]]
+Check = Callable[[Request], Awaitable[None]]
+"""What every message goes through before its handler. Raises `RemoteViolation` to refuse it."""

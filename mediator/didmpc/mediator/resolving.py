@@ -39,6 +39,10 @@ class Dids:
             if len(self._long) > REMEMBERED:
                 self._long.popitem(last=False)
 
+    def long_form(self, did: str) -> str:
+        """A did:peer:4 that was seen with its document in it; any other DID as it is."""
+        return self._long.get(canonical(did), did)
+
     def resolve(self, did: str) -> DIDDocument:
         """The document of a DID that was looked up a moment ago, or needs no looking up."""
         return self._at_once(did, [])

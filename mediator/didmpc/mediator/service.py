@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from didmpc.mediator.database import StoreFailed
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.refusals import Expired, Refusal, Unavailable, Unsupported
-from didmpc.mediator.requests import Connection, Handler, Outcome, Request
+from didmpc.mediator.requests import Check, Connection, Handler, Outcome, Request
 from didmpc.mediator.resolving import Dids
 from didmpc.protocols import problem_report
 from didmpc.protocols.envelope import Unpacked, pack_authcrypt, pack_signed, unpack
@@ -53,12 +53,14 @@ class Service:
         dids: Dids,
         limits: Limits,
         handlers: Iterable[Mapping[str, Handler]],
+        checks: Iterable[Check] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._identity = identity
         self._secrets = Identities(identity)
         self._dids = dids
         self._limits = limits
+        self._checks = tuple(checks)
         self._clock = clock
         self._at_once = asyncio.Semaphore(limits.handled_at_once)
         self._handlers = {type: handler for group in handlers for type, handler in group.items()}
@@ -118,6 +120,8 @@ class Service:
             request = replace(request, unpacked=unpacked)
         if request.connection is not None:
             request.connection.set_route(message)
+        for check in self._checks:
+            await check(request)
         return await handler(request)
 
     async def _answered(self, request: Request, outcome: Outcome) -> Answer:

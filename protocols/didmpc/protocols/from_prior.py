@@ -5,6 +5,7 @@ the peer is seen to use that.
 """
 
 import math
+from dataclasses import dataclass
 
 from didmpc.protocols import did as dids
 from didmpc.protocols import jwt
@@ -18,7 +19,20 @@ def create(old: Identity, new_did: str, now: float) -> str:
     return jwt.sign(old, {"iss": old.did, "sub": new_did, "iat": math.floor(now)})
 
 
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """A DID that another has followed, and when it said so (None: it did not say when)."""
+
+    did: str
+    stated: float | None
+
+
 def verify(text: str, new_did: str, resolve: Resolve = dids.resolve, *, now: float | None = None) -> str:
+    """The old DID, proven to have named `new_did`: `read` without the time."""
+    return read(text, new_did, resolve, now=now).did
+
+
+def read(text: str, new_did: str, resolve: Resolve = dids.resolve, *, now: float | None = None) -> Prior:
     """The old DID, proven to have named `new_did` (the authenticated sender of the message).
 
     With `now`, one that has expired is refused too. Raises `MessageError`, `EnvelopeError` or `DidError`. The
@@ -28,4 +42,4 @@ def verify(text: str, new_did: str, resolve: Resolve = dids.resolve, *, now: flo
     claims = jwt.verify(text, "from_prior", resolve, now)
     if not jwt.names(claims["sub"], new_did):
         raise EnvelopeError("A from_prior names another new DID than the sender of the message.")
-    return did_of(claims["iss"])
+    return Prior(did_of(claims["iss"]), claims.get("iat"))

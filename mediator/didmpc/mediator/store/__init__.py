@@ -5,19 +5,20 @@ from pathlib import Path
 
 from didmpc.mediator.database import Database
 from didmpc.mediator.limits import Limits
-from didmpc.mediator.store.accounts import AccountStore
+from didmpc.mediator.store.accounts import AccountStore, Admission
 from didmpc.mediator.store.channels import ChannelEnd, ChannelStore
 from didmpc.mediator.store.links import LinkStore
 from didmpc.mediator.store.mail import EXPIRY_BATCH, Mail, MailStore, Queue, delete_mail
+from didmpc.mediator.store.operator_messages import OperatorMessage, OperatorMessageStore
 from didmpc.mediator.store.rules import RuleStore
 from didmpc.mediator.store.schema import STEPS
 
-__all__ = ["EXPIRY_BATCH", "ChannelEnd", "Mail", "Queue", "Store"]
+__all__ = ["EXPIRY_BATCH", "Admission", "ChannelEnd", "Mail", "OperatorMessage", "Queue", "Store"]
 
 FILE = "mediator.sqlite3"
 
 
-class Store(AccountStore, MailStore, ChannelStore, LinkStore, RuleStore):
+class Store(AccountStore, MailStore, ChannelStore, LinkStore, RuleStore, OperatorMessageStore):
     """All of it; each method is one transaction, and has happened for good when it returns."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:

@@ -140,33 +140,27 @@ class AccountStore(Part):
     def _update(self, db: sqlite3.Connection, aid: int, update: Update, proven: Mapping[str, int]) -> Result:
         did = canonical(update.recipient_did)
         claimed = proven.get(did, 0)
-        mid, holder, held_since = db.execute(
-            "SELECT mid, aid, proven FROM box WHERE did = ?", (did,)
-        ).fetchone() or (
-            None,
-            None,
-            0,
-        )
+        row = db.execute("SELECT mid, aid, proven FROM box WHERE did = ?", (did,)).fetchone()
         if update.action == "remove":
-            if holder != aid:
+            if row is None or row[1] != aid:
                 return "no_change"  # also for the DID of another account: who has which is nobody's business
-            db.execute("DELETE FROM box WHERE mid = ?", (mid,))
+            db.execute("DELETE FROM box WHERE mid = ?", (row[0],))
             return "success"
-        if holder == aid:
-            db.execute("UPDATE box SET proven = max(proven, ?) WHERE mid = ?", (claimed, mid))
+        if row is not None and row[1] == aid:
+            db.execute("UPDATE box SET proven = max(proven, ?) WHERE mid = ?", (claimed, row[0]))
             return "no_change"
-        if mid is not None and claimed <= held_since:
+        if row is not None and claimed <= row[2]:
             return "client_error"
         (count,) = db.execute("SELECT count(*) FROM box WHERE aid = ?", (aid,)).fetchone()
         if count >= self._limits.keys_per_account:
             return "client_error"
-        if mid is None:
+        if row is None:
             db.execute(
                 "INSERT INTO box(aid, did, long_did, proven) VALUES (?, ?, ?, ?)",
                 (aid, did, update.recipient_did, claimed),
             )
         else:
-            _hand_over(db, mid, holder, aid, update.recipient_did, claimed)
+            _hand_over(db, row[0], row[1], aid, update.recipient_did, claimed)
         return "success"
 
     async def keylist(self, account: str) -> list[str]:
