@@ -18,7 +18,7 @@ import aiohttp
 
 from didmpc.bench.mediator import ceilings, fill
 from didmpc.bench.mediator.account import Account, Forwards, connect, http_url, packed, tag_of, ws_url
-from didmpc.bench.mediator.turn import Job, Result, Turn
+from didmpc.bench.mediator.turn import Job, Result, Turn, tell
 from didmpc.bench.mediator.wire import EchoConnection, HttpConnection, IdleWebSocket, http_request
 from didmpc.protocols import pickup, trust_ping
 
@@ -342,7 +342,7 @@ def main() -> None:
     async def run() -> Result:
         return await JOBS[job["job"]](job, Turn())
 
-    print(json.dumps(uvloop.run(run())), flush=True)
+    tell(uvloop.run(run()))
 
 
 if __name__ == "__main__":

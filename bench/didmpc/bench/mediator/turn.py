@@ -2,12 +2,23 @@
 
 import asyncio
 import json
+import os
 import sys
 import time
 from typing import Any
 
 Job = dict[str, Any]
 Result = dict[str, Any]
+
+
+def tell(value: Result) -> None:
+    """Write a line of JSON to the host.
+
+    Not by `print`: with PYTHONUNBUFFERED it loses what goes beyond one write to a pipe.
+    """
+    line = json.dumps(value).encode() + b"\n"
+    while line:
+        line = line[os.write(sys.stdout.fileno(), line) :]
 
 
 class Turn:
@@ -19,7 +30,7 @@ class Turn:
 
     async def wait(self, **values: Any) -> None:
         """Say that all is prepared (and `values`), and wait until it is to start."""
-        print(json.dumps(values), flush=True)
+        tell(values)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         self.started, self._cpu = time.monotonic(), time.process_time()
 
