@@ -1,6 +1,7 @@
 """Forward messages, and the wraps on the way to a recipient behind mediators."""
 
 import json
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from didmpc.protocols.envelope import envelope_recipients, pack_authcrypt, unpac
 from didmpc.protocols.errors import DidError, MessageError
 from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.message import Attachment, Message
-from didmpc.protocols.routing import FORWARD, Forward, forward, parse_forward, route, service_of
+from didmpc.protocols.routing import FORWARD, MAX_HOPS, Forward, forward, parse_forward, route, service_of
 
 HTTP, WS = Service("https://mediator.example"), Service("wss://mediator.example/ws")
 MEDIATOR = Identity.peer2([HTTP, WS])
@@ -96,12 +97,10 @@ def test_services_that_do_not_take_version_2_are_passed_over() -> None:
 
 
 def test_a_way_that_leads_nowhere_is_the_peers_fault() -> None:
-    loop = Identity.peer2([Service(MEDIATOR.did)])
     for services in (
         [],
         [Service("mailto:x@example.com")],
         [Service("http://[broken")],
-        [Service(loop.did)],
         [Service("did:web:example.com")],
         [Service("https://x", routing_keys=("nonsense",))],
         [Service("https://x", routing_keys=(f"{MEDIATOR.did}#key-9",))],
@@ -109,6 +108,38 @@ def test_a_way_that_leads_nowhere_is_the_peers_fault() -> None:
     ):
         with pytest.raises(DidError):
             route(ENVELOPE, recipient(*services))
+
+
+def test_a_mediator_may_be_behind_another_mediator() -> None:
+    inner = Identity.peer2([Service(MEDIATOR.did)])
+    to = recipient(Service(inner.did))
+    outbound = route(ENVELOPE, to)
+    assert outbound.uri == HTTP.uri
+    first = unwrapped(outbound.envelope, MEDIATOR)
+    assert first.next == inner.did
+    assert unwrapped(first.envelopes[0], inner).next == to.did
+
+
+def test_mediators_that_name_each_other_are_refused() -> None:
+    names = ("did:web:a.example", "did:web:b.example")
+    around = {
+        one: replace(MEDIATOR.document, did=one, services=(Service(other),))
+        for one, other in (names, names[::-1])
+    }
+    with pytest.raises(DidError, match="each other"):
+        route(ENVELOPE, recipient(Service(names[0])), around.__getitem__)
+
+
+def test_a_chain_of_mediators_ends_somewhere() -> None:
+    asked = []
+
+    def endless(did: str) -> DIDDocument:
+        asked.append(did)
+        return replace(MEDIATOR.document, did=did, services=(Service(f"{did}x"),))
+
+    with pytest.raises(DidError, match="hops"):
+        route(ENVELOPE, recipient(Service("did:web:x")), endless)
+    assert len(asked) == MAX_HOPS + 1
 
 
 def test_a_way_with_too_many_hops_is_refused() -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from didmpc.protocols import did as dids
 from didmpc.protocols.body import expect, optional, required, text
-from didmpc.protocols.did import DIDDocument, Resolve, Service, did_of
+from didmpc.protocols.did import DIDDocument, Resolve, Service, canonical, did_of
 from didmpc.protocols.envelope import pack_anoncrypt
 from didmpc.protocols.errors import DidError, MessageError
 from didmpc.protocols.message import ENCRYPTED, Attachment, Message, decode_json
@@ -34,6 +34,14 @@ class Forward:
     expires_time: int | None = None
     delay_milli: int = 0
     """How long to wait first; a negative one means a random time up to that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """The URL (http, https, ws or wss) of the first hop, and the DIDs or keys to wrap for, first hop first."""
+
+    uri: str
+    hops: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,23 +81,41 @@ def parse_forward(message: Message) -> Forward:
 
 def route(envelope: bytes, recipient: DIDDocument, resolve: Resolve = dids.resolve) -> Outbound:
     """Wrap an envelope for every hop to `recipient`. Raises `DidError` where no way is known."""
+    way = way_to(recipient, resolve)
+    return Outbound(way.uri, wrap(envelope, recipient.did, way.hops, resolve))
+
+
+def way_to(recipient: DIDDocument, resolve: Resolve = dids.resolve) -> Way:
+    """The way that a DID document asks for. Raises `DidError` where there is none.
+
+    A mediator may itself name another mediator as its endpoint: it is one hop more.
+    """
     service = service_of(recipient)
-    hops = [*service.routing_keys]
-    if _is_did(service.uri):
+    hops = service.routing_keys
+    passed = {canonical(recipient.did)}
+    while _is_did(service.uri):
         mediator = resolve(did_of(service.uri))
+        if canonical(mediator.did) in passed:
+            raise DidError("The mediators of a DID name each other as their endpoint.")
+        passed.add(canonical(mediator.did))
         service = service_of(mediator)
-        if _is_did(service.uri):
-            raise DidError("A mediator names another mediator as its endpoint, which DIDComm does not allow.")
-        hops = [*service.routing_keys, mediator.did, *hops]
+        hops = (*service.routing_keys, mediator.did, *hops)
+        if len(hops) > MAX_HOPS:
+            break
     if len(hops) > MAX_HOPS:
         raise DidError(f"A DID wants its messages to go over more than {MAX_HOPS} hops.")
-    next = recipient.did
+    return Way(service.uri, hops)
+
+
+def wrap(envelope: bytes, recipient: str, hops: Sequence[str], resolve: Resolve = dids.resolve) -> bytes:
+    """Wrap an envelope for hops, from the last back to the first. Raises `DidError`."""
+    next = recipient
     for hop in reversed(hops):
         document = resolve(did_of(hop))
         wrapped = forward(next, [envelope], document.did)
         envelope = pack_anoncrypt(wrapped, document, kid=hop if "#" in hop else None)
         next = hop
-    return Outbound(service.uri, envelope)
+    return envelope
 
 
 def service_of(document: DIDDocument) -> Service:
