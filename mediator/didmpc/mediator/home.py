@@ -3,6 +3,9 @@
     mediator.json       keys and settings, 0600
     mediator.lock       held while it runs
     mediator.sqlite3    accounts, mail, relay channels
+    mediator.toml       settings that its operator wrote, where there are some
+    mediator.sock       the control socket, while it runs
+    log.key             names accounts in logs, 0600
 
 The folder is named by a flag, else by `DIDMPC_MEDIATOR_HOME` or `DIDMPC_HOME`, else by the conventions of the
 platform.
@@ -32,6 +35,9 @@ VARIABLE, SHARED_VARIABLE = "DIDMPC_MEDIATOR_HOME", "DIDMPC_HOME"
 VERSION = 1
 PRIVATE_FILE = 0o600
 PRIVATE_FOLDER = 0o700
+KEYS_FILE = "mediator.json"
+LOG_KEY_FILE = "log.key"
+LOG_KEY_SIZE = 32
 DEFAULT_PORT = 8765
 # One to sign, and one of each curve that a client may have nothing but: who packs takes the first that fits.
 # The keys of a mediator that is there already stay, since they are its DID.
@@ -69,13 +75,17 @@ class Settings:
     @property
     def invitation(self) -> str:
         """The invitation URL: always the same for one DID, so it may be printed on paper."""
-        did = self.identity.did
+        return self.inviting(hashlib.sha256(self.identity.did.encode()).hexdigest()[:32])
+
+    def inviting(self, id: str, expires: int | None = None) -> str:
+        """The URL of an invitation with this id, which whoever takes it names as the parent thread."""
         invitation = Invitation(
-            from_=did,
-            id=hashlib.sha256(did.encode()).hexdigest()[:32],
+            from_=self.identity.did,
+            id=id,
             goal_code=GOAL_CODE,
             goal=GOAL,
             label=urlsplit(self.url).netloc,
+            expires_time=expires,
         )
         return invitation.to_url(f"{self.url}/")
 
@@ -119,7 +129,7 @@ class Home:
 
     @property
     def _settings(self) -> Path:
-        return self.root / "mediator.json"
+        return self.root / KEYS_FILE
 
     def prepare(self) -> None:
         """Make the folder, for its owner only. Raises `LocalMisuse`."""
@@ -194,6 +204,20 @@ class Home:
         except OSError as problem:
             raise self._unusable(problem.strerror or str(problem)) from None
 
+    def log_key(self) -> bytes:
+        """The key by which logs name accounts; made when there is none. Raises `LocalMisuse`."""
+        path = self.root / LOG_KEY_FILE
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                key = path.read_bytes()
+                if len(key) == LOG_KEY_SIZE:
+                    return key
+            key = secrets.token_bytes(LOG_KEY_SIZE)
+            _replace_file(path, key)
+            return key
+        except OSError as problem:
+            raise self._unusable(problem.strerror or str(problem)) from None
+
     def _unusable(self, why: str) -> LocalMisuse:
         return LocalMisuse(
             f"The mediator's home {self.root} cannot be used.",
@@ -252,9 +276,14 @@ def _replace_file(path: Path, data: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename in it durable, as POSIX asks for."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(folder)  # POSIX makes a rename durable only with its folder
+        os.fsync(folder)
     finally:
         os.close(folder)
 

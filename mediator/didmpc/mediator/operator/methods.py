@@ -1,0 +1,168 @@
+"""What an operator asks and orders, by name; the mediator runs, or its home is opened alone."""
+
+import asyncio
+import re
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Protocol
+
+from didmpc.mediator import logs
+from didmpc.mediator.home import Home, Settings
+from didmpc.mediator.operator.backup import back_up
+from didmpc.mediator.operator.control import Json, Method
+from didmpc.mediator.store import Store
+from didmpc.protocols.errors import LocalMisuse
+
+PAGE = 500
+LONGEST_DID = 8192
+MOST_USES = 100_000
+_DID = re.compile(r"did:[a-z0-9]+:[A-Za-z0-9._:%-]+")
+
+
+class Live(Protocol):
+    """A mediator that runs."""
+
+    def status(self) -> Json:
+        """What only the process knows."""
+
+    async def shut_out(self, did: str, channels: tuple[int, ...]) -> int:
+        """Close what belongs to an account that is no more; how many sockets that were."""
+
+    def configuration(self) -> Json:
+        """The settings in force."""
+
+
+class Operator:
+    """The methods. `live` is None where the mediator does not run."""
+
+    def __init__(self, home: Home, settings: Settings, store: Store, live: Live | None = None) -> None:
+        self._home = home
+        self._settings = settings
+        self._store = store
+        self._live = live
+        self._names = logs.Names(home.log_key())
+        self._stopping = threading.Event()
+
+    def methods(self) -> Mapping[str, Method]:
+        return {
+            "status": self.status,
+            "config": self.config,
+            "accounts": self.accounts,
+            "rules": self.rules,
+            "rule": self.rule,
+            "evict": self.evict,
+            "ticket": self.ticket,
+            "messages": self.messages,
+            "remove_messages": self.remove_messages,
+            "backup": self.backup,
+        }
+
+    def stop(self) -> None:
+        """End what takes long."""
+        self._stopping.set()
+
+    async def status(self, _: Json) -> Json:
+        totals = await self._store.totals()
+        return {
+            "running": self._live is not None,
+            "did": self._settings.identity.did,
+            "url": self._settings.url,
+            "home": str(self._home.root),
+            "disk_free_bytes": shutil.disk_usage(self._home.root).free,
+            "accounts": totals.accounts,
+            "mailboxes": totals.keys,
+            "queued": totals.messages,
+            "queued_bytes": totals.bytes,
+            **(self._live.status() if self._live else {}),
+        }
+
+    async def config(self, _: Json) -> Json:
+        if self._live is None:
+            raise LocalMisuse("No mediator runs here.")
+        return self._live.configuration()
+
+    async def accounts(self, params: Json) -> Json:
+        """A page: those after `after`, with the number to ask for the next page with, if there is one."""
+        rows = await self._store.accounts(_whole(params, "after", 0, 1 << 62), PAGE)
+        listed = [{"name": self._names.of(row.did), **asdict(row)} for row in rows]
+        return {"accounts": listed, "next": rows[-1].number if len(rows) == PAGE else None}
+
+    async def rules(self, params: Json) -> Json:
+        rows = await self._store.rules(str(params.get("after", "")), PAGE)
+        listed = [{"did": did, "rule": "allow" if allowed else "deny"} for did, allowed in rows]
+        return {"rules": listed, "next": rows[-1][0] if len(rows) == PAGE else None}
+
+    async def rule(self, params: Json) -> Json:
+        """Set or take away the rule of a DID; whether it has an account."""
+        did = _did(params)
+        rules = {"allow": True, "deny": False, "none": None}
+        if params.get("rule") not in rules:
+            raise LocalMisuse("A rule is allow, deny or none.")
+        await self._store.set_rule(did, rules[params["rule"]])
+        return {"did": did, "rule": params["rule"], "has_account": await self._store.is_enrolled(did)}
+
+    async def evict(self, params: Json) -> Json:
+        """Delete an account, named by its DID or by its name in the logs."""
+        named = str(params.get("did", ""))
+        did: str | None = named
+        if logs.NAME.fullmatch(named):
+            did = await self._store.find_account(lambda other: self._names.of(other) == named)
+        else:
+            did = _did(params)
+        evicted = await self._store.evict(did) if did is not None else None
+        if evicted is None:
+            raise LocalMisuse(
+                f"There is no account {named[:80]}.", fix="All of them: didmpc mediator accounts"
+            )
+        sockets = await self._live.shut_out(evicted.did, evicted.channels) if self._live else 0
+        return {"did": evicted.did, "messages": evicted.messages, "sockets": sockets}
+
+    async def ticket(self, params: Json) -> Json:
+        """A new invitation to open accounts."""
+        uses = _whole(params, "uses", 1, MOST_USES)
+        expires = int(time.time()) + _whole(params, "seconds", 1, 3650 * 86400)
+        name = await self._store.issue_ticket(uses, expires)
+        return {
+            "invitation": self._settings.inviting(name, expires),
+            "url": self._settings.url,
+            "uses": uses,
+            "expires": expires,
+        }
+
+    async def messages(self, _: Json) -> Json:
+        found = await self._store.operator_messages(PAGE)
+        return {"messages": [{"name": self._names.of(item.did), **asdict(item)} for item in found]}
+
+    async def remove_messages(self, params: Json) -> Json:
+        ids = [number for number in params.get("ids", ()) if isinstance(number, int)]
+        await self._store.remove_operator_messages(ids)
+        return {"removed": len(ids)}
+
+    async def backup(self, params: Json) -> Json:
+        target = Path(str(params.get("file", "")))
+        if not target.is_absolute():
+            raise LocalMisuse("A backup needs the whole path of its file.")
+        force = params.get("force") is True
+        contents = await asyncio.to_thread(back_up, self._home, target, force=force, stop=self._stopping)
+        return {"file": str(target), **asdict(contents)}
+
+
+def _did(params: Json) -> str:
+    did = params.get("did")
+    if not isinstance(did, str) or len(did) > LONGEST_DID or not _DID.fullmatch(did):
+        raise LocalMisuse(
+            f"{str(did)[:80]!r} is no DID.",
+            fix="It looks like did:peer:4zQm... or did:web:example.org; copy it whole.",
+        )
+    return did
+
+
+def _whole(params: Json, name: str, least: int, most: int) -> int:
+    value = params.get(name, least)
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise LocalMisuse(f"{name} must be a whole number from {least} to {most}.")
+    return value
