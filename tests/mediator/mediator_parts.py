@@ -14,7 +14,7 @@ from typing import Any, Self
 import aiohttp
 
 from didmpc.protocols import did as dids
-from didmpc.protocols import mediation, pickup, relay_control
+from didmpc.protocols import mediation, pickup, problem_report, relay_control
 from didmpc.protocols.did import Service
 from didmpc.protocols.envelope import Unpacked, pack_anoncrypt, pack_authcrypt, unpack
 from didmpc.protocols.identity import Identities, Identity
@@ -30,13 +30,20 @@ SHORT_WHILE = 0.15
 """How long something that must not happen is waited for."""
 
 
+def code_of(message: Message) -> str:
+    """The code of a problem report."""
+    return problem_report.parse(message).code
+
+
 class Client:
     """An account at a mediator: asks over HTTP, or on a `Line`."""
 
-    def __init__(self, http: aiohttp.ClientSession, mediator_did: str) -> None:
+    def __init__(
+        self, http: aiohttp.ClientSession, mediator_did: str, identity: Identity | None = None
+    ) -> None:
         self.http = http
         self.mediator = dids.resolve(mediator_did)
-        self.identity = Identity.peer4()
+        self.identity = identity or Identity.peer4()
         self.secrets = Identities(self.identity)
         self.url, self.ws_url = (service.uri for service in self.mediator.services)
 

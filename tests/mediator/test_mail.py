@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from mediator_parts import Client
+from mediator_parts import Client, code_of
 
 from didmpc.mediator.app import Running
 from didmpc.protocols import discover_features, empty, mediation, pickup, problem_report, trust_ping
@@ -13,11 +13,6 @@ from didmpc.protocols.envelope import pack_anoncrypt, pack_signed, unpack
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Attachment, Message
 from didmpc.protocols.routing import FORWARD, forward, route
-
-
-def code_of(message: Message) -> str:
-    assert message.type == problem_report.PROBLEM_REPORT
-    return problem_report.parse(message).code
 
 
 async def test_a_grant_names_the_mediator_as_routing_did(alice: Client, mediator: Running) -> None:

@@ -1,4 +1,4 @@
-"""routing/2.0 and messagepickup/3.0: mail comes in, is kept, and is fetched or pushed."""
+"""routing 2.0, messagepickup 3.0 and message-pickup 4.0: mail comes in, is kept, and is fetched or pushed."""
 
 from collections.abc import Mapping, Sequence
 
@@ -32,10 +32,16 @@ class Mailboxes:
     def handlers(self) -> Mapping[str, Handler]:
         return {
             FORWARD: self._forward,
-            pickup.STATUS_REQUEST: self._status,
-            pickup.DELIVERY_REQUEST: self._deliver,
-            pickup.MESSAGES_RECEIVED: self._received,
-            pickup.LIVE_DELIVERY_CHANGE: self._live,
+            **{
+                type: handler
+                for version in pickup.VERSIONS
+                for type, handler in (
+                    (version.status_request, self._status),
+                    (version.delivery_request, self._deliver),
+                    (version.messages_received, self._received),
+                    (version.live_delivery_change, self._live),
+                )
+            },
         }
 
     async def _forward(self, request: Request) -> Outcome:
@@ -55,7 +61,7 @@ class Mailboxes:
         mail = await self._deliveries.fetch(
             request.sender, request.connection, asked.recipient_did, asked.limit
         )
-        if not mail:
+        if not mail and not pickup.version_of(request.message).delivers_nothing:
             return Outcome(await self._status_of(request, asked.recipient_did))
         return Outcome(
             pickup.delivery(attachments(mail), request=request.message, recipient_did=asked.recipient_did)
@@ -80,11 +86,18 @@ class Mailboxes:
             self._deliveries.unsubscribe(account, connection)
             return Outcome(await self._status_of(request, None))
         # Played again on another's socket it would lease that socket the mail.
-        await self._store.act_once(request.sender, request.envelope, request.now)
+        await self._store.act_once(
+            request.sender, request.envelope, request.now, request.message.created_time
+        )
         status = await self._status_of(request, None, live=True)
 
+        version = pickup.version_of(request.message)
+
+        async def push(mail: Sequence[Mail]) -> None:
+            await connection.send(pickup.delivery(attachments(mail), version=version), account)
+
         def start() -> None:
-            self._deliveries.subscribe(account, connection, lambda mail: connection.push(account, mail))
+            self._deliveries.subscribe(account, connection, push)
 
         return Outcome(status, then=start)
 
@@ -98,8 +111,8 @@ class Mailboxes:
             recipient_did=recipient,
             live_delivery=is_live,
             longest_waited_seconds=None if queue.oldest is None else max(0, int(request.now - queue.oldest)),
-            newest_received_time=None if queue.newest is None else int(queue.newest),
-            oldest_received_time=None if queue.oldest is None else int(queue.oldest),
+            newest_received_time=queue.newest,
+            oldest_received_time=queue.oldest,
             total_bytes=queue.bytes,
         )
         return pickup.status(request.message, state)

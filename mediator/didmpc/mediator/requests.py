@@ -1,11 +1,10 @@
 """What a protocol handler gets, and what it gives back."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from didmpc.mediator.refusals import Anonymous
-from didmpc.mediator.store import Mail
 from didmpc.protocols.did import DIDDocument, Resolve
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.message import Message
@@ -21,8 +20,8 @@ class Connection(Protocol):
     def set_route(self, message: Message) -> None:
         """Take note of the return_route of a message."""
 
-    async def push(self, account: str, mail: Sequence[Mail]) -> None:
-        """Send mail to the account's DID (in the form it was written). Raises ConnectionError."""
+    async def send(self, message: Message, to: str) -> None:
+        """Send what nobody asked for, to a DID in the form it was written. Raises ConnectionError."""
 
     def start_hop(self, established: Established) -> None:
         """From now on binary messages on it are hop packets."""

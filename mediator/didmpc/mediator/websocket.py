@@ -9,17 +9,13 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Sequence
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.limits import KIB, Buckets, Limits
-from didmpc.mediator.mailboxes import attachments
 from didmpc.mediator.relay import Leg, Relay
 from didmpc.mediator.service import Service
-from didmpc.mediator.store import Mail
-from didmpc.protocols import pickup
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.message import Message
 from didmpc.protocols.session.handshake import Established
@@ -98,9 +94,8 @@ class Socket:
                 if len(self._threads) > REMEMBERED_THREADS:
                     self._threads.popitem(last=False)
 
-    async def push(self, account: str, mail: Sequence[Mail]) -> None:
-        envelope = await self._service.pack(pickup.delivery(attachments(mail)), account)
-        await self._ws.send_str(envelope.decode())
+    async def send(self, message: Message, to: str) -> None:
+        await self._ws.send_str((await self._service.pack(message, to)).decode())
 
     def start_hop(self, established: Established) -> None:
         if self._leg is not None:
