@@ -42,7 +42,7 @@ class Accounts:
         did = self._dids.long_form(request.sender)  # what the short form of it is resolved with later
         if not await self._registration.admit(did, request.message.pthid, request.now):
             return Outcome(mediation.mediate_deny(request.message))
-        return Outcome(mediation.mediate_grant(request.message, self._routing_did))
+        return Outcome(mediation.mediate_grant(request.message, request.addressed or self._routing_did))
 
     async def _update(self, request: Request) -> Outcome:
         updates = mediation.parse_keylist_update(request.message)
@@ -81,9 +81,10 @@ class Accounts:
 
     async def _verify(self, recipient: str, proof: str, request: Request) -> int:
         self._dids.remember(recipient)
+        mediator = request.addressed or self._routing_did
         return await self._dids.run(
             lambda resolve: binding_proof.verify(
-                proof, recipient, request.sender, self._routing_did, request.now, resolve
+                proof, recipient, request.sender, mediator, request.now, resolve
             )
         )
 

@@ -111,7 +111,7 @@ async def _serving(
     relay = Relay(store, limits)
     links = Links(store, settings.url, limits)
     service = Service(
-        identity,
+        [identity] if (nist := settings.nist_identity) is None else [identity, nist],
         dids,
         limits,
         [

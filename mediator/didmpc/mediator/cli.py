@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from didmpc.mediator.home import DEFAULT_PORT, Home, check_public_url
-from didmpc.protocols.errors import DidmpcError
+from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.one_line import OneLine
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
@@ -84,7 +84,9 @@ def start(
     def on_ready(mediator: Running) -> None:
         settings = mediator.settings
         if as_json:
-            _line(json.dumps({"did": mediator.did, "invitation": settings.invitation, "url": settings.url}))
+            nist = settings.nist_identity
+            ready = {"did": mediator.did, "invitation": settings.invitation, "url": settings.url}
+            _line(json.dumps({**ready, "nist_did": nist.did if nist else None}))
         else:
             _welcome(mediator, place)
 
@@ -103,10 +105,23 @@ def start(
 
 
 @app.command()
-def did(home: HomeOption = None, as_json: JsonOption = False) -> None:
+def did(
+    home: HomeOption = None,
+    nist: Annotated[
+        bool, typer.Option("--nist", help="The one for clients that have keys of P-256 or P-384 alone.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Print the mediator's DID, alone on one line."""
     settings = Home.locate(home).require()
-    value = settings.identity.did
+    identity = settings.nist_identity if nist else settings.identity
+    if identity is None:
+        raise LocalMisuse(
+            "This mediator has no keys of P-256 or P-384.",
+            why="It was made by a version that gave a mediator one key of X25519 alone.",
+            fix="Use its DID for all clients; or start a new mediator in another --home.",
+        )
+    value = identity.did
     _line(json.dumps({"did": value}) if as_json else value)
 
 

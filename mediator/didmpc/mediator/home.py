@@ -19,7 +19,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,9 @@ KEYS_FILE = "mediator.json"
 LOG_KEY_FILE = "log.key"
 LOG_KEY_SIZE = 32
 DEFAULT_PORT = 8765
-# One to sign, and one of each curve that a client may have nothing but: who packs takes the first that fits.
-# The keys of a mediator that is there already stay, since they are its DID.
+# One to sign, and one of each curve that a client may have nothing but.
 CURVES: tuple[Curve, ...] = ("Ed25519", "X25519", "P-256", "P-384")
+NIST_CURVES: frozenset[Curve] = frozenset({"P-256", "P-384"})
 GOAL_CODE = "request-mediate"
 GOAL = "Receive messages through this mediator"
 
@@ -66,11 +66,24 @@ class Settings:
 
     @property
     def identity(self) -> Identity:
-        """The mediator's DID: http first, WebSocket second, each as a service of its own."""
+        """The mediator's DID."""
+        return self._identity([key for key in self.keys if key.curve not in NIST_CURVES])
+
+    @property
+    def nist_identity(self) -> Identity | None:
+        """Its DID for clients that have keys of P-256 or P-384 alone; none where it has no such keys.
+
+        It is a DID of its own: npm `@hyperledger/identus-sdk` 7 refuses a did:peer:2 with such a key.
+        """
+        keys = [key for key in self.keys if key.curve != "X25519"]
+        return self._identity(keys) if any(key.curve in NIST_CURVES for key in keys) else None
+
+    def _identity(self, keys: Sequence[PrivateKey]) -> Identity:
+        """A did:peer:2 of these keys: http first, WebSocket second, each as a service of its own."""
         web, _, rest = self.url.partition("://")
         socket = f"{'wss' if web == 'https' else 'ws'}://{rest}/ws"
         services = (Service(self.url, id="#service"), Service(socket, id="#service-1"))
-        return Identity.peer2_of(self.keys, services)
+        return Identity.peer2_of(keys, services)
 
     @property
     def invitation(self) -> str:

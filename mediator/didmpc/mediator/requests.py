@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from didmpc.mediator.refusals import Anonymous
-from didmpc.protocols.did import DIDDocument, Resolve
+from didmpc.protocols.did import DIDDocument, Resolve, did_of
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.message import Message
 from didmpc.protocols.session.handshake import Established
@@ -17,8 +17,8 @@ class Connection(Protocol):
     def wants(self, thread: str) -> bool:
         """Whether return_route, said once, covers replies in this thread."""
 
-    def set_route(self, message: Message) -> None:
-        """Take note of the return_route of a message."""
+    def set_route(self, message: Message, mediator: str | None) -> None:
+        """Take note of a message's return_route, and which of our DIDs its sender, where known, speaks to."""
 
     async def send(self, message: Message, to: str) -> None:
         """Send what nobody asked for, to a DID in the form it was written. Raises ConnectionError."""
@@ -49,6 +49,12 @@ class Request:
         if self.unpacked.sender is None:
             raise Anonymous
         return self.unpacked.sender
+
+    @property
+    def addressed(self) -> str | None:
+        """The DID of ours that it was encrypted for."""
+        kid = self.unpacked.recipient_kid
+        return did_of(kid) if kid is not None else None
 
     @property
     def document(self) -> DIDDocument:

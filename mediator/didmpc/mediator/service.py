@@ -9,7 +9,7 @@ import contextlib
 import logging
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from didmpc.mediator.database import StoreFailed
@@ -45,19 +45,20 @@ class Answer:
 
 
 class Service:
-    """Speaks for one mediator DID."""
+    """Speaks for one mediator, by each of its DIDs; the first is its own where no other was spoken to."""
 
     def __init__(
         self,
-        identity: Identity,
+        identities: Sequence[Identity],
         dids: Dids,
         limits: Limits,
         handlers: Iterable[Mapping[str, Handler]],
         checks: Iterable[Check] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._identity = identity
-        self._secrets = Identities(identity)
+        self._identity = identities[0]
+        self._identities = {identity.did: identity for identity in identities}
+        self._secrets = Identities(*identities)
         self._dids = dids
         self._limits = limits
         self._checks = tuple(checks)
@@ -86,12 +87,11 @@ class Service:
                 log.error("%s", problem)
                 return await self._refused(request, Unavailable())
 
-    async def pack(self, message: Message, recipient: str) -> bytes:
-        """A message of ours for somebody whose DID was seen before. Raises `RemoteViolation`."""
-        addressed = replace(message, from_=self._identity.did, to=(recipient,))
-        return await self._dids.run(
-            lambda resolve: pack_authcrypt(addressed, self._identity, resolve(recipient))
-        )
+    async def pack(self, message: Message, recipient: str, mediator: str | None) -> bytes:
+        """A message to a DID that was seen before, by our DID `mediator`. Raises `RemoteViolation`."""
+        identity = self._speaking_as(mediator)
+        addressed = replace(message, from_=identity.did, to=(recipient,))
+        return await self._dids.run(lambda resolve: pack_authcrypt(addressed, identity, resolve(recipient)))
 
     # --- inner
 
@@ -119,7 +119,7 @@ class Service:
             unpacked = replace(request.unpacked, message=replace(message, type=known_type))
             request = replace(request, unpacked=unpacked)
         if request.connection is not None:
-            request.connection.set_route(message)
+            request.connection.set_route(message, request.addressed if request.unpacked.sender else None)
         for check in self._checks:
             await check(request)
         return await handler(request)
@@ -128,7 +128,8 @@ class Service:
         sender = request.unpacked.sender
         if outcome.reply is None or sender is None or not (outcome.unasked or _wanted(request)):
             return Answer(then=outcome.then)
-        return Answer(status=200, reply=await self.pack(outcome.reply, sender), then=outcome.then)
+        reply = await self.pack(outcome.reply, sender, request.addressed)
+        return Answer(status=200, reply=reply, then=outcome.then)
 
     async def _refused(self, request: Request, problem: RemoteViolation) -> Answer:
         """A report to the sender; to an anonymous one it is signed. Reports are never reported on."""
@@ -141,8 +142,9 @@ class Service:
         sender = request.unpacked.sender
         if sender is not None:
             with contextlib.suppress(RemoteViolation):  # a DID that nothing can be encrypted to
-                return Answer(status=200, reply=await self.pack(report, sender), problem=problem)
-        return self._signed(report, status, problem)
+                reply = await self.pack(report, sender, request.addressed)
+                return Answer(status=200, reply=reply, problem=problem)
+        return self._signed(report, status, problem, request.addressed)
 
     def _unreadable(self, problem: RemoteViolation, connection: Connection | None) -> Answer:
         log.info("an envelope was refused: %s", problem.code)
@@ -152,9 +154,15 @@ class Service:
         report = problem_report.report(problem_report.ProblemReport(problem.code, problem.what))
         return self._signed(report, status, problem)
 
-    def _signed(self, report: Message, status: int, problem: RemoteViolation) -> Answer:
-        signed = pack_signed(replace(report, from_=self._identity.did, to=()), self._identity)
+    def _signed(
+        self, report: Message, status: int, problem: RemoteViolation, mediator: str | None = None
+    ) -> Answer:
+        identity = self._speaking_as(mediator)
+        signed = pack_signed(replace(report, from_=identity.did, to=()), identity)
         return Answer(status=status, reply=signed, media_type=SIGNED, problem=problem)
+
+    def _speaking_as(self, mediator: str | None) -> Identity:
+        return self._identities.get(mediator or "", self._identity)
 
 
 def _wanted(request: Request) -> bool:

@@ -58,6 +58,8 @@ class Socket:
         self._limits = limits
         self._routes_all = False
         self._threads: OrderedDict[str, None] = OrderedDict()
+        self._mediator: str | None = None
+        """The DID of ours that was spoken to last."""
         self._faults = 0
         self._leg: Leg | None = None
         transport.set_write_buffer_limits(high=WRITE_BUFFER, low=LOW_WATER)
@@ -82,7 +84,8 @@ class Socket:
     def wants(self, thread: str) -> bool:
         return self._routes_all or thread in self._threads
 
-    def set_route(self, message: Message) -> None:
+    def set_route(self, message: Message, mediator: str | None) -> None:
+        self._mediator = mediator or self._mediator
         match message.return_route:
             case "all":
                 self._routes_all = True
@@ -95,7 +98,7 @@ class Socket:
                     self._threads.popitem(last=False)
 
     async def send(self, message: Message, to: str) -> None:
-        await self._ws.send_str((await self._service.pack(message, to)).decode())
+        await self._ws.send_str((await self._service.pack(message, to, self._mediator)).decode())
 
     def start_hop(self, established: Established) -> None:
         if self._leg is not None:
