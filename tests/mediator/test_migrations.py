@@ -120,7 +120,7 @@ def write_old(folder: Path, version: int) -> None:
 async def test_everything_in_an_older_store_is_there_after_the_update(tmp_path: Path, version: int) -> None:
     write_old(tmp_path, version)
     store = Store(tmp_path, Limits())
-    mail = await store.oldest(ALICE, None, NOW, messages=9, bytes=10**6)
+    mail = (await store.oldest(ALICE, None, NOW, messages=9, bytes=10**6)).mail
     assert [(item.seq, item.body) for item in mail] == [(1, b"first"), (3, b"next")]
     queue = await store.queue(ALICE, None, NOW)
     assert (queue.count, queue.bytes, queue.oldest) == (2, 9, NOW)
@@ -132,7 +132,7 @@ async def test_everything_in_an_older_store_is_there_after_the_update(tmp_path: 
         await store.act_once(ALICE, b"used", NOW)
     # It is at work, too: the same envelope is no second entry, and the totals follow what is deleted.
     await store.enqueue(FIRST, [b"first", b"new"], LATER, NOW)
-    await store.acknowledge(ALICE, [1])
+    await store.acknowledge(ALICE, [1], NOW)
     await store.update_keylist(BOB, [Update(SECOND, "remove")], b"removal", NOW)
     await store.close()
     with sqlite3.connect(tmp_path / "mediator.sqlite3") as db:

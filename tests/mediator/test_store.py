@@ -35,8 +35,8 @@ async def registered(store: Store, account: str = ALICE) -> str:
 
 
 async def all_mail(store: Store, now: float = NOW, account: str = ALICE) -> list[bytes]:
-    mail = await store.oldest(account, None, now, messages=1000, bytes=10**9)
-    return [item.body for item in mail]
+    listing = await store.oldest(account, None, now, messages=1000, bytes=10**9)
+    return [item.body for item in listing.mail]
 
 
 def counters(tmp_path: Path) -> tuple[int, int]:
@@ -56,9 +56,9 @@ async def test_counters_stay_exact_through_everything(store: Store, tmp_path: Pa
         await store.enqueue(first, [b"x" * n], LATER, NOW)
     await store.enqueue(second, [b"one", b"two", b"one"], NOW + 1, NOW)
     assert counters(tmp_path) == (22, 196)
-    mail = await store.oldest(ALICE, first, NOW, messages=5, bytes=10**6)
-    await store.acknowledge(ALICE, [item.seq for item in mail] * 2)
-    await store.acknowledge(BOB, [6, 7, 8])
+    mail = (await store.oldest(ALICE, first, NOW, messages=5, bytes=10**6)).mail
+    await store.acknowledge(ALICE, [item.seq for item in mail] * 2, NOW)
+    await store.acknowledge(BOB, [6, 7, 8], NOW)
     assert counters(tmp_path) == (17, 186)
     assert await store.expire(NOW + 1) == 2
     await store.update_keylist(ALICE, [Update(first, "remove")], b"removal", NOW)
@@ -77,21 +77,26 @@ async def test_mail_comes_oldest_first_within_both_bounds(store: Store) -> None:
     did = await registered(store)
     for n in range(5):
         await store.enqueue(did, [bytes([n]) * 100], LATER, NOW)
-    assert len(await store.oldest(ALICE, None, NOW, messages=3, bytes=10**6)) == 3
-    assert len(await store.oldest(ALICE, None, NOW, messages=9, bytes=250)) == 2
-    (alone,) = await store.oldest(ALICE, None, NOW, messages=9, bytes=10)
+    three = await store.oldest(ALICE, None, NOW, messages=3, bytes=10**6)
+    two = await store.oldest(ALICE, None, NOW, messages=9, bytes=250)
+    assert [(len(listing.mail), listing.is_all) for listing in (three, two)] == [(3, False), (2, False)]
+    (alone,) = (await store.oldest(ALICE, None, NOW, messages=9, bytes=10)).mail
     assert alone.body == bytes([0]) * 100
-    rest = await store.oldest(ALICE, None, NOW, messages=2, bytes=10**6, without=frozenset({alone.seq}))
-    assert [item.body[0] for item in rest] == [1, 2]
+    skip = frozenset({alone.seq})
+    rest = await store.oldest(ALICE, None, NOW, messages=2, bytes=10**6, without=skip)
+    assert ([item.body[0] for item in rest.mail], rest.is_all) == ([1, 2], False)
+    after = three.mail[1].seq
+    rest = await store.oldest(ALICE, None, NOW, messages=9, bytes=10**6, without=skip, after=after)
+    assert ([item.body[0] for item in rest.mail], rest.is_all) == ([2, 3, 4], True)
 
 
 async def test_an_id_never_comes_back_for_another_message(store: Store) -> None:
     did = await registered(store)
     await store.enqueue(did, [b"one"], LATER, NOW)
-    (one,) = await store.oldest(ALICE, None, NOW, messages=1, bytes=10**6)
-    await store.acknowledge(ALICE, [one.seq])
+    (one,) = (await store.oldest(ALICE, None, NOW, messages=1, bytes=10**6)).mail
+    await store.acknowledge(ALICE, [one.seq], NOW)
     await store.enqueue(did, [b"two"], LATER, NOW)
-    await store.acknowledge(ALICE, [one.seq])
+    await store.acknowledge(ALICE, [one.seq], NOW)
     assert await all_mail(store) == [b"two"]
 
 
@@ -150,8 +155,8 @@ async def test_unknown_recipients_and_a_full_disk_are_refused(tmp_path: Path, st
         await full.enqueue(did, [b"y"], LATER, NOW)
     with pytest.raises(DiskFull):
         await registered(full)
-    (mail,) = await full.oldest(ALICE, None, NOW, messages=9, bytes=10**6)
-    await full.acknowledge(ALICE, [mail.seq])  # emptying it still works
+    (mail,) = (await full.oldest(ALICE, None, NOW, messages=9, bytes=10**6)).mail
+    await full.acknowledge(ALICE, [mail.seq], NOW)  # emptying it still works
     await full.close()
 
 
@@ -185,7 +190,7 @@ async def test_all_mailboxes_of_an_account_are_bounded_together(tmp_path: Path, 
 async def test_files_are_for_their_owner_only(store: Store, tmp_path: Path) -> None:
     await registered(store)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
-    assert len(modes) == 3
+    assert len(modes) == 4
     assert set(modes.values()) == {0o600}
 
 

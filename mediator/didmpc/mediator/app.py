@@ -25,9 +25,11 @@ from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.dialing import Outside
 from didmpc.mediator.home import Home, Settings
 from didmpc.mediator.http import Web, plain_server_name
+from didmpc.mediator.intake import Intake
 from didmpc.mediator.limits import Buckets, Limits
 from didmpc.mediator.links import Links
 from didmpc.mediator.mailboxes import Mailboxes
+from didmpc.mediator.quotas import Quotas
 from didmpc.mediator.registration import Registration
 from didmpc.mediator.relay import Relay
 from didmpc.mediator.resolving import Dids
@@ -107,7 +109,9 @@ async def _serving(
     limits: Limits,
 ) -> AsyncIterator[None]:
     identity = settings.identity
-    deliveries = Deliveries(store, limits)
+    quotas = Quotas(limits)
+    deliveries = Deliveries(store, quotas, limits)
+    intake = Intake(store, deliveries, quotas)
     relay = Relay(store, limits)
     links = Links(store, settings.url, limits)
     service = Service(
@@ -116,7 +120,7 @@ async def _serving(
         limits,
         [
             Accounts(store, dids, registration, identity.did, limits).handlers(),
-            Mailboxes(store, deliveries, limits).handlers(),
+            Mailboxes(store, intake, deliveries, limits).handlers(),
             Channels(store, relay, limits).handlers(),
             Hops(identity, relay, limits).handlers(),
             links.handlers(),

@@ -4,6 +4,8 @@ A transaction per operation costs one fsync each; here everything that came in w
 being made shares the next one. A job that raises takes back its own changes alone. `write` returns after
 the commit: what it reports as done survives a kill and a power cut (WAL, synchronous=FULL).
 
+On a full disk only what frees space is still done, if need be at the cost of the ballast.
+
 There is only one writing connection, in one process: SQLite before 3.51.3 can lose data when two
 connections of a WAL database write or checkpoint at the same time.
 """
@@ -20,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from didmpc.mediator.ballast import Ballast
 from didmpc.protocols.errors import DidmpcError
 
 T = TypeVar("T")
@@ -41,6 +44,11 @@ PRAGMA busy_timeout=5000;
 _READER_PRAGMAS = "PRAGMA query_only=ON; PRAGMA wal_autocheckpoint=0; PRAGMA busy_timeout=5000;"
 
 
+_NO_SPACE = frozenset(
+    {sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE}
+)
+
+
 class StoreFailed(DidmpcError):
     """The store could not do what was asked; nothing of it was done."""
 
@@ -48,9 +56,14 @@ class StoreFailed(DidmpcError):
         super().__init__("The mediator cannot use its store.", why=why)
 
 
+class StoreFull(StoreFailed):
+    """There is no space for what was asked."""
+
+
 @dataclass(slots=True)
 class _Pending:
     job: Job[Any]
+    grows: bool
     future: asyncio.Future[Any]
     loop: asyncio.AbstractEventLoop
     result: Any = None
@@ -59,7 +72,9 @@ class _Pending:
     def finish(self) -> None:
         if self.future.done():
             return  # whoever asked has gone; what was committed stays
-        if isinstance(self.error, sqlite3.Error):
+        if _is_full(self.error):
+            self.future.set_exception(StoreFull(str(self.error)))
+        elif isinstance(self.error, sqlite3.Error):
             self.future.set_exception(StoreFailed(str(self.error)))
         elif self.error is not None:
             self.future.set_exception(self.error)
@@ -70,18 +85,28 @@ class _Pending:
 class Database:
     """Open it once; `close` finishes what was handed in before."""
 
-    def __init__(self, path: Path, steps: Sequence[str]) -> None:
+    def __init__(self, path: Path, steps: Sequence[str], ballast: Ballast | None = None) -> None:
         """`steps` lead from an empty file to the present schema; an older file takes those it lacks."""
+        self._ballast = ballast
+        self.reusable_bytes = 0
+        """Space inside the file that was freed and is filled again before the file grows."""
         # Opened here and not in the threads, so that a file that cannot be opened is an error of the caller.
         os.close(
             os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         )  # its helper files take after it
         self._writer = _connect(path)
         try:
-            _prepare(self._writer, steps)
+            try:
+                _prepare(self._writer, steps)
+            except sqlite3.Error as error:
+                if ballast is None or not _is_full(error):
+                    raise
+                ballast.release()
+                _prepare(self._writer, steps)
         except Exception:
             self._writer.close()  # takes back a step that was begun
             raise
+        self._page_size: int = self._writer.execute("PRAGMA page_size").fetchone()[0]
         self._reader = _connect(path)
         self._reader.executescript(_READER_PRAGMAS)
         self._jobs: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
@@ -90,13 +115,16 @@ class Database:
         self._read_pool = ThreadPoolExecutor(1, thread_name_prefix="store reader")
         self._thread.start()
 
-    async def write(self, job: Job[T]) -> T:
-        """Run a job in the next transaction, and return after its commit."""
+    async def write(self, job: Job[T], *, grows: bool = False) -> T:
+        """Run a job in the next transaction, and return after its commit.
+
+        One that needs more space than it frees raises `StoreFull` on a full disk; others get the ballast.
+        """
         if self._closed:
             raise StoreFailed("The mediator is stopping.")
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put(_Pending(job, future, loop))
+        self._jobs.put(_Pending(job, grows, future, loop))
         return await future
 
     async def read(self, job: Job[T]) -> T:
@@ -147,30 +175,56 @@ class Database:
         return group, False
 
     def _commit(self, group: list[_Pending]) -> None:
+        try:
+            self._transact(group)
+        except Exception as error:
+            # None of the group is durable, so none of it was done.
+            for pending in group:
+                pending.error = error
+            freeing = [pending for pending in group if not pending.grows]
+            if not (_is_full(error) and freeing and self._ballast is not None):
+                return
+            self._ballast.release()
+            try:
+                self._transact(freeing)
+            except Exception as again:
+                for pending in freeing:
+                    pending.error = again
+
+    def _transact(self, group: list[_Pending]) -> None:
         writer = self._writer
         try:
             writer.execute("BEGIN IMMEDIATE")
             for pending in group:
                 _run(writer, pending)
+            (pages,) = writer.execute("PRAGMA freelist_count").fetchone()
             writer.execute("COMMIT")
-        except Exception as error:
-            # None of the group is durable, so none of it was done.
+        except Exception:
             if writer.in_transaction:
                 writer.execute("ROLLBACK")
-            for pending in group:
-                pending.error = error
+            raise
+        self.reusable_bytes = pages * self._page_size
 
 
 def _run(writer: sqlite3.Connection, pending: _Pending) -> None:
+    pending.error = None
     writer.execute("SAVEPOINT job")
     try:
         pending.result = pending.job(writer)
     except Exception as error:
-        if not writer.in_transaction:
-            raise  # SQLite itself took the whole transaction back (disk full, I/O error)
+        if not writer.in_transaction or _is_full(error):
+            raise  # SQLite itself took the whole transaction back, or nobody will get further
         writer.execute("ROLLBACK TO job")
         pending.error = error
     writer.execute("RELEASE job")
+
+
+def _is_full(error: Exception | None) -> bool:
+    """Whether the disk has no more space. The log and its index say so as a failed write."""
+    if not isinstance(error, sqlite3.Error):
+        return False
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF == sqlite3.SQLITE_FULL or code in _NO_SPACE
 
 
 def _tell(loop: asyncio.AbstractEventLoop, group: list[_Pending]) -> None:

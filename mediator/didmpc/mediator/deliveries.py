@@ -1,16 +1,22 @@
 """Live delivery: who is connected for which account, and which mail is on its way to whom.
 
-messagepickup/3.0 says little about what a lost socket means. Here mail stays queued until it is
-acknowledged; while it is on its way to a socket it is leased to that socket, so that several sockets of
-one account share the mail and none gets it twice; when the socket ends, the next one gets it.
+The pickup protocols say little about what a lost socket means. Here mail stays queued until it is
+acknowledged; while it is on its way to a socket it is leased to that socket, so that several sockets of one
+account share the mail and none gets it twice. When the socket ends, or the lease lapses without an
+acknowledgement, the next one gets it; a socket is never pushed the same message twice.
 """
 
 import asyncio
+import contextlib
 import logging
+import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 
+from didmpc.mediator.database import StoreFailed
 from didmpc.mediator.limits import Limits
+from didmpc.mediator.quotas import Quotas
 from didmpc.mediator.store import Mail, Store
 from didmpc.protocols.did import canonical
 
@@ -19,28 +25,76 @@ log = logging.getLogger(__name__)
 Push = Callable[[Sequence[Mail]], Awaitable[None]]
 """Sends mail down a socket. Raises ConnectionError when the socket has ended."""
 
+RETRY_SECONDS = 1.0
+"""After the store could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Lease:
+    socket: object
+    until: float
+    """On the clock of the loop."""
+
 
 class _Account:
     """What is in motion for one account."""
 
     def __init__(self) -> None:
-        self.leases: dict[int, object] = {}  # seq -> the socket it is on its way to
+        self.leases: dict[int, _Lease] = {}  # by seq; the one that lapses first comes first
         self.live: dict[object, _Subscription] = {}
+        self.sockets: set[object] = set()  # those that are live, or were
         self.listing = asyncio.Lock()  # from reading the queue to leasing what was read
         self.acknowledged: set[int] = set()  # while a listing is being made
+        self.next_due = -math.inf  # when delayed mail is to be looked for
+        self.has_delayed = False
+
+    def lease(self, mail: Sequence[Mail], socket: object, until: float) -> None:
+        for item in mail:
+            self.leases.pop(item.seq, None)
+            self.leases[item.seq] = _Lease(socket, until)
+
+    def leased_to_others(self, socket: object | None) -> Iterator[int]:
+        return (seq for seq, lease in self.leases.items() if lease.socket is not socket)
+
+    def lapse(self, now: float) -> None:
+        """End the leases that were not acknowledged in time."""
+        lapsed: list[int] = []
+        for seq, lease in self.leases.items():
+            if lease.until > now:
+                break
+            lapsed.append(seq)
+        self.free(lapsed)
+
+    def free(self, seqs: Collection[int]) -> None:
+        """Leased mail is for every live socket, also those that came after it: nobody else would ask."""
+        for seq in seqs:
+            del self.leases[seq]
+        for subscription in self.live.values() if seqs else ():
+            subscription.after = min(subscription.after, min(seqs) - 1)
+            subscription.wake.set()
+
+    def seconds_until_next(self, now: float) -> float | None:
+        """Until something happens that nobody rings for."""
+        first = next(iter(self.leases.values()), None)
+        lapse = math.inf if first is None else first.until - now
+        soonest = min(lapse, self.next_due - time.time())
+        return None if soonest == math.inf else max(0.0, soonest)
 
 
 class _Subscription:
     """One socket in live mode: pushes while the socket keeps up, then waits for acknowledgements."""
 
-    def __init__(self, push: Push) -> None:
+    def __init__(self, push: Push, after: int) -> None:
         self.push = push
+        self.after = after
+        self.since = time.time()
         self.wake = asyncio.Event()
-        self.wake.set()
         self.sizes: dict[int, int] = {}  # pushed and not acknowledged
+        self.fetched: set[int] = set()  # given on request and not acknowledged
         self.task: asyncio.Task[None] | None = None
 
     def release(self, seq: int) -> None:
+        self.fetched.discard(seq)
         if self.sizes.pop(seq, None) is not None:
             self.wake.set()
 
@@ -48,24 +102,33 @@ class _Subscription:
 class Deliveries:
     """All mail in motion. Sockets are told apart by identity; any object will do."""
 
-    def __init__(self, store: Store, limits: Limits) -> None:
+    def __init__(self, store: Store, quotas: Quotas, limits: Limits) -> None:
         self._store = store
+        self._quotas = quotas
         self._limits = limits
         self._accounts: dict[str, _Account] = {}
+        self._sockets: dict[object, set[str]] = {}  # the accounts of each live socket
 
-    def ring(self, account: str) -> None:
-        """There is new mail for an account."""
+    def ring(self, account: str, due: float = 0.0) -> None:
+        """There is new mail for an account, to be delivered from `due` on."""
         state = self._accounts.get(canonical(account))
-        for subscription in state.live.values() if state else ():
+        if state is None:
+            return
+        if due:
+            state.has_delayed = True
+            state.next_due = min(state.next_due, due)
+        for subscription in state.live.values():
             subscription.wake.set()
 
-    def subscribe(self, account: str, socket: object, push: Push) -> None:
-        """Switch live mode on: what is queued goes out oldest first, then what comes."""
+    def subscribe(self, account: str, socket: object, push: Push, *, after: int = 0) -> None:
+        """Switch live mode on: oldest first what was put after the message `after`, and what comes."""
         account = canonical(account)
         state = self._accounts.setdefault(account, _Account())
         if socket in state.live:
             return
-        subscription = state.live[socket] = _Subscription(push)
+        state.sockets.add(socket)
+        self._sockets.setdefault(socket, set()).add(account)
+        subscription = state.live[socket] = _Subscription(push, after)
         subscription.task = asyncio.create_task(self._keep_pushing(account, state, socket, subscription))
 
     def unsubscribe(self, account: str, socket: object) -> None:
@@ -75,28 +138,41 @@ class Deliveries:
         if subscription is not None and subscription.task is not None:
             subscription.task.cancel()
 
-    def drop(self, account: str) -> None:
-        """Push nothing more for an account: it has gone, or is another DID's now."""
-        state = self._accounts.pop(canonical(account), None)
-        for subscription in state.live.values() if state else ():
-            if subscription.task is not None:
-                subscription.task.cancel()
-
     def is_live(self, account: str, socket: object) -> bool:
         state = self._accounts.get(canonical(account))
         return state is not None and socket in state.live
 
     def close(self, socket: object) -> None:
         """A socket has ended: what it did not acknowledge is free for others."""
-        for account, state in list(self._accounts.items()):
+        for account in self._sockets.pop(socket, ()):
+            state = self._accounts[account]
             self.unsubscribe(account, socket)
-            freed = [seq for seq, holder in state.leases.items() if holder is socket]
-            for seq in freed:
-                del state.leases[seq]
-            if not state.live and not state.leases:
+            state.free([seq for seq, lease in state.leases.items() if lease.socket is socket])
+            state.sockets.discard(socket)
+            if not state.sockets:
                 del self._accounts[account]
-            elif freed:
-                self.ring(account)
+
+    @property
+    def live_count(self) -> int:
+        """Sockets in live mode, each once per account."""
+        return sum(len(state.live) for state in self._accounts.values())
+
+    def sockets_of(self, account: str) -> set[object]:
+        """The sockets that are or were in live mode for an account."""
+        state = self._accounts.get(canonical(account))
+        return set(state.sockets) if state else set()
+
+    def drop(self, account: str) -> None:
+        """Push nothing more for an account: it has gone, or is another DID's now."""
+        account = canonical(account)
+        state = self._accounts.pop(account, None)
+        if state is None:
+            return
+        for subscription in state.live.values():
+            if subscription.task is not None:
+                subscription.task.cancel()
+        for socket in state.sockets:
+            self._sockets[socket].discard(account)
 
     async def fetch(
         self, account: str, socket: object | None, recipient: str | None, messages: int
@@ -107,19 +183,23 @@ class Deliveries:
         """
         account = canonical(account)
         state = self._accounts.get(account) or _Account()
-        return await self._list(
+        mail, _ = await self._list(
             account,
             state,
-            lambda: (seq for seq, holder in state.leases.items() if holder is not socket),
+            lambda: frozenset(state.leased_to_others(socket)),
             recipient=recipient,
             messages=min(messages, self._limits.delivery_messages),
             bytes=self._limits.delivery_bytes,
             lease_to=socket if socket in state.live else None,
         )
+        if subscription := state.live.get(socket):
+            subscription.fetched.update(item.seq for item in mail if item.seq not in subscription.sizes)
+        return mail
 
     async def acknowledge(self, account: str, seqs: Sequence[int]) -> None:
         """Delete mail and let the next be pushed."""
-        await self._store.acknowledge(account, seqs)
+        await self._store.acknowledge(account, seqs, time.time())
+        self._quotas.acknowledged(seqs)
         state = self._accounts.get(canonical(account))
         if state is None:
             return
@@ -135,48 +215,80 @@ class Deliveries:
     async def _keep_pushing(
         self, account: str, state: _Account, socket: object, subscription: _Subscription
     ) -> None:
-        try:
-            while True:
-                await subscription.wake.wait()
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
                 subscription.wake.clear()
-                while mail := await self._next_push(account, state, socket, subscription):
-                    await subscription.push(mail)
-        except ConnectionError:
-            return  # its reader notices too, and closes it
-        except Exception:
-            log.exception("live delivery failed")
+                await self._push_all(account, state, socket, subscription)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(state.seconds_until_next(loop.time())):
+                        await subscription.wake.wait()
+            except ConnectionError:
+                return  # its reader notices too, and closes it
+            except StoreFailed as problem:
+                log.error("live delivery waits: %s", problem)
+                await asyncio.sleep(RETRY_SECONDS)
+            except Exception:
+                log.exception("live delivery failed")
+                return
 
-    async def _next_push(
+    async def _push_all(
         self, account: str, state: _Account, socket: object, subscription: _Subscription
-    ) -> list[Mail]:
-        messages = self._limits.live_messages - len(subscription.sizes)
-        room = self._limits.live_bytes - sum(subscription.sizes.values())
-        if messages <= 0 or room <= 0:
-            return []
-        mail = await self._list(
-            account,
-            state,
-            lambda: state.leases,
-            recipient=None,
-            messages=min(messages, self._limits.delivery_messages),
-            bytes=min(room, self._limits.delivery_bytes),
-            lease_to=socket,
-        )
-        subscription.sizes.update((item.seq, len(item.body)) for item in mail)
-        return mail
+    ) -> None:
+        """Push what there is, until the socket must acknowledge first."""
+        state.lapse(asyncio.get_running_loop().time())
+        await self._look_for_delayed(account, state)
+        is_all = False
+        while not is_all:
+            messages = self._limits.live_messages - len(subscription.sizes)
+            room = self._limits.live_bytes - sum(subscription.sizes.values())
+            if messages <= 0 or room <= 0:
+                return
+            mail, is_all = await self._list(
+                account,
+                state,
+                lambda: subscription.sizes.keys() | subscription.fetched | state.leases.keys(),
+                recipient=None,
+                messages=min(messages, self._limits.delivery_messages),
+                bytes=min(room, self._limits.delivery_bytes),
+                lease_to=socket,
+                subscription=subscription,
+            )
+            subscription.sizes.update((item.seq, len(item.body)) for item in mail)
+            if mail:
+                await subscription.push(mail)
+
+    async def _look_for_delayed(self, account: str, state: _Account) -> None:
+        now, was = time.time(), state.next_due
+        if was > now:
+            return
+        state.next_due = math.inf  # what is put while we look lowers it
+        try:
+            found = await self._store.next_due(account, now)
+        except BaseException:
+            state.next_due = was
+            raise
+        state.next_due = min(state.next_due, found)
+        state.has_delayed |= found < math.inf
+        for subscription in state.live.values() if was > -math.inf or found < math.inf else ():
+            subscription.wake.set()  # something is due now, or there is something to wake up for
 
     async def _list(
         self,
         account: str,
         state: _Account,
-        without: Callable[[], Iterable[int]],
+        without: Callable[[], Collection[int]],
         *,
         recipient: str | None,
         messages: int,
         bytes: int,
         lease_to: object | None,
-    ) -> list[Mail]:
+        subscription: _Subscription | None = None,
+    ) -> tuple[list[Mail], bool]:
+        """The mail, and whether that is all there is at the moment."""
+        loop = asyncio.get_running_loop()
         async with state.listing:
+            state.lapse(loop.time())
             found = await self._store.oldest(
                 account,
                 recipient,
@@ -184,10 +296,13 @@ class Deliveries:
                 messages=messages,
                 bytes=bytes,
                 without=frozenset(without()),  # only now: others may have leased while we waited
+                after=0 if subscription is None else subscription.after,
+                or_due_after=subscription.since if subscription and state.has_delayed else math.inf,
             )
             # Read before it was deleted: whoever acknowledged it must not get it again.
-            mail = [item for item in found if item.seq not in state.acknowledged]
+            mail = [item for item in found.mail if item.seq not in state.acknowledged]
             state.acknowledged.clear()
             if lease_to is not None:
-                state.leases.update((item.seq, lease_to) for item in mail)
-            return mail
+                state.lease(mail, lease_to, loop.time() + self._limits.lease_seconds)
+        self._quotas.handed_out(mail)
+        return mail, found.is_all

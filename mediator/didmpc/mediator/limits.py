@@ -160,7 +160,9 @@ class Limits:
         MAIL, 5_000, "of one sender (its DID, else its address) waiting for one DID: 429", quota=True
     )
     pair_bytes: int = size(MAIL, 32 * MIB, "of one sender waiting for one DID: 429", quota=True)
-    pairs_messages: int = count(MAIL, 100_000, "of which the sender is known, the latest; in memory only")
+    tracked_messages: int = count(
+        MAIL, 100_000, "the latest, that the limits on senders and on handed out mail know of (in memory)"
+    )
     mail_seconds: float = seconds(MAIL, 7 * DAY, "that mail is kept")
     acknowledged_seconds: float = seconds(
         MAIL, 3600.0, "that an acknowledged message is known, so that it is not taken in again"

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from didmpc.mediator.deliveries import Deliveries
+from didmpc.mediator.intake import Intake
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.refusals import Refusal
 from didmpc.mediator.requests import Handler, Outcome, Request
@@ -24,8 +25,9 @@ class LiveModeNotSupported(Refusal):
 
 
 class Mailboxes:
-    def __init__(self, store: Store, deliveries: Deliveries, limits: Limits) -> None:
+    def __init__(self, store: Store, intake: Intake, deliveries: Deliveries, limits: Limits) -> None:
         self._store = store
+        self._intake = intake
         self._deliveries = deliveries
         self._limits = limits
 
@@ -48,8 +50,14 @@ class Mailboxes:
         forward = parse_forward(request.message)
         longest = request.now + self._limits.mail_seconds
         expires = min(longest, forward.expires_time or longest)
-        account = await self._store.enqueue(did_of(forward.next), forward.envelopes, expires, request.now)
-        self._deliveries.ring(account)
+        await self._intake.put(
+            request.unpacked.sender or f"address {request.address}",
+            did_of(forward.next),
+            forward.envelopes,
+            expires=expires,
+            now=request.now,
+            delay_milli=forward.delay_milli,
+        )
         return Outcome()
 
     async def _status(self, request: Request) -> Outcome:
@@ -89,6 +97,7 @@ class Mailboxes:
         await self._store.act_once(
             request.sender, request.envelope, request.now, request.message.created_time
         )
+        newest = await self._store.newest()  # before it is counted: the rest is pushed
         status = await self._status_of(request, None, live=True)
 
         version = pickup.version_of(request.message)
@@ -97,7 +106,8 @@ class Mailboxes:
             await connection.send(pickup.delivery(attachments(mail), version=version), account)
 
         def start() -> None:
-            self._deliveries.subscribe(account, connection, push)
+            # What waits is left to requests (both versions, "Live Mode").
+            self._deliveries.subscribe(account, connection, push, after=newest)
 
         return Outcome(status, then=start)
 

@@ -82,6 +82,18 @@ class MailboxFull(Refusal):
         super().__init__("The mailbox of the recipient is full.", fix="Try again later.")
 
 
+class SenderQuota(Refusal):
+    code = "e.p.me.res.storage.sender_quota"
+    status = 429
+    retry_after = 60
+
+    def __init__(self) -> None:
+        super().__init__(
+            "As much of your mail as this mediator keeps waits for the recipient already.",
+            fix="Try again later.",
+        )
+
+
 class TooBig(Refusal):
     code = "e.p.me.res.storage.message_too_big"
     status = 413

@@ -3,38 +3,55 @@
 import sqlite3
 from pathlib import Path
 
+from didmpc.mediator.ballast import Ballast
 from didmpc.mediator.database import Database
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.store.accounts import AccountStore, Admission
 from didmpc.mediator.store.channels import ChannelEnd, ChannelStore
 from didmpc.mediator.store.links import LinkStore
-from didmpc.mediator.store.mail import EXPIRY_BATCH, Mail, MailStore, Queue, delete_mail
+from didmpc.mediator.store.mail import EXPIRY_BATCH, Kept, Listing, Mail, MailStore, Queue, Room, delete_mail
 from didmpc.mediator.store.operator_messages import OperatorMessage, OperatorMessageStore
 from didmpc.mediator.store.rules import RuleStore
 from didmpc.mediator.store.schema import STEPS
 
-__all__ = ["EXPIRY_BATCH", "Admission", "ChannelEnd", "Mail", "OperatorMessage", "Queue", "Store"]
+__all__ = [
+    "EXPIRY_BATCH",
+    "Admission",
+    "ChannelEnd",
+    "Kept",
+    "Listing",
+    "Mail",
+    "OperatorMessage",
+    "Queue",
+    "Room",
+    "Store",
+]
 
 FILE = "mediator.sqlite3"
+BALLAST = "mediator.ballast"
 
 
 class Store(AccountStore, MailStore, ChannelStore, LinkStore, RuleStore, OperatorMessageStore):
     """All of it; each method is one transaction, and has happened for good when it returns."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:
-        super().__init__(Database(folder / FILE, STEPS), folder, limits)
+        ballast = Ballast(folder / BALLAST, limits.ballast_bytes)
+        super().__init__(Database(folder / FILE, STEPS, ballast), ballast, folder, limits)
+        ballast.hold(limits.free_disk_bytes)
 
     async def close(self) -> None:
         await self._database.close()
 
     async def expire(self, now: float) -> int:
         """Delete what is over; to be called again as long as it returns a whole batch."""
+        self._ballast.hold(self._limits.free_disk_bytes)
 
         def job(db: sqlite3.Connection) -> int:
             rows = db.execute("SELECT seq FROM msg WHERE exp <= ? LIMIT ?", (now, EXPIRY_BATCH)).fetchall()
             for (seq,) in rows:
                 delete_mail(db, "seq = ?", (seq,))
             db.execute("DELETE FROM seen WHERE exp <= ?", (now,))
+            db.execute("DELETE FROM acknowledged WHERE exp <= ?", (now,))
             db.execute("DELETE FROM channel WHERE exp <= ?", (now,))
             db.execute("DELETE FROM link WHERE exp <= ?", (now,))
             db.execute("DELETE FROM ticket WHERE exp <= ?", (now,))

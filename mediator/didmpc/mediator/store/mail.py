@@ -1,6 +1,7 @@
 """Mailboxes and the mail in them."""
 
 import hashlib
+import math
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,11 +19,37 @@ class Mail:
 
     seq: int
     body: bytes
+    mailbox: int
+    expires: float
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where mail was put, and what of it is new: the id and the size of each."""
+
+    account: str
+    mail: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Mail to be delivered, and whether that is all there is."""
+
+    mail: tuple[Mail, ...]
+    is_all: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Messages and bytes."""
+
+    messages: int = 0
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """How much waits."""
+    """How much waits, and when the oldest and the newest of it came."""
 
     count: int
     bytes: int
@@ -31,63 +58,122 @@ class Queue:
 
 
 class MailStore(Part):
-    async def enqueue(self, recipient: str, envelopes: Sequence[bytes], expires: float, now: float) -> str:
-        """Keep envelopes for a registered DID, all or none; returns whose mailbox it is.
+    async def mailbox(self, recipient: str) -> int | None:
+        """The mailbox of a registered DID."""
+        did = canonical(recipient)
+        find = "SELECT mid FROM box WHERE did = ?"
+        row = await self._database.read(lambda db: db.execute(find, (did,)).fetchone())
+        return None if row is None else int(row[0])
 
-        The same envelope again is no second entry: a sender that lost our answer may send it again.
+    async def enqueue(
+        self,
+        recipient: str,
+        envelopes: Sequence[bytes],
+        expires: float,
+        now: float,
+        *,
+        due: float = 0.0,
+        beyond: Room = Room(),
+    ) -> Kept:
+        """Keep envelopes for a registered DID, all or none; `due` is when they may be delivered first.
+
+        The same envelope again is no second entry while it waits, nor for some time after it was
+        acknowledged: a sender that lost our answer may send it again. Its first `due` and `expires` hold.
+        `beyond` is what the mailbox may hold beyond its limit.
         """
-        self._check_room(self._limits.free_disk_for_mail_bytes)
+        self._check_room(self._limits.free_disk_bytes)
+        self._check_room(self._limits.free_disk_for_mail_bytes, self._database.reusable_bytes)
         for envelope in envelopes:
             if len(envelope) > self._limits.forward_bytes:
                 raise TooBig(self._limits.forward_bytes)
         hashed = [(hashlib.sha256(envelope).digest(), envelope) for envelope in envelopes]
         did = canonical(recipient)
 
-        def job(db: sqlite3.Connection) -> str:
+        def job(db: sqlite3.Connection) -> Kept:
             row = db.execute(
                 "SELECT box.mid, account.did FROM box JOIN account USING (aid) WHERE box.did = ?", (did,)
             ).fetchone()
             if row is None:
                 raise UnknownNext
             mid, account = row
-            for digest, envelope in hashed:
-                self._insert(db, mid, digest, envelope, expires, now)
-            return str(account)
+            mail = [
+                (self._insert(db, mid, digest, envelope, expires, now, due, beyond), len(envelope))
+                for digest, envelope in hashed
+            ]
+            return Kept(str(account), tuple((seq, size) for seq, size in mail if seq is not None))
 
-        return await self._database.write(job)
+        return await self._grow(job)
 
     def _insert(
-        self, db: sqlite3.Connection, mid: int, digest: bytes, body: bytes, expires: float, now: float
-    ) -> None:
-        inserted = db.execute(
-            "INSERT INTO msg(mid, at, exp, size, h, body) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT(mid, h) DO NOTHING",
-            (mid, now, expires, len(body), digest, body),
+        self,
+        db: sqlite3.Connection,
+        mid: int,
+        digest: bytes,
+        body: bytes,
+        expires: float,
+        now: float,
+        due: float,
+        beyond: Room,
+    ) -> int | None:
+        size = len(body)
+        insert = (
+            "INSERT INTO msg(mid, at, exp, size, h, body, due) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7"
+            " WHERE NOT EXISTS (SELECT 1 FROM acknowledged WHERE mid = ?1 AND h = ?5 AND exp > ?2)"
+            " ON CONFLICT(mid, h) DO NOTHING RETURNING seq"
         )
-        if not inserted.rowcount:
-            return
+        values = (mid, now, expires, size, digest, body, due if due > now else 0.0)
+        inserted = db.execute(insert, values).fetchone()
+        if inserted is None and delete_mail(db, "mid = ? AND h = ? AND exp <= ?", (mid, digest, now)):
+            inserted = db.execute(insert, values).fetchone()  # the first one was over, only not yet swept
+        if inserted is None:
+            return None
+        limits = self._limits
         within = db.execute(
             "UPDATE box SET n = n + 1, bytes = bytes + ?1 WHERE mid = ?2 AND n < ?3 AND bytes + ?1 <= ?4"
             " AND (SELECT account.bytes FROM account WHERE account.aid = box.aid) + ?1 <= ?5",
             (
-                *(len(body), mid, self._limits.mailbox_messages, self._limits.mailbox_bytes),
-                self._limits.account_bytes,
+                *(size, mid, limits.mailbox_messages + beyond.messages, limits.mailbox_bytes + beyond.bytes),
+                limits.account_bytes + beyond.bytes,
             ),
         )
         if not within.rowcount:
             raise MailboxFull
+        return int(inserted[0])
 
     async def queue(self, account: str, recipient: str | None, now: float) -> Queue:
-        """How much waits for an account, or for one DID of it."""
+        """How much waits for an account, or for one DID of it, and may be delivered now.
+
+        From the counters; only what is over or not due yet is looked for, and it has indexes of its own.
+        """
 
         def job(db: sqlite3.Connection) -> Queue:
             where, values = _whose(db, account, recipient)
-            row = db.execute(
-                f"SELECT count(*), coalesce(sum(size), 0), min(at), max(at) FROM msg"  # noqa: S608
-                f" WHERE {where} AND exp > ?",
-                (*values, now),
+            mine = f"IN (SELECT mid FROM box WHERE {where})"  # noqa: S608
+            count, size = db.execute(
+                f"SELECT coalesce(sum(n), 0), coalesce(sum(bytes), 0) FROM box WHERE {where}",  # noqa: S608
+                values,
             ).fetchone()
-            return Queue(*row)
+            hidden = [
+                f"mid {mine} AND due > 0 AND due > :now AND exp > :now",
+                f"+mid {mine} AND exp <= :now",  # +: by the index of times, where there are few
+            ]
+            for condition in hidden if count else ():
+                less = db.execute(
+                    f"SELECT count(*), coalesce(sum(size), 0) FROM msg WHERE {condition}",  # noqa: S608
+                    {**values, "now": now},
+                ).fetchone()
+                count, size = count - less[0], size - less[1]
+            if not count:
+                return Queue(0, 0, None, None)
+            ends = [
+                db.execute(
+                    f"SELECT {pick}((SELECT at FROM msg WHERE msg.mid = box.mid AND due <= :now"  # noqa: S608
+                    f" AND exp > :now ORDER BY seq {order} LIMIT 1)) FROM box WHERE {where} AND n > 0",
+                    {**values, "now": now},
+                ).fetchone()[0]
+                for pick, order in (("min", ""), ("max", "DESC"))
+            ]
+            return Queue(count, size, *ends)
 
         return await self._database.read(job)
 
@@ -100,38 +186,80 @@ class MailStore(Part):
         messages: int,
         bytes: int,
         without: frozenset[int] = frozenset(),
-    ) -> list[Mail]:
-        """The oldest mail, within both bounds; a first message larger than `bytes` comes alone."""
+        after: int = 0,
+        or_due_after: float = math.inf,
+    ) -> Listing:
+        """The oldest mail that may be delivered, within both bounds; a first message larger than `bytes`
+        comes alone. `after`: only what was put after that message, or became due after that time."""
 
-        def job(db: sqlite3.Connection) -> list[Mail]:
+        def job(db: sqlite3.Connection) -> Listing:
             where, values = _whose(db, account, recipient)
+            since = "seq > :after" if or_due_after == math.inf else "(seq > :after OR due > :due_after)"
             rows = db.execute(
-                f"SELECT seq, size FROM msg WHERE {where} AND exp > ? ORDER BY seq LIMIT ?",  # noqa: S608
-                (*values, now, messages + len(without)),
+                "SELECT seq, size, mid, exp FROM msg"  # noqa: S608
+                f" WHERE mid IN (SELECT mid FROM box WHERE {where}) AND due <= :now AND exp > :now"
+                f" AND {since} ORDER BY seq LIMIT :count",
+                {
+                    **values,
+                    "now": now,
+                    "after": after,
+                    "due_after": or_due_after,
+                    "count": messages + len(without),
+                },
+            ).fetchall()
+            chosen: list[tuple[int, int, float]] = []
+            total = seen = 0
+            for seq, size, mid, expires in rows:
+                if seq not in without:
+                    if len(chosen) == messages or (chosen and total + size > bytes):
+                        break
+                    chosen.append((seq, mid, expires))
+                    total += size
+                seen += 1
+            is_all = seen == len(rows) < messages + len(without)
+            find = "SELECT body FROM msg WHERE seq = ?"
+            mail = (
+                Mail(seq, db.execute(find, (seq,)).fetchone()[0], mid, expires)
+                for seq, mid, expires in chosen
             )
-            chosen: list[int] = []
-            total = 0
-            for seq, size in rows:
-                if seq in without:
-                    continue
-                if len(chosen) == messages or (chosen and total + size > bytes):
-                    break
-                chosen.append(seq)
-                total += size
-            return [
-                Mail(seq, db.execute("SELECT body FROM msg WHERE seq = ?", (seq,)).fetchone()[0])
-                for seq in chosen
-            ]
+            return Listing(tuple(mail), is_all)
 
         return await self._database.read(job)
 
-    async def acknowledge(self, account: str, seqs: Sequence[int]) -> None:
+    async def newest(self) -> int:
+        """The last message of all that are kept."""
+        find = "SELECT coalesce(max(seq), 0) FROM msg"
+        (seq,) = await self._database.read(lambda db: db.execute(find).fetchone())
+        return int(seq)
+
+    async def next_due(self, account: str, now: float) -> float:
+        """When the next message of an account will be due; `inf` where none is delayed."""
+
+        def job(db: sqlite3.Connection) -> float:
+            where, values = _whose(db, account, None)
+            (due,) = db.execute(
+                "SELECT min(due) FROM msg"  # noqa: S608
+                f" WHERE mid IN (SELECT mid FROM box WHERE {where}) AND due > :now AND due > 0",
+                {**values, "now": now},
+            ).fetchone()
+            return math.inf if due is None else float(due)
+
+        return await self._database.read(job)
+
+    async def acknowledge(self, account: str, seqs: Sequence[int], now: float) -> None:
         """Delete mail of this account; what is not there, or is another's, is passed over."""
+        remembered = now + self._limits.acknowledged_seconds
 
         def job(db: sqlite3.Connection) -> None:
             aid = require_account(db, account)
             for seq in seqs:
-                delete_mail(db, "seq = ? AND mid IN (SELECT mid FROM box WHERE aid = ?)", (seq, aid))
+                gone = delete_mail(db, "seq = ? AND mid IN (SELECT mid FROM box WHERE aid = ?)", (seq, aid))
+                if gone is not None:
+                    db.execute(
+                        "INSERT INTO acknowledged(mid, h, exp) VALUES (?, ?, ?)"
+                        " ON CONFLICT(mid, h) DO UPDATE SET exp = excluded.exp",
+                        (*gone, remembered),
+                    )
 
         await self._database.write(job)
 
@@ -145,15 +273,19 @@ class MailStore(Part):
         return await self._database.read(job)
 
 
-def _whose(db: sqlite3.Connection, account: str, recipient: str | None) -> tuple[str, tuple[object, ...]]:
-    """The condition for mail of an account, or of one DID of it. Another's DID has no mail here."""
+def _whose(db: sqlite3.Connection, account: str, recipient: str | None) -> tuple[str, dict[str, object]]:
+    """The condition for the mailboxes of an account, or for one DID of it. Another's is none of them."""
     aid = require_account(db, account)
     if recipient is None:
-        return "mid IN (SELECT mid FROM box WHERE aid = ?)", (aid,)
-    return "mid IN (SELECT mid FROM box WHERE aid = ? AND did = ?)", (aid, canonical(recipient))
+        return "aid = :aid", {"aid": aid}
+    return "aid = :aid AND did = :did", {"aid": aid, "did": canonical(recipient)}
 
 
-def delete_mail(db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> None:
-    row = db.execute(f"DELETE FROM msg WHERE {where} RETURNING mid, size", values).fetchone()  # noqa: S608
-    if row is not None:
-        db.execute("UPDATE box SET n = n - 1, bytes = bytes - ? WHERE mid = ?", (row[1], row[0]))
+def delete_mail(db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> tuple[int, bytes] | None:
+    """Delete one message; its mailbox and its hash where it was there."""
+    row = db.execute(f"DELETE FROM msg WHERE {where} RETURNING mid, size, h", values).fetchone()  # noqa: S608
+    if row is None:
+        return None
+    mid, size, digest = row
+    db.execute("UPDATE box SET n = n - 1, bytes = bytes - ? WHERE mid = ?", (size, mid))
+    return mid, digest

@@ -5,7 +5,8 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-from didmpc.mediator.database import Database
+from didmpc.mediator.ballast import Ballast
+from didmpc.mediator.database import Database, Job, StoreFull, T
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.refusals import DiskFull, NoAccount, Replayed, TooMany
 from didmpc.protocols.did import canonical
@@ -16,8 +17,9 @@ _FOR_EVER = 1e18
 class Part:
     """A part of the store; each method is one transaction, and has happened for good when it returns."""
 
-    def __init__(self, database: Database, folder: Path, limits: Limits) -> None:
+    def __init__(self, database: Database, ballast: Ballast, folder: Path, limits: Limits) -> None:
         self._database = database
+        self._ballast = ballast
         self._folder = folder
         self._limits = limits
 
@@ -54,9 +56,18 @@ class Part:
                 fix="Put the present time into created_time.",
             )
 
-    def _check_room(self, needed: int) -> None:
-        if shutil.disk_usage(self._folder).free < needed:
+    def _check_room(self, needed: int, reusable: int = 0) -> None:
+        """Raise `DiskFull` before the disk is full, and while no ballast is left for emptying mailboxes."""
+        free = shutil.disk_usage(self._folder).free
+        if free + reusable < needed or not self._ballast.hold(self._limits.free_disk_bytes):
             raise DiskFull
+
+    async def _grow(self, job: Job[T]) -> T:
+        """Write something that takes space. Raises `DiskFull`."""
+        try:
+            return await self._database.write(job, grows=True)
+        except StoreFull:
+            raise DiskFull from None
 
 
 def account_id(db: sqlite3.Connection, did: str) -> int | None:

@@ -1,0 +1,59 @@
+"""Mail comes in: within the share of its sender, durably, and then whoever is connected is told."""
+
+import random
+from collections.abc import Sequence
+
+from didmpc.mediator.deliveries import Deliveries
+from didmpc.mediator.quotas import Quotas
+from didmpc.mediator.refusals import MailboxFull
+from didmpc.mediator.store import Kept, Room, Store
+from didmpc.protocols.did import canonical
+
+_chance = random.SystemRandom()
+
+
+class Intake:
+    def __init__(self, store: Store, deliveries: Deliveries, quotas: Quotas) -> None:
+        self._store = store
+        self._deliveries = deliveries
+        self._quotas = quotas
+
+    async def put(
+        self,
+        sender: str,
+        recipient: str,
+        envelopes: Sequence[bytes],
+        *,
+        expires: float,
+        now: float,
+        delay_milli: int = 0,
+    ) -> None:
+        """Keep envelopes for a registered DID, all or none. Raises a `Refusal`.
+
+        `sender` is the DID that authcrypt proved, else the source address. A negative delay is a random
+        time up to that (routing/2.0, "Forward message").
+        """
+        delay = delay_milli / 1000 if delay_milli >= 0 else _chance.uniform(0, -delay_milli / 1000)
+        due = now + delay if delay else 0.0
+        sizes = [len(envelope) for envelope in envelopes]
+        pair = self._quotas.pair(sender, canonical(recipient))
+        self._quotas.reserve(pair, sizes, now)
+        try:
+            kept = await self._enqueue(recipient, envelopes, expires, now, due)
+            self._quotas.put(pair, kept.mail, expires)
+        finally:
+            self._quotas.settle(pair, sizes)
+        if kept.mail:
+            self._deliveries.ring(kept.account, due)
+
+    async def _enqueue(
+        self, recipient: str, envelopes: Sequence[bytes], expires: float, now: float, due: float
+    ) -> Kept:
+        try:
+            return await self._store.enqueue(recipient, envelopes, expires, now, due=due)
+        except MailboxFull:
+            mailbox = await self._store.mailbox(recipient)
+            beyond = Room() if mailbox is None else self._quotas.beyond(mailbox, now)
+            if beyond == Room():
+                raise
+            return await self._store.enqueue(recipient, envelopes, expires, now, due=due, beyond=beyond)
