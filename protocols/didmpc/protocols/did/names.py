@@ -14,17 +14,18 @@ from didmpc.protocols.errors import DidError
 MAX_DID = 8192
 """Longest DID that is looked at, in characters. One with several keys and services has about 1,500."""
 
-_DID = re.compile(r"did:[a-z0-9]+:[A-Za-z0-9._:%-]+")
+_DID_URL = re.compile(r"(did:[a-z0-9]+:[A-Za-z0-9._:%-]+)(?:[#?/;].*)?", re.DOTALL)
 _SHA2_256 = b"\x12\x20"  # multihash: sha2-256, 32 bytes
 
 
 def did_of(did_url: str) -> str:
     """The DID of a DID URL (`did:...#key-1` gives `did:...`)."""
-    did = re.split(r"[#?/;]", did_url, maxsplit=1)[0]
+    found = _DID_URL.fullmatch(did_url)
+    if found is None:
+        raise DidError("This is not a DID.", why=f"it reads {did_url[:60]!r}")
+    did = found[1]
     if len(did) > MAX_DID:
         raise DidError("A DID is too long.", why=f"it has {len(did)} characters of {MAX_DID} allowed")
-    if not _DID.fullmatch(did):
-        raise DidError("This is not a DID.", why=f"it reads {did[:60]!r}")
     return did
 
 
