@@ -8,7 +8,7 @@ import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.session.handshake import Established, Initiation, Party, respond
+from didmpc.protocols.session.handshake import WIRES, Established, Initiation, Party, respond
 from didmpc.protocols.session.link import Link, LinkLimits
 from didmpc.protocols.session.packet import EpochLimits
 
@@ -54,7 +54,7 @@ def seeded(name: str) -> Callable[[int], bytes]:
 
 def shake_hands(initiator: Party, responder: Party, **options: Any) -> Pair:
     initiation = Initiation(initiator, responder, "open-1", **options)
-    accept, established = respond(responder, initiator, "open-1", initiation.body)
+    accept, established = respond(responder, initiator, "open-1", initiation.body, wires=WIRES)
     return initiation.finish(accept), established
 
 
@@ -76,6 +76,11 @@ def pair(parties: tuple[Party, Party]) -> Pair:
 @pytest.fixture(scope="session")
 def new_pair(parties: tuple[Party, Party]) -> Callable[[], Pair]:
     return lambda: shake_hands(*parties)
+
+
+@pytest.fixture(scope="session")
+def new_json_pair(parties: tuple[Party, Party]) -> Callable[[], Pair]:
+    return lambda: shake_hands(*parties, wires=["json"])
 
 
 @pytest.fixture(scope="session")
@@ -106,12 +111,21 @@ class Wire:
             pass
 
     def _step(self) -> bool:
-        out, back = self.near.packets(self.now), self.far.packets(self.now)
+        out, back = self._said(self.near), self._said(self.far)
         for packet in out:
             self.far_events += self.far.receive(packet, self.now)
         for packet in back:
             self.near_events += self.near.receive(packet, self.now)
         return bool(out or back)
+
+    def _said(self, link: Link) -> list[bytes]:
+        proposal = link.proposal(self.now)
+        return [*link.packets(self.now), *([] if proposal is None else [proposal])]
+
+    def connect_json(self) -> None:
+        """Both get a path for packets in JSON as well."""
+        for link in (self.near, self.far):
+            link.path_up(self.now, "json", stored=True)
 
     def wait(self, seconds: float, step: float = 0.05) -> None:
         for _ in range(round(seconds / step)):

@@ -35,6 +35,7 @@ def test_all_kinds_in_one_packet():
             frames.encode_pong(1, b"{}"),
             frames.encode_ping(2, b'{"state":"computing"}'),
             frames.encode_close(4),
+            frames.encode_contact([bytes([n]) * 32 for n in range(16)]),
             record(0, 1, b"one"),
             record(1, 1, b""),
             bytes(40),
@@ -42,7 +43,8 @@ def test_all_kinds_in_one_packet():
     )
     records, control = frames.decode(plaintext)
     assert records == [(0, 1, b"one"), (1, 1, b"")]
-    assert control.ack == (False, 5, 7, ((9, 11), (12, 13)))
+    assert control.ack == (False, 5, 7, ((9, 11), (12, 13)), False)
+    assert control.contact == tuple(bytes([n]) * 32 for n in range(16))
     assert control.ping == (2, {"state": "computing"})
     assert control.pong == (1, {})
     assert (control.close, control.abort) == (4, {"kind": "x"})
@@ -56,7 +58,7 @@ def test_all_kinds_in_one_packet():
         b"\x01",
         record(0, 1, b"abc")[:-1],
         record(0, 1, bytes(frames.MAX_RECORD_DATA + 1)),
-        struct.pack(">BBQQB", 3, 2, 0, 0, 0),
+        struct.pack(">BBQQB", 3, 4, 0, 0, 0),
         struct.pack(">BBQQB", 3, 0, 0, 0, 33) + bytes(33 * 16),
         frames.encode_ack(Ack(False, 0, 5, ((5, 6),))),
         frames.encode_ack(Ack(False, 0, 5, ((7, 7),))),
@@ -67,6 +69,9 @@ def test_all_kinds_in_one_packet():
         frames.encode_pong(1, b"{}") * 2,
         frames.encode_close(0) * 2,
         frames.encode_abort(b"{}") * 2,
+        frames.encode_contact([bytes(32)] * 16) * 2,
+        frames.encode_contact([bytes(32)] * 17),
+        frames.encode_contact([bytes(32)] * 16)[:-1],
         frames.encode_ping(1, b"[]"),
         frames.encode_ping(1, b"{"),
         frames.encode_ping(1, b"\xff\xff"),

@@ -11,9 +11,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.session.handshake import Initiation, Party, respond
+from didmpc.protocols.session.handshake import WIRE_JSON, WIRES, Initiation, Party, respond
 from didmpc.protocols.session.link import (
     Closed,
+    Contacts,
     Data,
     Link,
     LinkLimits,
@@ -27,6 +28,7 @@ from didmpc.protocols.session.packet import EpochLimits
 ONE, OTHER = Party.of(Identity.peer4()), Party.of(Identity.peer4())
 WINDOW_RECORDS, WINDOW_BYTES = 24, 6000
 SIDES = st.sampled_from((0, 1))
+FORMS = st.sampled_from(WIRES)
 
 
 class AdversarialNetwork(RuleBasedStateMachine):
@@ -62,14 +64,20 @@ class AdversarialNetwork(RuleBasedStateMachine):
         self.sent = [[], []]  # what side i was told to send
         self.received = [[], []]  # what side i delivered
         self.ready = [False, False]
+        self.recognised = [False, False]
         self.closed = [False, False]
         self.peer_closed = [False, False]
+
+    @staticmethod
+    def proofs(side):
+        return tuple(bytes((side, n)) * 16 for n in range(16))
 
     def speak(self, side, budget=None):
         packets = self.links[side].packets(self.now, budget)
         if side == 1 and not self.ready[1]:
             assert packets == [], "the responder spoke before the initiator was confirmed"
-        self.network[1 - side] += packets
+        proposal = None if budget is not None else self.links[side].proposal(self.now)
+        self.network[1 - side] += packets if proposal is None else [*packets, proposal]
 
     def hear(self, side, packet):
         """Deliver one packet; a second copy of it, or a damaged one, must change nothing."""
@@ -92,6 +100,10 @@ class AdversarialNetwork(RuleBasedStateMachine):
                     assert self.received[side] == self.sent[1 - side], "a close truncated"
                     assert self.closed[1 - side]
                     self.peer_closed[side] = True
+                case Contacts():
+                    assert not self.recognised[side], "proofs came twice"
+                    assert event.proofs == self.proofs(1 - side)
+                    self.recognised[side] = True
                 case PeerState() | Renewed():
                     pass
                 case _:
@@ -152,24 +164,30 @@ class AdversarialNetwork(RuleBasedStateMachine):
     def wait(self, seconds):
         self.now += seconds
 
-    @rule(side=SIDES)
-    def path_up(self, side):
-        self.links[side].path_up(self.now)
+    @rule(side=SIDES, wire=FORMS)
+    def path_up(self, side, wire):
+        self.links[side].path_up(self.now, wire, stored=wire == WIRE_JSON)
 
-    @rule(side=SIDES)
-    def path_down(self, side):
-        self.links[side].path_down(self.now)
+    @rule(side=SIDES, wire=FORMS)
+    def path_down(self, side, wire):
+        self.links[side].path_down(self.now, wire)
 
     @rule()
     def path_reset(self):
         self.network = [[], []]
         for link in self.links:
-            link.path_up(self.now)
+            for wire in WIRES:
+                link.path_up(self.now, wire, stored=wire == WIRE_JSON)
 
-    @rule()
-    def open_a_new_session(self):
-        initiation = Initiation(ONE, OTHER, "id")
-        accept, responder = respond(OTHER, ONE, "id", initiation.body)
+    @rule(side=SIDES)
+    def offer_contacts(self, side):
+        self.links[side].offer_contacts(self.proofs(side))
+
+    @precondition(lambda self: self.ready[0])
+    @rule(wire=FORMS)
+    def open_a_new_session(self, wire):
+        initiation = Initiation(ONE, OTHER, "id", wires=[wire])
+        accept, responder = respond(OTHER, ONE, "id", initiation.body, wires=WIRES)
         self.links[1].renew(responder, self.now)
         self.accepts.append(initiation.finish(accept))
 
@@ -193,7 +211,7 @@ class AdversarialNetwork(RuleBasedStateMachine):
     def behave(self):
         """A good network for a while: everything arrives, and both sides know."""
         self.path_reset()
-        for _ in range(400):
+        for _ in range(2000):
             for side in (0, 1):
                 self.speak(side)
                 for packet in self.network[1 - side]:

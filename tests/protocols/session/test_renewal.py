@@ -3,7 +3,7 @@
 import pytest
 
 from didmpc.protocols.errors import SessionError
-from didmpc.protocols.session.link import RETIRED_SECONDS, Closed, Data, Renewed
+from didmpc.protocols.session.link import RETIRED_SECONDS, Closed, Contacts, Data, Renewed, SessionOver
 
 
 def data_of(events):
@@ -127,3 +127,83 @@ def test_a_link_outlives_the_lifetime_of_each_of_its_sessions(wire_of, new_pair)
     wire.near.send(1, b"still here")
     wire.pump()
     assert data_of(wire.far_events) == [b"still here"]
+
+
+# --- the other wire form
+
+
+def test_the_form_of_the_packets_changes_and_no_byte_is_lost(wire, new_json_pair):
+    wire.connect_json()
+    wire.near.send(1, b"in binary")
+    lost = wire.drop()
+    wire.renew(new_json_pair())
+    wire.far.send(1, b"back")
+    wire.wait(3)
+    assert lost and wire.near.wire == wire.far.wire == "json"
+    wire.near.send(1, b"in JSON")
+    (packet, *_) = wire.near.packets(wire.now)
+    assert packet.startswith(b'{"protected":"')
+    wire.far_events += wire.far.receive(packet, wire.now)
+    assert data_of(wire.far_events) == [b"in binary", b"in JSON"]
+    assert data_of(wire.near_events) == [b"back"]
+
+
+def test_without_a_path_of_the_new_form_the_old_session_goes_on(wire, new_json_pair):
+    wire.renew(new_json_pair())
+    wire.near.send(1, b"still in binary")
+    wire.wait(3)
+    assert wire.near.wire == "binary"
+    assert data_of(wire.far_events) == [b"still in binary"]
+
+
+def test_it_goes_back_to_binary_as_well(wire, new_pair, new_json_pair):
+    wire.connect_json()
+    for pair in (new_json_pair(), new_pair()):
+        wire.renew(pair)
+        wire.wait(3)
+    assert wire.near.wire == wire.far.wire == "binary"
+    assert wire.near.stats.sessions == 3
+
+
+# --- a peer that is said to have lost the session
+
+
+def test_a_hint_that_the_session_is_lost_is_tested_by_asking(wire):
+    wire.near.probe(wire.now)
+    wire.wait(20)
+    wire.near.send(1, b"it was a lie")
+    wire.pump()
+    assert data_of(wire.far_events) == [b"it was a lie"]
+
+
+def test_a_peer_that_does_not_answer_after_the_hint_has_lost_it(wire):
+    wire.near.probe(wire.now)
+    for _ in range(11):
+        wire.now += 1
+        if wire.now >= wire.near.deadline() and wire.near._probe_ends <= wire.now:
+            break
+        wire.drop()
+    with pytest.raises(SessionOver, match="lost the session"):
+        wire.near.packets(wire.now)
+
+
+# --- contact proofs
+
+
+def test_contact_proofs_arrive_once_also_when_they_are_lost_at_first(wire_of):
+    wire = wire_of()
+    proofs = tuple(bytes([n]) * 32 for n in range(64))
+    wire.far.offer_contacts(proofs)
+    wire.near.path_up(wire.now)
+    wire.far.path_up(wire.now)
+    for packet in wire.near.packets(wire.now):
+        wire.far.receive(packet, wire.now)
+    lost = wire.far.packets(wire.now)
+    assert any(len(packet) > 64 * 32 for packet in lost)
+    wire.wait(3)
+    assert [event.proofs for event in wire.near_events if isinstance(event, Contacts)] == [proofs]
+    sent = wire.far.stats.sealed_bytes
+    wire.wait(3)
+    assert wire.far.stats.sealed_bytes - sent < 2048, (
+        "they are not said again once they are known to be there"
+    )

@@ -3,15 +3,16 @@
     PADDING 0  the rest of the plaintext
     RECORD  1  number u64 | start u32 | length u32 | data        at most 256 KiB with this header
     READY   2
-    ACK     3  closed u8 | packet u64 | next u64 | count u8 | count x (first u64 | end u64)
+    ACK     3  flags u8 | packet u64 | next u64 | count u8 | count x (first u64 | end u64)
     PING    4  id u32 | length u16 | state (JSON object)
     PONG    5  id u32 | length u16 | state
     CLOSE   6  records u64: how many there are in all; none follows
     ABORT   7  length u16 | cause (JSON object)
+    CONTACT 8  count u16 | count x proof (32 bytes)
 
 All big endian. ACK: `packet` is the highest packet number received, every record below `next` has
-arrived, and those from each `first` up to but not including its `end`; `closed` is 1 once a CLOSE has
-arrived (docs/session-extension.md, "Frames").
+arrived, and those from each `first` up to but not including its `end`; of `flags` 1 is set once a CLOSE
+has arrived, and 2 once a CONTACT has (docs/session-extension.md, "Frames").
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from didmpc.protocols.errors import LocalMisuse, SessionError
 
-PADDING, RECORD, READY, ACK, PING, PONG, CLOSE, ABORT = range(8)
+PADDING, RECORD, READY, ACK, PING, PONG, CLOSE, ABORT, CONTACT = range(9)
 RECORD_HEADER = struct.Struct(">BQII")
 MAX_RECORD = 256 * 1024
 MAX_RECORD_DATA = MAX_RECORD - RECORD_HEADER.size
@@ -32,6 +33,10 @@ MAX_RANGES = 32
 MAX_STATE = 4096
 MAX_CAUSE = 4096
 MAX_START = (1 << 32) - 1
+PROOF_BYTES = 32
+PROOF_COUNTS = (16, 64, 256, 1024)
+"""How many proofs a CONTACT may hold: how many contacts somebody has is nobody's business."""
+CLOSED, CONTACTS = 1, 2
 
 _ACK = struct.Struct(">BBQQB")
 _RANGE = struct.Struct(">QQ")
@@ -55,6 +60,7 @@ class Ack(NamedTuple):
     packet: int
     next: int
     ranges: tuple[tuple[int, int], ...]
+    contacts: bool = False
 
 
 class Ping(NamedTuple):
@@ -76,6 +82,7 @@ class Control:
     pong: Pong | None = None
     close: int | None = None
     abort: dict[str, Any] | None = None
+    contact: tuple[bytes, ...] | None = None
 
 
 def padded_length(length: int) -> int:
@@ -96,7 +103,7 @@ def largest_unpadded(room: int) -> int:
 
 
 def encode_ack(ack: Ack) -> bytes:
-    head = _ACK.pack(ACK, ack.closed, ack.packet, ack.next, len(ack.ranges))
+    head = _ACK.pack(ACK, ack.closed | ack.contacts << 1, ack.packet, ack.next, len(ack.ranges))
     return head + b"".join(_RANGE.pack(first, end) for first, end in ack.ranges)
 
 
@@ -118,6 +125,10 @@ def encode_close(records: int) -> bytes:
 
 def encode_abort(cause: bytes) -> bytes:
     return _ABORT.pack(ABORT, len(cause)) + cause
+
+
+def encode_contact(proofs: Sequence[bytes]) -> bytes:
+    return bytes((CONTACT,)) + len(proofs).to_bytes(2, "big") + b"".join(proofs)
 
 
 def encode_object(value: Mapping[str, Any], limit: int) -> bytes:
@@ -170,10 +181,10 @@ def _read_ready(control: Control, data: bytes, position: int) -> int:
 
 
 def _read_ack(control: Control, data: bytes, position: int) -> int:
-    closed, packet, following, count = struct.unpack_from(">BQQB", data, position)
+    flags, packet, following, count = struct.unpack_from(">BQQB", data, position)
     position += 18
     _once(control.ack)
-    if closed > 1 or count > MAX_RANGES:
+    if flags > CLOSED | CONTACTS or count > MAX_RANGES:
         raise PeerViolation("An acknowledgement is malformed.")
     ranges = []
     last = following
@@ -184,7 +195,7 @@ def _read_ack(control: Control, data: bytes, position: int) -> int:
             raise PeerViolation("The ranges of an acknowledgement are out of order.")
         ranges.append((first, stop))
         last = stop
-    control.ack = Ack(bool(closed), packet, following, tuple(ranges))
+    control.ack = Ack(bool(flags & CLOSED), packet, following, tuple(ranges), bool(flags & CONTACTS))
     return position
 
 
@@ -222,6 +233,16 @@ def _read_abort(control: Control, data: bytes, position: int) -> int:
     return position
 
 
+def _read_contact(control: Control, data: bytes, position: int) -> int:
+    _once(control.contact)
+    count: int = struct.unpack_from(">H", data, position)[0]
+    first, stop = position + 2, position + 2 + count * PROOF_BYTES
+    if count not in PROOF_COUNTS or stop > len(data):
+        raise PeerViolation("A packet holds another number of contact proofs than it may.")
+    control.contact = tuple(data[at : at + PROOF_BYTES] for at in range(first, stop, PROOF_BYTES))
+    return stop
+
+
 def _read_object(data: bytes, position: int, length: int, limit: int) -> tuple[dict[str, Any], int]:
     stop = position + length
     if stop > len(data) or length > limit:
@@ -242,6 +263,7 @@ _READERS: dict[int, Callable[[Control, bytes, int], int]] = {
     PONG: _read_pong,
     CLOSE: _read_close,
     ABORT: _read_abort,
+    CONTACT: _read_contact,
 }
 
 

@@ -129,10 +129,14 @@ class Established:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Established:
-        role, suite, peer_hs = value.get("role"), value.get("suite"), value.get("peer_hs")
-        wire = value.get("wire")
-        named = role in ("initiator", "responder") and suite in SUITES and wire in WIRES
-        if not named or not isinstance(peer_hs, dict):
+        role, suite, wire = value.get("role"), value.get("suite"), value.get("wire")
+        peer_hs = value.get("peer_hs")
+        if (
+            role not in ("initiator", "responder")
+            or suite not in SUITES
+            or wire not in WIRES
+            or not isinstance(peer_hs, dict)
+        ):
             raise LocalMisuse("This is no established session.")
         try:
             secrets = {name: exact_b64(value.get(name), size) for name, size in _ESTABLISHED_BYTES.items()}

@@ -7,7 +7,7 @@ once, whatever the paths do; control goes ahead of them and is said again rather
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, NamedTuple, TypeAlias
@@ -15,16 +15,17 @@ from typing import Any, NamedTuple, TypeAlias
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from didmpc.protocols.errors import LocalMisuse, SessionError
-from didmpc.protocols.session import frames
+from didmpc.protocols.session import frames, packet_json
 from didmpc.protocols.session.frames import Control, PeerViolation, Record, largest_unpadded, padded_length
-from didmpc.protocols.session.handshake import Established
-from didmpc.protocols.session.packet import OVERHEAD, Aead, EpochLimits, SessionOver, sid_of
+from didmpc.protocols.session.handshake import WIRE_BINARY, Established
+from didmpc.protocols.session.packet import Aead, EpochLimits, SessionOver, sid_of
 from didmpc.protocols.session.records import ACK_DELAY, ACK_EVERY, Inbox, LinkOverflow, Outbox
 from didmpc.protocols.session.session import Session
 
 __all__ = [
     "Aborted",
     "Closed",
+    "Contacts",
     "Data",
     "Event",
     "Link",
@@ -40,8 +41,14 @@ __all__ = [
 
 PING_EVERY = 1.0
 RETRANSMIT_AFTER = 1.0
+# On a path that stores packets on their way, where each costs more and comes later:
+STORED_PING_EVERY, STORED_PING_EVERY_IN_SILENCE = 2.0, 10.0
+STORED_RETRANSMIT_AFTER = 5.0
+SILENCE = 5.0
+PROBE_SECONDS = 10.0
+"""How long a peer that is said to have lost a session has to be heard in it."""
 MAX_BACK_OFF = 64
-RETIRED_SECONDS = 10.0
+RETIRED_SECONDS = 60.0
 """How long packets of the session before are still opened."""
 _PINGS_REMEMBERED = 64
 _UNLIMITED = 1 << 62
@@ -92,6 +99,13 @@ class PeerState:
 
 
 @dataclass(frozen=True, slots=True)
+class Contacts:
+    """Proofs that the peer is a contact, of which at most one is meant for us (section 12)."""
+
+    proofs: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Aborted:
     """The peer has ended the run. The cause is its own word, valid about nobody but itself."""
 
@@ -103,7 +117,7 @@ class Closed:
     """The peer has closed its side, and every record it sent has been delivered."""
 
 
-Event: TypeAlias = Ready | Renewed | Data | PeerState | Aborted | Closed
+Event: TypeAlias = Ready | Renewed | Contacts | Data | PeerState | Aborted | Closed
 
 
 @dataclass(slots=True)
@@ -124,7 +138,8 @@ class LinkStats:
 
 
 class Link:
-    """One per pair of parties. It starts without a path: nothing is said before `path_up`.
+    """One per pair of parties. It starts without a path: nothing is said before `path_up` says that there
+    is one for packets of the session's wire form.
 
     Call `packets` after each `send`, `receive`, `path_up` and new budget, and at `deadline`.
     `receive` raises SessionError for a packet that is not authentic, which is no fault of the peer, and
@@ -162,7 +177,7 @@ class Link:
             window_records=self._limits.window_records, window_bytes=self._limits.window_bytes
         )
         self._clock = clock
-        self._path = False
+        self._up: dict[str, bool] = {}  # paths by the wire form they carry: whether they store packets
         self._blocked = False  # control waits for budget
         self._over: SessionOver | None = None
         self._ends_at = now + self._limits.lifetime_seconds
@@ -178,8 +193,13 @@ class Link:
         self._rtt: float | None = None
         self._back_off = 1
         self._look_again = -inf  # nothing has to be sent again before this time
+        self._probe_ends = inf
         self._state = b"{}"
         self._peer_state: dict[str, Any] = {}
+
+        self._contact: tuple[bytes, ...] = ()
+        self._say_contact = False
+        self._contact_received = False
 
         self._closing = False
         self._say_close = False
@@ -190,7 +210,7 @@ class Link:
         self._aborted_by_peer = False
 
     def __repr__(self) -> str:
-        return f"<Link path={self._path} unacknowledged={self.unacknowledged}>"
+        return f"<Link path={self._path_is_up} unacknowledged={self.unacknowledged}>"
 
     # --- what the application says
 
@@ -214,6 +234,11 @@ class Link:
             self._state = text
             self._ping_at = -inf
 
+    def offer_contacts(self, proofs: Sequence[bytes]) -> None:
+        """Proofs for the peer to recognise us by: 16, 64, 256 or 1,024 of them, said once it is confirmed."""
+        assert len(proofs) in frames.PROOF_COUNTS
+        self._contact, self._say_contact = tuple(proofs), True
+
     def close(self) -> None:
         """Nothing follows what was sent: the peer learns after which record, and misses none before it."""
         if not self._closing:
@@ -228,6 +253,11 @@ class Link:
 
     # --- sessions
 
+    @property
+    def wire(self) -> str:
+        """The form of the packets that `packets` returns now."""
+        return self._session.wire
+
     def renewal_due(self, now: float) -> bool:
         """Whether this side, which opened the session, should open another one and hand it to `renew`."""
         session, limits = self._session, self._limits
@@ -235,13 +265,18 @@ class Link:
             session.initiator
             and self._proposed is None
             and not (self._closing or self._closed_by_peer or self._aborted_by_peer)
-            and (now - session.since >= limits.renew_seconds or session.sealed >= limits.renew_packets)
+            and (
+                now - session.since >= limits.renew_seconds
+                or max(session.sealed, session.opener.highest) >= limits.renew_packets
+            )
         )
 
     def renew(self, established: Established, now: float) -> None:
         """A new session for this link. It takes over once the peer was heard in it; until then, and where
         that never happens, the present one goes on. One that was not confirmed makes way."""
         self._check_over()
+        if not self._session.heard:
+            raise LocalMisuse("A link gets a new session only once its peer was heard in the present one.")
         self._proposed = self._new_session(established, now)
         self._propose_at = now if self._proposed.initiator else inf
 
@@ -249,7 +284,7 @@ class Link:
         return Session(established, now=now, epoch=self._limits.epoch, aead=self._aead)
 
     def _session_of(self, packet: bytes) -> Session:
-        sid = sid_of(packet)
+        sid = packet_json.parse(packet).sid if packet[:1] == b"{" else sid_of(packet)
         if sid == self._session.sid_in:
             return self._session
         for session in (self._proposed, self._retired):
@@ -263,6 +298,8 @@ class Link:
         self._session.retire()
         self._retired, self._retired_until = self._session, now + RETIRED_SECONDS
         self._session, self._proposed = self._proposed, None
+        if self._session.wire != self._retired.wire and self._path_is_up:
+            self._path_reset(now)
         self._propose_at = inf
         self._ends_at = now + self._limits.lifetime_seconds
         self._say_ready = not self._session.initiator
@@ -270,32 +307,67 @@ class Link:
         self.stats.sessions += 1
         events.append(Renewed())
 
-    def _propose(self, now: float) -> bytes:
-        """READY in the proposed session, each second until the peer answers in it."""
-        assert self._proposed is not None
-        self._propose_at = now + PING_EVERY
-        return self._proposed.seal(frames.encode_ready().ljust(64, b"\0"), now)
+    def proposal(self, now: float) -> bytes | None:
+        """A packet for the path of the other form, where the proposed session has that."""
+        proposed = self._proposed
+        if proposed is None or proposed.wire == self._session.wire or not self._proposal_due(now):
+            return None
+        return self._propose(proposed, now, _UNLIMITED)
+
+    def _proposal_due(self, now: float) -> bool:
+        return now >= self._propose_at and self._proposed is not None and self._proposed.wire in self._up
+
+    def _propose(self, proposed: Session, now: float, room: int) -> bytes | None:
+        """READY in the proposed session, now and then until the peer answers in it."""
+        said = frames.encode_ready() + frames.encode_ping(self._ping_number, self._state)
+        length = padded_length(len(said))
+        if length > proposed.largest_plaintext(room):
+            return None
+        stored = self._up[proposed.wire]
+        self._propose_at = now + (STORED_PING_EVERY if stored else PING_EVERY)
+        return proposed.seal(said.ljust(length, b"\0"), now)
+
+    def probe(self, now: float) -> None:
+        """Somebody says that the peer has lost this session: a hint, to be tested by asking the peer."""
+        if self._probe_ends == inf:
+            self._probe_ends = now + max(PROBE_SECONDS, 4 * (self._rtt or 0.0))
+            self._ping_at = now
 
     # --- paths
 
-    def path_up(self, now: float) -> None:
-        """There is a new path, or the one there is was reset: whatever was on its way is said again."""
-        self._path = True
+    def path_up(self, now: float, wire: str = WIRE_BINARY, *, stored: bool = False) -> None:
+        """There is a new path for packets of that form, or the one there is was reset.
+
+        Whatever was on its way is said again. A `stored` path is slow and pays for each packet.
+        """
+        self._up[wire] = stored
+        if wire == self._session.wire:
+            self._path_reset(now)
+        if self._propose_at < inf:
+            self._propose_at = now
+
+    def _path_reset(self, now: float) -> None:
         self._blocked = False
         self._pings.clear()
         self._back_off = 1
         self._look_again = -inf
         self._outbox.send_all_again()
         self._say_ready = self._session.initiator or self._session.heard
-        if self._propose_at < inf:
-            self._propose_at = now
         self._ping_at = now
         self._inbox.ack_at = now
         self._urgent = True  # and the PING says abort and close again
 
-    def path_down(self, now: float) -> None:
-        """Nothing can be written until the next `path_up`; what is queued waits."""
-        self._path = False
+    def path_down(self, now: float, wire: str = WIRE_BINARY) -> None:
+        """Nothing of that form can be written until the next `path_up`; what is queued waits."""
+        self._up.pop(wire, None)
+
+    @property
+    def _path_is_up(self) -> bool:
+        return self._session.wire in self._up
+
+    @property
+    def _stored(self) -> bool:
+        return self._up.get(self._session.wire, False)
 
     # --- receiving
 
@@ -315,6 +387,7 @@ class Link:
         records, control = frames.decode(plaintext)
         self._check(records, control, session)
         self.last_heard = now
+        self._probe_ends = inf
         self.stats.packets_received += 1
         events: list[Event] = []
         if not session.heard:
@@ -358,6 +431,8 @@ class Link:
             session.acknowledged(ack.packet)
             if ack.closed and self._closing:
                 self._close_acknowledged = True
+            if ack.contacts:
+                self._contact = ()
             if self._outbox.acknowledge(ack) and self._back_off > 1:
                 self._back_off, self._look_again = 1, -inf
         if ping is not None:
@@ -367,6 +442,11 @@ class Link:
         if pong is not None:
             self._pong_came(pong.id, now)
             self._learn_state(pong.state, events)
+        if control.contact is not None:
+            self._inbox.ack_at = now
+            if not self._contact_received:
+                self._contact_received = True
+                events.append(Contacts(control.contact))
         if control.close is not None:
             self._inbox.close(control.close, now)
 
@@ -409,7 +489,7 @@ class Link:
 
     def packets(self, now: float, budget: int | None = None) -> list[bytes]:
         """What to write now, at most `budget` bytes: control first, then records as the window allows."""
-        if now >= self._ends_at or now - self.last_heard >= self._limits.idle_seconds:
+        if now >= min(self._ends_at, self._probe_ends, self.last_heard + self._limits.idle_seconds):
             self._end(SessionOver(self._expiry(now)))
         if self._over is not None:
             raise self._over
@@ -423,15 +503,19 @@ class Link:
         outbox = self._outbox
         room = _UNLIMITED if budget is None else budget
         packets: list[bytes] = []
-        if now >= self._propose_at and room >= OVERHEAD + 64:
-            packets.append(self._propose(now))
-            room -= len(packets[0])
+        proposed = self._proposed
+        if proposed is not None and proposed.wire == self._session.wire and self._proposal_due(now):
+            packet = self._propose(proposed, now, room)
+            if packet is not None:
+                packets.append(packet)
+                room -= len(packet)
+        largest_plaintext = self._session.largest_plaintext
         control = self._control(now)
         while control or outbox.waiting:
             pieces, control = control, []
             spoken = bool(pieces)
             used = sum(map(len, pieces)) if spoken else 0
-            hard = largest_unpadded(room - OVERHEAD)
+            hard = largest_unpadded(largest_plaintext(room))
             if used > hard:
                 self._blocked = True
                 break
@@ -450,7 +534,7 @@ class Link:
 
     def _may_speak(self) -> bool:
         """A responder is silent until the initiator is confirmed (section "Handshake")."""
-        return self._path and (self._session.heard or self._session.initiator)
+        return self._path_is_up and (self._session.heard or self._session.initiator)
 
     def _seal(self, pieces: list[bytes], used: int, now: float) -> bytes:
         clock = self._clock
@@ -469,14 +553,16 @@ class Link:
         beat = now >= self._ping_at
         if not (self._urgent or beat or now >= inbox.ack_at):
             half_due = inbox.unacknowledged >= ACK_EVERY // 2 and self._outbox.waiting
-            return [frames.encode_ack(inbox.ack(self._session.opener.highest))] if half_due else []
+            return [self._ack()] if half_due else []
         control = []
         if self._abort_cause is not None and (beat or self._say_abort):
             control.append(frames.encode_abort(self._abort_cause))
         if self._say_ready:
             control.append(frames.encode_ready())
         if self._session.heard:
-            control.append(frames.encode_ack(inbox.ack(self._session.opener.highest)))
+            control.append(self._ack())
+            if self._contact and (beat or self._say_contact):
+                control.append(frames.encode_contact(self._contact))
         if self._pong is not None:
             control.append(frames.encode_pong(self._pong, self._state))
         if beat:
@@ -485,16 +571,27 @@ class Link:
             control.append(frames.encode_close(self._outbox.next_number))
         return control
 
+    def _ack(self) -> bytes:
+        ack = self._inbox.ack(self._session.opener.highest)
+        return frames.encode_ack(ack._replace(contacts=self._contact_received))
+
     def _control_said(self, now: float) -> None:
         """All control that was due is sealed."""
         self._urgent = self._say_abort = self._say_ready = self._say_close = False
+        self._say_contact = self._say_contact and not self._session.heard
         self._pong = None
         self._inbox.acknowledged()
         if now >= self._ping_at:
             if len(self._pings) < _PINGS_REMEMBERED:
                 self._pings[self._ping_number] = now
             self._ping_number = (self._ping_number + 1) & 0xFFFFFFFF
-            self._ping_at = now + PING_EVERY
+            self._ping_at = now + self._ping_every(now)
+
+    def _ping_every(self, now: float) -> float:
+        if not self._stored:
+            return PING_EVERY
+        silent = now - self.last_heard > SILENCE
+        return STORED_PING_EVERY_IN_SILENCE if silent else STORED_PING_EVERY
 
     def _retransmit(self, now: float) -> None:
         """Send again what waits for too long, and note when to look again: never before it can be due."""
@@ -503,10 +600,11 @@ class Link:
         if now >= oldest + after and self._outbox.send_again(max(oldest, now - after)):
             self._back_off = min(self._back_off * 2, MAX_BACK_OFF)
             oldest = self._outbox.oldest_sent_at()
-        self._look_again = now + RETRANSMIT_AFTER if oldest == inf else oldest + self._retransmit_after(now)
+        after = self._least_wait if oldest == inf else oldest - now + self._retransmit_after(now)
+        self._look_again = now + after
 
     def _retransmit_after(self, now: float) -> float:
-        """max(1 s, 4 RTT + acknowledgement delay), doubled as long as it does not help.
+        """max(1 s or, on a stored path, 5 s; 4 RTT + acknowledgement delay), doubled while it does not help.
 
         A PING that is unanswered for longer than the RTT says that the path is slower now: a path that
         is merely full must not be filled with copies.
@@ -514,17 +612,23 @@ class Link:
         rtt = self._rtt or 0.0
         if self._pings:
             rtt = max(rtt, now - next(iter(self._pings.values())))
-        return max(RETRANSMIT_AFTER, 4 * rtt + ACK_DELAY) * self._back_off
+        return max(self._least_wait, 4 * rtt + ACK_DELAY) * self._back_off
+
+    @property
+    def _least_wait(self) -> float:
+        return STORED_RETRANSMIT_AFTER if self._stored else RETRANSMIT_AFTER
 
     # --- time
 
     def deadline(self) -> float:
         """When `packets` has to be called at the latest, even if nothing happens."""
-        due = min(self._ends_at, self.last_heard + self._limits.idle_seconds)
+        due = min(self._ends_at, self._probe_ends, self.last_heard + self._limits.idle_seconds)
+        if self._proposed is not None and self._proposed.wire in self._up:
+            due = min(due, self._propose_at)
         if self._may_speak() and not self._blocked:
             if self._urgent:
                 return -inf
-            due = min(due, self._ping_at, self._inbox.ack_at, self._propose_at)
+            due = min(due, self._ping_at, self._inbox.ack_at)
             if self._outbox.oldest_sent_at() < inf:
                 due = min(due, self._look_again)
         return due
@@ -532,11 +636,13 @@ class Link:
     def _expiry(self, now: float) -> str:
         if now >= self._ends_at:
             return f"The session is older than {self._limits.lifetime_seconds:.0f} s."
+        if now >= self._probe_ends:
+            return "The peer has lost the session."
         return f"Nothing was heard from the peer for {self._limits.idle_seconds:.0f} s: the session is over."
 
     def _end(self, error: SessionOver) -> None:
         self._over = error
-        self._path = False
+        self._up.clear()
         self._outbox.clear()
         self._inbox.clear()
 

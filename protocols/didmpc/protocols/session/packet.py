@@ -35,6 +35,11 @@ _LAST_EPOCH = (1 << 32) - 1
 _WORTH_A_VIEW = 4096  # bytes; a smaller piece is copied faster than looked at
 
 
+def largest_plaintext(room: int) -> int:
+    """The most bytes of plaintext whose packet still fits into `room`."""
+    return room - OVERHEAD
+
+
 def sid_of(packet: bytes) -> bytes:
     """The session id that a packet names, unproven."""
     return packet[1:9]

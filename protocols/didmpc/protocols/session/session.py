@@ -10,12 +10,14 @@ from collections.abc import Callable
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from didmpc.protocols.session.handshake import Established
+from didmpc.protocols.session import packet, packet_json
+from didmpc.protocols.session.handshake import WIRE_JSON, Established
 from didmpc.protocols.session.packet import Aead, EpochLimits, PacketOpener, PacketSealer
+from didmpc.protocols.session.packet_json import JsonOpener, JsonSealer
 
 
 class Session:
-    """Both directions of one session."""
+    """Both directions of one session, in its wire form."""
 
     def __init__(
         self,
@@ -25,15 +27,19 @@ class Session:
         epoch: EpochLimits,
         aead: Callable[[bytes], Aead] = AESGCM,
     ) -> None:
+        self.wire = established.wire
         self.sid_in = established.sid_in
         self.initiator = established.role == "initiator"
         self.since = now
         self.heard = False
         """Whether a valid packet of the peer has come in it: then both sides have the keys."""
-        self.opener = PacketOpener(established.secret_receive, established.sid_in, aead=aead)
-        self._sealer: PacketSealer | None = PacketSealer(
+        as_json = established.wire == WIRE_JSON
+        opener, sealer = (JsonOpener, JsonSealer) if as_json else (PacketOpener, PacketSealer)
+        self.opener = opener(established.secret_receive, established.sid_in, aead=aead)
+        self._sealer: PacketSealer | None = sealer(
             established.secret_send, established.sid_out, limits=epoch, aead=aead
         )
+        self.largest_plaintext = packet_json.largest_plaintext if as_json else packet.largest_plaintext
         self._sealed = 0
 
     def __repr__(self) -> str:
