@@ -33,6 +33,8 @@ class Outside:
 
     allow_private: bool = False
     """Whether private addresses may be connected to in any case."""
+    onward: bool = True
+    """Whether mail for recipients elsewhere is passed on."""
     names: AbstractResolver | None = None
     tls: ssl.SSLContext | None = None
     """Other look-ups and certificate authorities than those of the system."""
@@ -109,11 +111,23 @@ class Dialer:
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,  # nothing small becomes large
             headers={"Accept-Encoding": "identity", "User-Agent": "didmpc"},
+            middlewares=(_no_redirected_websocket,),
         )
 
     async def close(self) -> None:
         await self.http.close()
         await self._names.close()
+
+
+async def _no_redirected_websocket(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """aiohttp would follow the redirect of a WebSocket handshake anywhere, unasked."""
+    response = await handler(request)
+    if request.url.scheme in ("ws", "wss") and 300 <= response.status < 400:
+        response.close()
+        raise aiohttp.WSServerHandshakeError(response.request_info, (), status=response.status)
+    return response
 
 
 async def read_all(response: aiohttp.ClientResponse, limit: int) -> bytes | None:

@@ -38,7 +38,7 @@ class Forward:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """The URL (http, https, ws or wss) of the first hop, and the DIDs or keys to wrap for, first hop first."""
+    """The URL of the first hop (http, https, ws or wss), and whom to wrap for, first hop first."""
 
     uri: str
     hops: tuple[str, ...]

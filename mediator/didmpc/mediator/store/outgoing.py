@@ -23,7 +23,9 @@ class Parcel:
 
 
 class OutgoingStore(Part):
-    async def put_outgoing(self, parcels: Sequence[Parcel], *, due: float, expires: float, now: float) -> None:
+    async def put_outgoing(
+        self, parcels: Sequence[Parcel], *, due: float, expires: float, now: float
+    ) -> None:
         """Keep parcels, all or none. Raises `TooMuchOutgoing`."""
         self._check_room(self._limits.free_disk_bytes)
         self._check_room(self._limits.free_disk_for_mail_bytes, self._database.reusable_bytes)
@@ -36,7 +38,10 @@ class OutgoingStore(Part):
                 db.execute(
                     "INSERT INTO outgoing(uri, host, due, exp, size, h, body) VALUES (?, ?, ?, ?, ?, ?, ?)"
                     " ON CONFLICT(h) DO NOTHING",
-                    (*(parcel.uri, parcel.host, due, expires), *(len(parcel.body), parcel.digest, parcel.body)),
+                    (
+                        *(parcel.uri, parcel.host, due, expires),
+                        *(len(parcel.body), parcel.digest, parcel.body),
+                    ),
                 )
             for host in {parcel.host for parcel in parcels}:
                 self._check_outgoing(db, host)
@@ -77,7 +82,9 @@ class OutgoingStore(Part):
 
     async def end_outgoing(self, id: int) -> None:
         """A parcel has arrived, or never will."""
-        await self._database.write(lambda db: db.execute("DELETE FROM outgoing WHERE oid = ?", (id,)) and None)
+        await self._database.write(
+            lambda db: db.execute("DELETE FROM outgoing WHERE oid = ?", (id,)) and None
+        )
 
     async def postpone_outgoing(self, id: int, due: float) -> None:
         """Try a parcel again, not before `due`."""
