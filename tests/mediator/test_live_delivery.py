@@ -182,8 +182,9 @@ async def test_one_bad_message_does_not_end_the_socket_but_many_do(alice: Client
         assert (await line.hear()).type == problem_report.PROBLEM_REPORT
         assert (await line.ask(mediation.mediate_request())).type == mediation.MEDIATE_GRANT
         await line.ws.send_str("nonsense")
+        assert (await line.hear()).type == problem_report.PROBLEM_REPORT
         await line.ws.send_bytes(b"\x01nonsense")
-        await line.hear()
+        assert (await line.hear()).type == problem_report.PROBLEM_REPORT
         closed = await line.ws.receive(timeout=PATIENCE)
         assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.POLICY_VIOLATION)
         assert closed.extra  # says why

@@ -6,17 +6,19 @@ is refused without a reply gets a JSON body with the problem's code, so that it 
 
 import asyncio
 import ipaddress
+import logging
 import re
 import time
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from didmpc.mediator import page
 from didmpc.mediator.home import Settings
 from didmpc.mediator.limits import Buckets, Limits
 from didmpc.mediator.links import Links
-from didmpc.mediator.refusals import TooBig, TooManyRequests
+from didmpc.mediator.refusals import TooBig, TooManyRequests, TooSlow, WrongMediaType
 from didmpc.mediator.relay import Relay
 from didmpc.mediator.service import Answer, Service, words
 from didmpc.mediator.store import Store
@@ -59,6 +61,7 @@ class Web:
         self._count_again = 0.0
 
     def add_to(self, app: web.Application) -> None:
+        logging.getLogger("aiohttp.server").addFilter(_is_of_ours)
         app.add_routes(
             [
                 web.post("/", self._post),
@@ -73,16 +76,16 @@ class Web:
         if not self._requests.take(address, time.monotonic()):
             return _refusal(Answer(status=429, problem=TooManyRequests()))
         if not _MEDIA_TYPES.fullmatch(request.content_type):
-            return web.Response(status=415, text="Envelopes are application/didcomm-encrypted+json.\n")
+            return _refusal(Answer(status=415, problem=WrongMediaType()))
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 envelope = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return _refusal(Answer(status=413, problem=TooBig(self._limits.message_bytes)))
         except TimeoutError:
-            return web.Response(
-                status=408, text="The message came too slowly.\n", headers={"Connection": "close"}
-            )
+            refused = _refusal(Answer(status=408, problem=TooSlow()))
+            refused.force_close()
+            return refused
         answer = await self._service.handle(envelope, connection=None, address=address)
         if answer.problem is not None and answer.reply is None:
             return _refusal(answer)
@@ -168,7 +171,16 @@ def _html(text: str, status: int = 200) -> web.Response:
 @web.middleware
 async def plain_server_name(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Say what this is, and not which versions of which libraries it is made of."""
-    response = await handler(request)
+    try:
+        response = await handler(request)
+    except web.HTTPException as refused:
+        refused.headers["Server"] = "didmpc"
+        raise
     if not response.prepared:
         response.headers["Server"] = "didmpc"
     return response
+
+
+def _is_of_ours(record: logging.LogRecord) -> bool:
+    """Whatever speaks no HTTP would write its address and bytes into our log, with a traceback."""
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))

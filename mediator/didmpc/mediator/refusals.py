@@ -4,6 +4,7 @@ DIDComm Messaging 2.1, "Problem Codes". A sender tries again after 429 and 5xx, 
 """
 
 from didmpc.protocols.errors import RemoteViolation
+from didmpc.protocols.message import ENCRYPTED
 
 
 class Refusal(RemoteViolation):
@@ -100,6 +101,22 @@ class TooBig(Refusal):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"The message is larger than the {limit} bytes that this mediator takes.")
+
+
+class WrongMediaType(Refusal):
+    code = "e.p.msg.media_type"
+    status = 415
+
+    def __init__(self) -> None:
+        super().__init__("This is of no media type that envelopes have.", fix=f"Envelopes are {ENCRYPTED}.")
+
+
+class TooSlow(Refusal):
+    code = "e.p.me.res.slow"
+    status = 408
+
+    def __init__(self) -> None:
+        super().__init__("The message came too slowly.", fix="Try again on a better connection.")
 
 
 class DiskFull(Refusal):

@@ -1,14 +1,15 @@
 """GET /ws: envelopes both ways, live delivery, and hop packets once a hop session is open.
 
 A message that starts with `{` is an envelope, in text or binary frames alike; envelopes go out as text.
-Anything else is a hop packet. Messages of one socket are handled one after the other, so a peer that
-does not read its replies is not read either.
+Anything else is a hop packet, once a hop session is open. Messages of one socket are handled one after
+the other, so a peer that does not read its replies is not read either.
 """
 
 import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
+from math import inf
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
@@ -62,19 +63,27 @@ class Socket:
         """The DID of ours that was spoken to last."""
         self._faults = 0
         self._leg: Leg | None = None
+        self._watching: asyncio.TimerHandle
+        self._waits_since = time.monotonic()  # for the next message; `inf` while one is handled
         transport.set_write_buffer_limits(high=WRITE_BUFFER, low=LOW_WATER)
 
     async def run(self) -> None:
         """Serve until the socket ends."""
+        self._watch()
         try:
             async for message in self._ws:
+                self._waits_since = inf
                 if message.type == WSMsgType.TEXT:
                     await self._envelope(message.data.encode())
                 elif message.type == WSMsgType.BINARY:
                     await self._binary(message.data)
+                elif message.type == WSMsgType.PING:
+                    await self._ws.pong(message.data)
+                self._waits_since = time.monotonic()
         except ConnectionError:
             pass  # it ended while a reply was being written
         finally:
+            self._watching.cancel()
             self._deliveries.close(self)
             if self._leg is not None:
                 self._relay.leave(self._leg)
@@ -116,10 +125,8 @@ class Socket:
     # --- inner
 
     async def _binary(self, data: bytes) -> None:
-        if data[:1] == b"{":
+        if self._leg is None or data[:1] == b"{":
             await self._envelope(data)
-        elif self._leg is None:
-            await self._fault("A hop packet came before a hop session was opened.")
         else:
             try:
                 await self._relay.receive(self._leg, data, time.time())
@@ -137,6 +144,17 @@ class Socket:
             answer.then()
         if answer.problem is not None:
             await self._fault(answer.problem.what)
+
+    def _watch(self) -> None:
+        """End a socket on which neither a whole message nor a pong comes while it is read.
+
+        aiohttp's heartbeat asks a silent peer; one that says a byte now and then keeps it from asking.
+        """
+        patience = 1.5 * self._limits.heartbeat_seconds + self._limits.body_seconds
+        if time.monotonic() - self._waits_since > patience:
+            self._abort("sent no whole message in time")
+        else:
+            self._watching = asyncio.get_running_loop().call_later(patience / 2, self._watch)
 
     async def _fault(self, what: str) -> None:
         self._faults += 1
@@ -176,6 +194,7 @@ class WebSockets:
             raise web.HTTPTooManyRequests(headers={"Retry-After": "10"}, text="Too many connections.")
         ws = web.WebSocketResponse(
             heartbeat=self._limits.heartbeat_seconds,
+            autoping=False,
             max_msg_size=self._limits.message_bytes,
             compress=False,
             timeout=CLOSE_SECONDS,
