@@ -6,7 +6,7 @@ import json
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -15,7 +15,7 @@ import aiohttp
 
 from didmpc.protocols import did as dids
 from didmpc.protocols import mediation, pickup, problem_report, relay_control
-from didmpc.protocols.did import Service
+from didmpc.protocols.did import DIDDocument, Service, canonical
 from didmpc.protocols.envelope import Unpacked, pack_anoncrypt, pack_authcrypt, unpack
 from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.keys import PrivateKey
@@ -33,6 +33,26 @@ SHORT_WHILE = 0.15
 def code_of(message: Message) -> str:
     """The code of a problem report."""
     return problem_report.parse(message).code
+
+
+class Documented(Identity):
+    """An identity whose document stands elsewhere than in its DID."""
+
+    def __init__(self, did: str, keys: Mapping[str, PrivateKey], document: DIDDocument) -> None:
+        super().__init__(did, keys)
+        object.__setattr__(self, "_document", document)
+
+    @property
+    def document(self) -> DIDDocument:
+        document: DIDDocument = self._document  # type: ignore[attr-defined]
+        return document
+
+
+def in_short_form(identity: Identity) -> Identity:
+    """The same did:peer:4, as one writes that takes its long form to be known."""
+    short = canonical(identity.did)
+    keys = {kid.replace(identity.did, short): key for kid, key in identity.keys.items()}
+    return Documented(short, keys, dids.resolve(short, lambda _: identity.did))
 
 
 class Client:

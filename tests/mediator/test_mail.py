@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from mediator_parts import Client, code_of
+from mediator_parts import Client, code_of, in_short_form
 
 from didmpc.mediator.app import Running
 from didmpc.protocols import discover_features, empty, mediation, pickup, problem_report, trust_ping
@@ -232,7 +232,7 @@ async def test_a_higher_minor_version_is_understood(alice: Client) -> None:
 
 async def test_an_account_is_known_by_its_short_form_after_a_while(alice: Client, mediator: Running) -> None:
     fresh = Client(alice.http, mediator.did)
-    fresh.identity = _in_short_form(alice.identity)
+    fresh.identity = in_short_form(alice.identity)
     fresh.secrets.add(alice.identity)
     assert (await fresh.ask(pickup.status_request())).type == pickup.STATUS
 
@@ -273,16 +273,3 @@ async def test_what_is_no_envelope_is_refused(alice: Client, envelope: bytes) ->
 
 def _fields(message: Message) -> dict[str, object]:
     return {name: getattr(message, name) for name in Message.__dataclass_fields__}
-
-
-def _in_short_form(identity: Identity) -> Identity:
-    short = canonical(identity.did)
-
-    class Short(Identity):
-        @property
-        def document(self):  # type: ignore[no-untyped-def]
-            from didmpc.protocols.did import resolve
-
-            return resolve(short, lambda _: identity.did)
-
-    return Short(short, {kid.replace(identity.did, short): key for kid, key in identity.keys.items()})

@@ -1,0 +1,269 @@
+"""Wallets whose DIDs are of every kind: each registers, receives and picks up."""
+
+import base64
+import hashlib
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import aiohttp
+import pytest
+import trustme
+from aiohttp import web
+from aiohttp.abc import AbstractResolver, ResolveResult
+from conftest import SMALL
+from mediator_parts import Client, Documented, in_short_form
+
+from didmpc.mediator.app import Running, running
+from didmpc.mediator.dialing import Outside
+from didmpc.mediator.home import Home
+from didmpc.protocols import did as dids
+from didmpc.protocols import mediation, pickup, trust_ping
+from didmpc.protocols.did import Service, canonical
+from didmpc.protocols.did.document import from_json
+from didmpc.protocols.envelope import pack_anoncrypt, unpack
+from didmpc.protocols.identity import Identities, Identity
+from didmpc.protocols.keys import PrivateKey
+from didmpc.protocols.routing import FORWARD, forward, route
+
+WALLET = "wallet.example"
+
+
+async def is_served(client: Client, sender: Client, recipient: Identity) -> None:
+    """Everything a wallet wants of a mediator, with `recipient` as the DID that others write to."""
+    assert (await client.ask(mediation.mediate_request())).type == mediation.MEDIATE_GRANT
+    assert await client.register(recipient.did) == ["success"]
+    listed = mediation.parse_keylist(await client.ask(mediation.keylist_query()))
+    assert recipient.did in listed.recipient_dids
+    envelope = pack_anoncrypt(trust_ping.ping(sender.identity.did, recipient.did), recipient.document)
+    assert await sender.send(recipient.did, envelope) == 202
+    ((name, body),) = await client.fetch()
+    assert body == envelope
+    assert unpack(body, Identities(recipient)).message.type == trust_ping.PING
+    await client.acknowledge(name)
+    async with client.line() as line:
+        await line.go_live()
+        assert await sender.send(recipient.did, b'{"pushed":1}') == 202
+        ((name, body),) = await line.pushed()
+        assert body == b'{"pushed":1}'
+        await line.acknowledge(name)
+        assert (await line.hear()).type == pickup.STATUS
+    assert await client.waiting() == 0
+
+
+def peer2(*services: str) -> Identity:
+    """A did:peer:2 that begins with its X25519 key, with service segments as they stand there."""
+    keys = [PrivateKey.generate("X25519"), PrivateKey.generate("Ed25519")]
+    did = f"did:peer:2.E{keys[0].public.multikey()}.V{keys[1].public.multikey()}" + "".join(services)
+    return Identity(did, {f"{did}#key-{number}": key for number, key in enumerate(keys, start=1)})
+
+
+def segment(value: object) -> str:
+    return ".S" + base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+def new_form(mediator: str) -> Identity:
+    return peer2(segment({"t": "dm", "s": {"uri": mediator, "a": ["didcomm/v2"], "r": []}}))
+
+
+def old_form(mediator: str) -> Identity:
+    return peer2(segment({"t": "dm", "s": mediator, "r": [], "a": ["didcomm/v2"]}))
+
+
+def array_form(mediator: str) -> Identity:
+    return peer2(segment([{"t": "dm", "s": mediator, "a": ["didcomm/v2"]}]))
+
+
+def ed25519_key(mediator: str) -> Identity:
+    """A did:key of Ed25519, which agrees by the X25519 key that derives from it."""
+    signing = PrivateKey.generate("Ed25519")
+    agreeing = PrivateKey("X25519", hashlib.sha512(signing.raw).digest()[:32])
+    did = dids.key.create(signing.public)
+    keys = {f"{did}#{key.public.multikey()}": key for key in (signing, agreeing)}
+    return Identity(did, keys)
+
+
+KINDS: dict[str, Callable[[str], Identity]] = {
+    "did:peer:2": new_form,
+    "did:peer:2, old services": old_form,
+    "did:peer:2, services in an array": array_form,
+    "did:peer:2 without a service": lambda mediator: Identity.peer2(),
+    "did:peer:4": lambda mediator: Identity.peer4((Service(mediator),)),
+    "did:key of X25519": lambda mediator: Identity.key(),
+    "did:key of Ed25519": ed25519_key,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_wallet_is_served_under_any_did(
+    mediator: Running, http: aiohttp.ClientSession, bob: Client, kind: str
+) -> None:
+    make = KINDS[kind]
+    client = Client(http, mediator.did, make(mediator.did))
+    await is_served(client, bob, make(mediator.did))
+    await is_served(Client(http, mediator.did, make(mediator.did)), bob, client.identity)
+
+
+async def test_a_did_with_this_mediator_as_its_service_is_routed_to(
+    mediator: Running, http: aiohttp.ClientSession, alice: Client, bob: Client
+) -> None:
+    for kind in ("did:peer:2", "did:peer:2, old services", "did:peer:2, services in an array", "did:peer:4"):
+        recipient = KINDS[kind](mediator.did)
+        await alice.register(recipient.did)
+        outbound = route(b'{"n":1}', recipient.document)
+        assert outbound.uri == alice.url
+        assert await bob.post(outbound.envelope) == (202, b"")
+        await alice.acknowledge(*(name for name, _ in await alice.fetch()))
+
+
+# --- did:peer:4: two forms, one party
+
+
+async def test_the_short_form_of_a_sender_is_known_after_a_restart(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    home = Home(tmp_path / "mediator")
+    async with running(home, port=0, limits=SMALL) as mediator:
+        by_long = await Client(http, mediator.did).enrol()
+        by_short = Client(http, mediator.did)
+        await by_short.ask(trust_ping.ping("", ""))  # seen in long form, then enrolled by the short one
+        by_short.identity = in_short_form(by_short.identity)
+        await by_short.enrol()
+        dids_ = [await client.new_did() for client in (by_long, by_short)]
+        port = mediator.settings.port
+    by_long.identity = in_short_form(by_long.identity)
+    async with running(home, port=port, limits=SMALL):
+        for client, did in zip((by_long, by_short), dids_, strict=True):
+            assert await client.send(canonical(did), b'{"n":1}') == 202
+            assert [body for _, body in await client.fetch()] == [b'{"n":1}']
+            assert await client.register(canonical(did)) == ["no_change"]
+
+
+async def test_a_short_form_that_was_never_seen_is_refused(
+    mediator: Running, http: aiohttp.ClientSession
+) -> None:
+    stranger = Client(http, mediator.did)
+    stranger.identity = in_short_form(stranger.identity)
+    status, body = await stranger.post(stranger.pack(mediation.mediate_request(), return_route="all"))
+    assert (status, json.loads(body)["code"]) == (400, "e.p.did.unresolvable")
+
+
+async def test_both_forms_are_one_key(alice: Client, bob: Client) -> None:
+    did = Identity.peer4().did
+    assert await alice.register(did) == ["success"]
+    assert await alice.register(canonical(did)) == ["no_change"]
+    assert await bob.register(canonical(did), did) == ["client_error", "client_error"]
+    removal = await alice.ask(mediation.keylist_update([(canonical(did), "remove")]))
+    assert mediation.parse_keylist_update_response(removal)[0].result == "success"
+    assert await bob.register(canonical(did)) == ["success"]
+    assert await alice.send(did, b"{}") == 202
+
+
+# --- did:web
+
+
+class Names(AbstractResolver):
+    """Finds the wallet's host on this machine."""
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+        assert host == WALLET
+        return [ResolveResult(hostname=host, host="127.0.0.1", port=port, family=2, proto=6, flags=0)]
+
+    async def close(self) -> None:
+        pass
+
+
+class WebWallet:
+    """A wallet's own web server, with the documents of its DIDs."""
+
+    def __init__(self, port: int, authority: trustme.CA) -> None:
+        self.host = f"did:web:{WALLET}%3A{port}"
+        self.documents: dict[str, dict[str, object]] = {}
+        self.tls = ssl.create_default_context()
+        authority.configure_trust(self.tls)
+
+    def identity(self, name: str) -> Identity:
+        """A DID that anyone can resolve from now on."""
+        private = Identity.peer4()
+        keys = list(private.keys.values())
+        did = f"{self.host}:{name}"
+        methods = [
+            {
+                "id": f"{did}#key-{number}",
+                "type": "Multikey",
+                "controller": did,
+                "publicKeyMultibase": key.public.multikey(),
+            }
+            for number, key in enumerate(keys, start=1)
+        ]
+        document: dict[str, object] = {
+            "@context": ["https://www.w3.org/ns/did/v1"],
+            "id": did,
+            "verificationMethod": methods,
+            "keyAgreement": [f"{did}#key-1"],
+            "authentication": [f"{did}#key-2"],
+        }
+        self.documents[name] = document
+        named = {f"{did}#key-{number}": key for number, key in enumerate(keys, start=1)}
+        return Documented(did, named, from_json(did, document))
+
+
+@pytest.fixture
+async def web_wallet() -> AsyncIterator[WebWallet]:
+    authority = trustme.CA()
+    server_tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert(WALLET).configure_cert(server_tls)
+    wallet: WebWallet
+
+    async def give(request: web.Request) -> web.Response:
+        return web.json_response(wallet.documents[request.match_info["name"]])
+
+    app = web.Application()
+    app.router.add_get("/{name}/did.json", give)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=server_tls)
+    await site.start()
+    wallet = WebWallet(runner.addresses[0][1], authority)
+    yield wallet
+    await runner.cleanup()
+
+
+async def test_a_did_web_is_served(
+    tmp_path: Path, http: aiohttp.ClientSession, web_wallet: WebWallet
+) -> None:
+    outside = Outside(names=Names(), tls=web_wallet.tls)
+    async with running(Home(tmp_path / "mediator"), port=0, limits=SMALL, outside=outside) as mediator:
+        bob = await Client(http, mediator.did).enrol()
+        account, recipient = web_wallet.identity("account"), web_wallet.identity("recipient")
+        await is_served(Client(http, mediator.did, account), bob, recipient)
+
+
+# --- content encryption
+
+
+@pytest.mark.parametrize("enc", ["A256CBC-HS512", "A256GCM", "XC20P"])
+async def test_forwards_come_in_every_content_encryption(alice: Client, bob: Client, enc: str) -> None:
+    did = await alice.new_did()
+    message = forward(did, [b'{"n":1}'], bob.mediator.did)
+    assert await bob.post(pack_anoncrypt(message, bob.mediator, enc)) == (202, b"")
+    assert [body for _, body in await alice.fetch()] == [b'{"n":1}']
+
+
+# --- forwards
+
+
+async def test_no_forward_is_answered_whatever_it_asks_for(alice: Client, bob: Client) -> None:
+    did = await alice.new_did()
+    asking = replace(forward(did, [b'{"n":1}'], bob.mediator.did), please_ack=("",), return_route="all")
+    assert asking.type == FORWARD
+    assert await bob.post(pack_anoncrypt(asking, bob.mediator)) == (202, b"")
+    assert await bob.post(bob.pack(replace(asking, attachments=asking.attachments), return_route="all")) == (
+        202,
+        b"",
+    )
+    async with bob.line() as line:
+        await line.ws.send_str(pack_anoncrypt(asking, bob.mediator).decode())
+        assert await line.stays_silent()
