@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from didmpc.protocols.errors import LocalMisuse, SessionError
+from didmpc.protocols.session.strict_json import read_object
 
 PADDING, RECORD, READY, ACK, PING, PONG, CLOSE, ABORT, CONTACT = range(9)
 RECORD_HEADER = struct.Struct(">BQII")
@@ -248,12 +249,9 @@ def _read_object(data: bytes, position: int, length: int, limit: int) -> tuple[d
     if stop > len(data) or length > limit:
         raise PeerViolation("A state or cause is longer than it may be.")
     try:
-        value = json.loads(data[position:stop])
-    except (ValueError, RecursionError):
-        raise PeerViolation("A state or cause is no JSON.") from None
-    if not isinstance(value, dict):
-        raise PeerViolation("A state or cause is no JSON object.")
-    return value, stop
+        return read_object(data[position:stop]), stop
+    except ValueError:
+        raise PeerViolation("A state or cause is no JSON object.") from None
 
 
 _READERS: dict[int, Callable[[Control, bytes, int], int]] = {

@@ -443,7 +443,7 @@ def _canonical_kid(party: Party) -> str:
 
 def _two_parties(me: Party, peer: Party) -> None:
     if canonical(me.did) == canonical(peer.did):
-        raise SessionError("A session has two parties: from and to are the same.")
+        raise SessionError("A session has two parties: from and to are the same.", code="e.p.session.policy")
 
 
 def _hello_text(body: Mapping[str, Any]) -> str:
