@@ -30,10 +30,9 @@ class Intake:
     ) -> None:
         """Keep envelopes for a registered DID, all or none. Raises a `Refusal`.
 
-        `sender` is the DID that authcrypt proved, else the source address. A negative delay is a random
-        time up to that (routing/2.0, "Forward message").
+        `sender` is the DID that authcrypt proved, else the source address.
         """
-        delay = delay_milli / 1000 if delay_milli >= 0 else _chance.uniform(0, -delay_milli / 1000)
+        delay = seconds_of(delay_milli)
         due = now + delay if delay else 0.0
         sizes = [len(envelope) for envelope in envelopes]
         pair = self._quotas.pair(sender, canonical(recipient))
@@ -57,3 +56,8 @@ class Intake:
             if beyond == Room():
                 raise
             return await self._store.enqueue(recipient, envelopes, expires, now, due=due, beyond=beyond)
+
+
+def seconds_of(delay_milli: int) -> float:
+    """A negative delay is a random time up to that (routing/2.0, "Forward message")."""
+    return delay_milli / 1000 if delay_milli >= 0 else _chance.uniform(0, -delay_milli / 1000)

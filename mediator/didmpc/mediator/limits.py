@@ -193,13 +193,35 @@ class Limits:
     relay_account_bytes: int = size(RELAY, 128 * MIB, "of that for the channels of one account (about 48)")
     hop_open_seconds: float = seconds(RELAY, 600.0, "that a handshake is valid; its repetition is refused")
 
+    onwards: Rate = rate(OUTGOING, 20, 400, "forwards of one address to elsewhere: 429")  # noqa: RUF009
+    replies_per_address: Rate = rate(  # noqa: RUF009
+        OUTGOING, 5, 100, "replies to services that one address causes; more are dropped"
+    )
+    replies_per_did: Rate = rate(OUTGOING, 1, 30, "replies to one DID's service; more are dropped")  # noqa: RUF009
+    outgoing_per_host: Rate = rate(OUTGOING, 50, 500, "new messages to one host: 503")  # noqa: RUF009
+    outgoing_messages: int = count(OUTGOING, 10_000, "messages on their way to elsewhere: 503", quota=True)
+    outgoing_bytes: int = size(OUTGOING, 256 * MIB, "on their way to elsewhere: 503", quota=True)
+    outgoing_messages_per_host: int = count(OUTGOING, 2_000, "of them to one host: 503", quota=True)
+    outgoing_bytes_per_host: int = size(OUTGOING, 64 * MIB, "of them to one host: 503", quota=True)
+    outgoing_message_bytes: int = size(
+        OUTGOING, 2 * MIB, "of one message as it leaves, with its wraps: 413", least=16 * KIB
+    )
+    outgoing_at_once: int = count(OUTGOING, 32, "messages that are being sent at the same time")
+    outgoing_at_once_per_host: int = count(OUTGOING, 4, "of them to one host")
+    outgoing_seconds: float = seconds(OUTGOING, 20.0, "for one attempt to send a message")
+    outgoing_retry_seconds: float = seconds(
+        OUTGOING, 5.0, "until a message is tried again; each time twice as long, up to an hour"
+    )
+    outgoing_keep_seconds: float = seconds(OUTGOING, 2 * DAY, "that a forward to elsewhere is tried")
+    reply_keep_seconds: float = seconds(OUTGOING, 300.0, "that a reply to a service is tried")
+
     web_did_seconds: float = seconds(OUTGOING, 5.0, "for fetching the document of a did:web")
     web_did_bytes: int = size(OUTGOING, 64 * KIB, "of the document of a did:web", least=KIB)
     web_dids: int = count(OUTGOING, 1_024, "documents of did:web, and failed look-ups, that are remembered")
     web_did_age_seconds: float = seconds(OUTGOING, 600.0, "until the document of a did:web is fetched again")
     web_did_failure_seconds: float = seconds(OUTGOING, 30.0, "until a failed look-up is tried again")
     web_dids_at_once: int = count(OUTGOING, 32, "documents that are fetched at the same time: 503")
-    web_did_waiters: int = count(OUTGOING, 256, "messages that wait for a document: 503")
+    web_did_waiters: int = count(OUTGOING, 32, "messages that wait for a document: 503")
     web_did_fetches: Rate = rate(OUTGOING, 1, 30, "look-ups at one host: 503 with Retry-After")  # noqa: RUF009
 
     free_disk_bytes: int = size(

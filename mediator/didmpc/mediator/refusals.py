@@ -140,10 +140,30 @@ class Unavailable(Refusal):
 class TooManyRequests(Refusal):
     code = "e.p.me.res.rate"
     status = 429
-    retry_after = 1
+
+    def __init__(self, wait: int = 1, source: str = "this address") -> None:
+        super().__init__(f"Too many requests from {source}.", fix=f"Try again in {wait} s.")
+        self.retry_after = wait
+
+
+class TooMuchOutgoing(Refusal):
+    code = "e.p.me.res.storage"
+    status = 503
+    retry_after = 60
 
     def __init__(self) -> None:
-        super().__init__("Too many requests from this address.", fix="Try again in a moment.")
+        super().__init__(
+            "Too much waits already for where this message is to go from here.", fix="Try again later."
+        )
+
+
+class TooDeep(Refusal):
+    """A forward in a forward in a forward..., all for this mediator."""
+
+    code = "e.p.req.hops"
+
+    def __init__(self) -> None:
+        super().__init__("The message would pass through this mediator again and again.")
 
 
 class TooMany(Refusal):

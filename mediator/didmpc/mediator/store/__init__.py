@@ -1,6 +1,7 @@
 """What the mediator keeps. `Store` is all of it; each module has what is kept together."""
 
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 
 from didmpc.mediator.ballast import Ballast
@@ -11,6 +12,7 @@ from didmpc.mediator.store.channels import ChannelEnd, ChannelStore
 from didmpc.mediator.store.links import LinkStore
 from didmpc.mediator.store.mail import EXPIRY_BATCH, Kept, Listing, Mail, MailStore, Queue, Room, delete_mail
 from didmpc.mediator.store.operator_messages import OperatorMessage, OperatorMessageStore
+from didmpc.mediator.store.outgoing import OutgoingStore, Parcel
 from didmpc.mediator.store.rules import RuleStore
 from didmpc.mediator.store.schema import STEPS
 
@@ -22,6 +24,7 @@ __all__ = [
     "Listing",
     "Mail",
     "OperatorMessage",
+    "Parcel",
     "Queue",
     "Room",
     "Store",
@@ -31,13 +34,17 @@ FILE = "mediator.sqlite3"
 BALLAST = "mediator.ballast"
 
 
-class Store(AccountStore, MailStore, ChannelStore, LinkStore, RuleStore, OperatorMessageStore):
+class Store(AccountStore, MailStore, ChannelStore, LinkStore, RuleStore, OperatorMessageStore, OutgoingStore):
     """All of it; each method is one transaction, and has happened for good when it returns."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:
         ballast = Ballast(folder / BALLAST, limits.ballast_bytes)
         super().__init__(Database(folder / FILE, STEPS, ballast), ballast, folder, limits)
         ballast.hold(limits.free_disk_bytes)
+
+    def observe_commits(self, observer: Callable[[int, float], None]) -> None:
+        """Have the number of operations and the seconds of each commit told, in the writer's thread."""
+        self._database.on_commit = observer
 
     async def close(self) -> None:
         await self._database.close()
@@ -55,6 +62,7 @@ class Store(AccountStore, MailStore, ChannelStore, LinkStore, RuleStore, Operato
             db.execute("DELETE FROM channel WHERE exp <= ?", (now,))
             db.execute("DELETE FROM link WHERE exp <= ?", (now,))
             db.execute("DELETE FROM ticket WHERE exp <= ?", (now,))
+            db.execute("DELETE FROM outgoing WHERE exp <= ?", (now,))
             return len(rows)
 
         return await self._database.write(job)

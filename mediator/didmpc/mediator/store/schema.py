@@ -113,5 +113,23 @@ CREATE INDEX seen_of_account ON seen(aid) WHERE aid IS NOT NULL;
 ALTER TABLE account ADD COLUMN lasting INTEGER NOT NULL DEFAULT 0;
 """
 
-STEPS = (_FIRST, _TOTALS, _THIRD, _FOURTH)
+_FIFTH = """
+-- On their way to other mediators and agents. AUTOINCREMENT: an id never comes back for another one.
+CREATE TABLE outgoing(
+    oid INTEGER PRIMARY KEY AUTOINCREMENT,
+    uri TEXT NOT NULL,
+    host TEXT NOT NULL,
+    due REAL NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 0,
+    exp REAL NOT NULL,
+    size INTEGER NOT NULL,
+    h BLOB NOT NULL UNIQUE,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX outgoing_by_due ON outgoing(due, oid);
+CREATE INDEX outgoing_by_expiry ON outgoing(exp);
+CREATE INDEX outgoing_of_host ON outgoing(host, size);
+"""
+
+STEPS = (_FIRST, _TOTALS, _THIRD, _FOURTH, _FIFTH)
 """Step n leads from version n - 1 to version n. A step that was released is never changed."""

@@ -1,0 +1,178 @@
+"""Where an envelope goes that is not for us: into a mailbox here, or on to where its recipient takes mail.
+
+routing/2.0, "Mediator process": a `next` without a mailbox here may be another mediator, or anyone whose DID
+says where it takes messages. "Return Route": a reply that is not asked for on the way back goes to the
+sender's own service.
+
+Anybody can have us do this, so both have rates of their own, and a sender is told nothing of what became of
+what was passed on.
+"""
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+from didmpc.mediator.intake import Intake, seconds_of
+from didmpc.mediator.limits import Buckets, Limits
+from didmpc.mediator.outgoing import Outgoing, host_of
+from didmpc.mediator.refusals import TooBig, TooManyRequests, UnknownNext
+from didmpc.mediator.resolving import Dids
+from didmpc.mediator.store import Parcel
+from didmpc.protocols.did import canonical, did_of
+from didmpc.protocols.envelope import envelope_recipients
+from didmpc.protocols.errors import DidError, DidmpcError
+from didmpc.protocols.routing import Way, way_to, wrap
+
+log = logging.getLogger(__name__)
+
+MAX_TURNS = 3
+"""How often a way may lead back to ourselves."""
+OURSELVES = "ourselves"
+"""In place of a sender's DID, for the mail quotas of what we write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Envelopes for one recipient."""
+
+    sender: str
+    """Whose quota it is: a DID, or an address."""
+    recipient: str
+    """A DID or a key id."""
+    envelopes: tuple[bytes, ...]
+    expires: float
+    delay_milli: int = 0
+
+
+class Onward:
+    def __init__(
+        self,
+        own_dids: Collection[str],
+        own_uris: Collection[str],
+        dids: Dids,
+        intake: Intake,
+        outgoing: Outgoing,
+        limits: Limits,
+        *,
+        forwards: bool,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`forwards`: whether mail for recipients elsewhere is passed on."""
+        self._own_dids = frozenset(canonical(did) for did in own_dids)
+        self._own_uris = frozenset(own_uris)
+        self._dids = dids
+        self._intake = intake
+        self._outgoing = outgoing
+        self._limits = limits
+        self._forwards = forwards
+        self._clock = clock
+        self._onwards = Buckets(limits.onwards)
+        self._replies_per_address = Buckets(limits.replies_per_address)
+        self._replies_per_did = Buckets(limits.replies_per_did)
+
+    def is_for_us(self, recipient: str) -> bool:
+        """Whether a DID or key id is the mediator's own."""
+        return canonical(recipient) in self._own_dids
+
+    async def forward(self, post: Post, address: str, now: float) -> None:
+        """Deliver a forward: when this returns, it is durable here. Raises a `Refusal`."""
+        try:
+            await self._put(post, now)
+            return
+        except UnknownNext:
+            if not self._forwards:
+                raise
+        for envelope in post.envelopes:
+            envelope_recipients(envelope)  # nothing but envelopes leaves
+            if len(envelope) > self._limits.forward_bytes:
+                raise TooBig(self._limits.forward_bytes)
+        if not self._onwards.take(address, now):
+            raise TooManyRequests
+        until = min(post.expires, now + self._limits.outgoing_keep_seconds)
+        await self._pass_on(replace(post, expires=until), now)
+
+    async def reply(self, envelope: bytes, recipient: str, address: str, now: float) -> None:
+        """Send a reply to the recipient's own service, where it has one. What becomes of it is not told."""
+        if not self._replies_per_did.take(canonical(recipient), now):
+            return
+        if not self._replies_per_address.take(address, now):
+            return
+        post = Post(OURSELVES, recipient, (envelope,), now + self._limits.reply_keep_seconds)
+        try:
+            await self._pass_on(post, now)
+        except DidmpcError as problem:
+            log.info("a reply was not sent: %s", getattr(problem, "code", type(problem).__name__))
+
+    # --- inner
+
+    async def _put(self, post: Post, now: float) -> None:
+        await self._intake.put(
+            post.sender,
+            did_of(post.recipient),
+            post.envelopes,
+            expires=post.expires,
+            now=now,
+            delay_milli=post.delay_milli,
+        )
+
+    async def _pass_on(self, post: Post, now: float) -> None:
+        """Along the way that the recipient's DID asks for, which may lead to a mailbox here."""
+        for _ in range(MAX_TURNS):
+            way = await self._way_to(post.recipient)
+            if not self._leads_here(way):
+                await self._send(post, way, now)
+                return
+            hops = way.hops[1:] if way.hops and self.is_for_us(way.hops[0]) else way.hops
+            turned = await self._wrapped(post, hops)
+            try:
+                # Mail that waits here for its recipient lasts as long as any other.
+                await self._put(replace(turned, expires=now + self._limits.mail_seconds), now)
+                return
+            except UnknownNext:
+                if turned.recipient == post.recipient:
+                    raise
+            post = turned
+        raise UnknownNext
+
+    async def _way_to(self, recipient: str) -> Way:
+        """Raises `UnknownNext` where no way is known."""
+        did = did_of(recipient)
+        try:
+            return await self._dids.run(lambda resolve: way_to(resolve(did), resolve))
+        except DidError:
+            raise UnknownNext from None
+
+    def _leads_here(self, way: Way) -> bool:
+        return way.uri.rstrip("/") in self._own_uris or bool(way.hops and self.is_for_us(way.hops[0]))
+
+    async def _wrapped(self, post: Post, hops: Sequence[str]) -> Post:
+        """What the first of these hops gets."""
+        if not hops:
+            return post
+        did = did_of(post.recipient)
+        try:
+            envelopes = [
+                await self._dids.run(lambda resolve, each=each: wrap(each, did, hops, resolve))  # type: ignore[misc]
+                for each in post.envelopes
+            ]
+        except DidError:
+            raise UnknownNext from None
+        return replace(post, recipient=hops[0], envelopes=tuple(envelopes))
+
+    async def _send(self, post: Post, way: Way, now: float) -> None:
+        wrapped = await self._wrapped(post, way.hops)
+        try:
+            host = host_of(way.uri)
+        except DidError:
+            raise UnknownNext from None
+        parcels = [
+            Parcel(way.uri, host, body, _digest(post.recipient, envelope))
+            for body, envelope in zip(wrapped.envelopes, post.envelopes, strict=True)
+        ]
+        await self._outgoing.put(parcels, due=now + seconds_of(post.delay_milli), expires=post.expires)
+
+
+def _digest(recipient: str, envelope: bytes) -> bytes:
+    return hashlib.sha256(canonical(recipient).encode() + b"\n" + envelope).digest()
