@@ -18,11 +18,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 # No build step of anyone else's code: what is locked is a wheel, checked by its hash.
 LOCKED := install --quiet --require-hashes --only-binary :all:
-DIDCOMM_VENV := .cache/didcomm-venv
 FUZZ_VENV := .cache/fuzz-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports check bench fuzz lock clean install
+.PHONY: help demo test lint types imports check bench fuzz lock clean install interop-peers
 
 help:
 	@echo "make demo     install, then a joint computation of 3 parties in real processes (PARTIES=5 PROGRAM=demos/vote.py)"
@@ -34,13 +33,14 @@ help:
 	@echo "make bench    cryptography per message: a session, our DIDComm mode, and PyPI didcomm"
 	@echo "make fuzz     atheris on each target of tests/fuzz (TARGET=message RUNS=1000000)"
 	@echo "make install  only install; afterwards: . $(BIN)/activate && didmpc --help"
-	@echo "make lock     write requirements/*.txt anew from pyproject.toml (needs the package index)"
+	@echo "make interop-peers  other implementations of DIDComm, for the tests against them"
+	@echo "make lock     write requirements/*.txt and the npm peers' locks anew (needs the package indexes)"
 	@echo "make clean    remove .venv and the caches"
 
 demo: $(VENV)/.run
 	@$(BIN)/python -m didmpc.bench.demonstration --parties $(PARTIES) $(if $(PROGRAM),--program $(PROGRAM)) $(DEMO_FLAGS)
 
-test: $(VENV)/.dev $(DIDCOMM_VENV)/.installed
+test: $(VENV)/.dev interop-peers
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_FLAGS)
 	@echo "make test: all tests passed."
 
@@ -60,7 +60,8 @@ imports: $(VENV)/.dev
 check: test lint types imports
 	@echo "make check: tests, lint, types and imports are fine."
 
-bench: $(VENV)/.run $(DIDCOMM_VENV)/.installed
+bench: $(VENV)/.run
+	@$(BIN)/python tests/interop/install.py pypi_didcomm
 	@$(BIN)/python -m didmpc.bench.messages
 	@echo "make bench: done."
 
@@ -104,11 +105,9 @@ $(VENV)/.dev: $(VENV)/.python requirements/dev.txt pyproject.toml
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.run
 
-$(DIDCOMM_VENV)/.installed: $(VENV)/.python requirements/didcomm.txt
-	@echo "==> Installing PyPI didcomm into $(DIDCOMM_VENV), an environment of its own"
-	@$(BIN)/python -m venv --clear $(DIDCOMM_VENV)
-	@$(DIDCOMM_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements/didcomm.txt
-	@touch $@
+# Other implementations of DIDComm, each in an environment of its own; the script keeps its own stamps.
+interop-peers: $(VENV)/.python
+	@$(BIN)/python tests/interop/install.py
 
 $(FUZZ_VENV)/.installed: $(VENV)/.python requirements/run.txt requirements/fuzz.txt
 	@echo "==> Installing atheris into $(FUZZ_VENV), an environment of its own"
@@ -130,8 +129,11 @@ lock: $(UV)
 	@$(COMPILE) --extra numpy --group pyproject.toml:dev -c requirements/run.txt \
 	  pyproject.toml requirements/build.in -o requirements/dev.txt
 	@$(COMPILE) requirements/didcomm.in -o requirements/didcomm.txt
+	@$(COMPILE) requirements/didcomm-messaging.in -o requirements/didcomm-messaging.txt
 	@$(COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
-	@echo "make lock: wrote requirements/*.txt."
+	@for peer in tests/interop/npm_*; do npm install --prefix $$peer --package-lock-only --ignore-scripts \
+	  --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel error || exit 1; done
+	@echo "make lock: wrote requirements/*.txt and tests/interop/*/package-lock.json."
 
 clean:
 	rm -rf $(VENV) .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

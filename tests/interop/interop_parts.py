@@ -1,4 +1,4 @@
-"""The other side of `didcomm_peer.py`, and the mediator as a process."""
+"""The other side of the drivers in the folders beside this file, and the mediator as a process."""
 
 import json
 import os
@@ -7,15 +7,15 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from install import ENVIRONMENTS
 
-ROOT = Path(__file__).resolve().parents[2]
-PYTHON = ROOT / ".cache" / "didcomm-venv" / "bin" / "python"
-SCRIPT = Path(__file__).parent / "didcomm_peer.py"
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 Json = dict[str, Any]
 
@@ -27,15 +27,21 @@ class PeerRefused(Exception):
 class Child:
     """A process that writes lines on stdout; ended by its own id when the block is left."""
 
-    def __init__(self, command: list[str], log: Path) -> None:
+    def __init__(self, command: list[str], log: Path, cwd: Path | None = None) -> None:
         self._command = command
         self._log = log
+        self._cwd = cwd
         self._process: subprocess.Popen[str]
 
     def __enter__(self) -> Self:
         with self._log.open("w") as stderr:
             self._process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, text=True
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                text=True,
+                cwd=self._cwd,
             )
         return self
 
@@ -62,8 +68,8 @@ class Child:
         return json.loads(line)
 
 
-class Peer:
-    """PyPI `didcomm`, with the keys of the DIDs that it made."""
+class Driver:
+    """A peer in a process of its own: requests go in, answers come out."""
 
     def __init__(self, child: Child) -> None:
         self._child = child
@@ -75,11 +81,18 @@ class Peer:
             raise PeerRefused(answer["error"])
         return answer["result"]
 
+
+class Peer(Driver):
+    """A DIDComm library, with the keys of the DIDs that it made."""
+
     def create(self, method: str = "peer2", curve: str = "X25519", **options: Any) -> str:
         return self.do("create", method=method, curve=curve, **options)
 
     def pack(self, message: Json, to: str, **options: Any) -> bytes:
         return self.do("pack", message=message, to=to, **options).encode()
+
+    def plain(self, message: Json) -> bytes:
+        return self.do("plain", message=message).encode()
 
     def sign(self, message: Json, signer: str) -> bytes:
         return self.do("sign", message=message, signer=signer).encode()
@@ -99,14 +112,58 @@ class Peer:
         answer = self.do("post", url=url, envelope=envelope.decode())
         return answer["status"], answer["body"].encode()
 
+    def endpoints(self, did: str) -> list[str]:
+        """The URIs of a DID's services as it reads them."""
+        return self.do("endpoints", did=did)
 
-def peer_process(log: Path) -> Child:
-    if not PYTHON.exists():
-        pytest.fail(
-            "PyPI didcomm is not installed in its environment, .cache/didcomm-venv. `make test` installs it.",
-            pytrace=False,
-        )
-    return Child([str(PYTHON), "-W", "ignore", str(SCRIPT)], log)
+
+class Agent(Driver):
+    """npm `@hyperledger/identus-sdk` as a whole agent; one process holds several, by name."""
+
+    def start(self, client: str, mediator: str, live: bool) -> Json:
+        """Obtain mediation; from then on it polls for mail, or has it pushed over a WebSocket."""
+        return self.do("start", client=client, mediator=mediator, live=live)
+
+    def stop(self, client: str) -> None:
+        self.do("stop", client=client)
+
+    def mailbox(self, client: str, accept: Sequence[str] | None = None) -> str:
+        """A new DID behind the mediator, in the key list there; `accept` goes into its service."""
+        return self.do("mailbox", client=client, accept=accept)
+
+    def send(self, client: str, sender: str, to: str, content: str) -> str:
+        """The id of the basic message that it sent; it packs and forwards as it sees fit."""
+        return self.do("send", client=client, **{"from": sender}, to=to, content=content)
+
+    def next(self, client: str) -> Json:
+        """The next message that arrived, as soon as there is one."""
+        return self.do("next", client=client)
+
+
+class Drivers:
+    """The processes of the peers, each started when it is first asked for."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._running: dict[str, Child] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def child(self, name: str) -> Child:
+        if name not in self._running:
+            environment = ENVIRONMENTS[name]
+            if reason := environment.why_not():
+                pytest.skip(f"{name}: {reason}")
+            if not environment.installed():
+                pytest.fail(f"The peer {name} is not installed. Next:  make interop-peers", pytrace=False)
+            child = Child(environment.command, self._logs / f"{name}.log", environment.folder)
+            self._running[name] = self._stack.enter_context(child)
+        return self._running[name]
 
 
 def mediator_process(home: Path, log: Path) -> Child:

@@ -1,4 +1,7 @@
-"""Envelopes in both directions between our core and PyPI `didcomm`: what one packs, the other opens."""
+"""Envelopes in both directions between our core and the libraries that offer all of DIDComm.
+
+What one packs, the other opens: PyPI `didcomm`, and npm `didcomm-node`, which knows neither P-384 nor ES384.
+"""
 
 import json
 from typing import Literal
@@ -21,15 +24,19 @@ BODY = {"content": "Grüße, 多方计算", "n": [1, 2.5, None, True]}
 BYTES = bytes(range(256))
 
 Form = tuple[Literal["peer2", "peer4"], Curve]
-FORMS: list[Form] = [
-    ("peer2", "X25519"),
-    ("peer2", "P-256"),
-    ("peer2", "P-384"),
-    ("peer4", "X25519"),
-    ("peer4", "P-256"),
-    ("peer4", "P-384"),
-]
-every_form = pytest.mark.parametrize("form", FORMS, ids="-".join)
+FORMS: dict[str, list[Form]] = {
+    name: [(method, curve) for method in ("peer2", "peer4") for curve in curves]
+    for name, curves in {
+        "pypi_didcomm": ("X25519", "P-256", "P-384"),
+        "npm_didcomm_node": ("X25519", "P-256"),
+    }.items()
+}
+every_form = pytest.mark.parametrize(
+    ("peer", "form"),
+    [pytest.param(name, form, id="-".join((name, *form))) for name, forms in FORMS.items() for form in forms],
+    indirect=["peer"],
+)
+only_pypi = pytest.mark.parametrize("peer", ["pypi_didcomm"], indirect=True)
 every_enc = pytest.mark.parametrize("enc", ["A256CBC-HS512", "A256GCM", "XC20P"])
 
 
@@ -76,7 +83,7 @@ class Pair:
         assert (got.body, got.id, got.from_, got.to) == (sent.body, sent.id, sent.from_, sent.to)
         assert got.attachments == sent.attachments
         assert (got.created_time, got.expires_time) == (sent.created_time, sent.expires_time)
-        assert (got.pthid, got.thid) == (sent.pthid, sent.id)
+        assert (got.pthid, got.thread) == (sent.pthid, sent.id)
         return opened
 
 
@@ -147,7 +154,7 @@ def test_they_refuse_an_envelope_of_ours_that_was_changed(peer: Peer) -> None:
     envelope = pack_authcrypt(pair.ours(), pair.we, pair.them)
     middle = envelope.index(b'"ciphertext":"') + 40
     changed = envelope[:middle] + (b"B" if envelope[middle : middle + 1] == b"A" else b"A")
-    with pytest.raises(PeerRefused, match="MalformedMessageError"):
+    with pytest.raises(PeerRefused, match="Malformed"):
         peer.unpack(changed + envelope[middle + 1 :])
 
 
@@ -224,6 +231,7 @@ def test_we_follow_them_from_an_old_did_to_a_new_one(peer: Peer) -> None:
     assert from_prior.verify(opened.message.from_prior, opened.sender) == old
 
 
+@only_pypi
 def test_we_open_their_envelope_whose_ephemeral_key_lacks_leading_zeros(peer: Peer) -> None:
     """About one of 128 from a NIST curve, because they write its coordinates as bare numbers."""
     pair = Pair(peer, ("peer2", "P-256"))
@@ -235,6 +243,7 @@ def test_we_open_their_envelope_whose_ephemeral_key_lacks_leading_zeros(peer: Pe
     assert pair.opened_by_us(envelope).sender == pair.them.did
 
 
+@only_pypi
 @pytest.mark.parametrize("curve", ["X25519", "P-256"])
 def test_their_service_is_understood_flat_as_before_2023_and_as_an_object(peer: Peer, curve: Curve) -> None:
     """`peerdid` writes the flat one, for the curve that it knows."""
@@ -245,6 +254,7 @@ def test_their_service_is_understood_flat_as_before_2023_and_as_an_object(peer: 
     assert read.routing_keys == (hop,)
 
 
+@only_pypi
 def test_the_key_names_of_peerdid_itself_are_refused_and_named(peer: Peer) -> None:
     """It names a key after its first characters. The method has it `#key-N`, and both sides must agree."""
     pair = Pair(peer)

@@ -28,7 +28,7 @@ from didmpc.protocols.mpc.messages import FRAME
 from didmpc.protocols.routing import parse_forward, route
 
 ROOT = Path(__file__).resolve().parents[3]
-PYPI_PYTHON = ROOT / ".cache" / "didcomm-venv" / "bin" / "python"
+PYPI_PYTHON = ROOT / ".cache" / "interop" / "pypi_didcomm" / "bin" / "python"
 PYPI_SCRIPT = ROOT / "bench" / "pypi_didcomm.py"
 
 RECORD = 64

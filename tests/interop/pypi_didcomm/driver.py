@@ -28,6 +28,7 @@ from didcomm.did_doc.did_doc import DIDCommService, DIDDoc
 from didcomm.did_doc.did_resolver import DIDResolver
 from didcomm.message import FromPrior, Message
 from didcomm.pack_encrypted import PackEncryptedConfig, pack_encrypted
+from didcomm.pack_plaintext import pack_plaintext
 from didcomm.pack_signed import pack_signed
 from didcomm.protocols.routing.forward import unpack_forward, wrap_in_forward
 from didcomm.secrets.secrets_resolver import Secret
@@ -43,8 +44,9 @@ MULTICODEC = {
     "X25519": b"\xec\x01",
     "P-256": b"\x80\x24",
     "P-384": b"\x81\x24",
+    "P-521": b"\x82\x24",
 }
-NIST = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1()}
+NIST = {"P-256": ec.SECP256R1(), "P-384": ec.SECP384R1(), "P-521": ec.SECP521R1()}
 JSON_DOCUMENT = b"\x80\x04"  # multicodec: json
 SHA2_256 = b"\x12\x20"  # multihash
 AS_PEERDID_NAMES_KEYS = set()  # DIDs of its own whose keys have the names that `peerdid` gives them
@@ -165,8 +167,8 @@ def multikey(key):
     return multibase(MULTICODEC[jwk["crv"]] + point)
 
 
-def create_peer2(agreement, signing, services):
-    if agreement.as_dict()["crv"] == "X25519" and len(services) < 2:
+def create_peer2(agreement, signing, services, flat):
+    if flat and agreement.as_dict()["crv"] == "X25519" and len(services) < 2:
         keys = [
             X25519KeyAgreementKey(urlsafe_b64decode(agreement.as_dict()["x"].encode())),
             Ed25519VerificationKey(urlsafe_b64decode(signing.as_dict()["x"].encode())),
@@ -212,10 +214,13 @@ class Peer:
     def config(self):
         return ResolversConfig(SecretsResolverInMemory(self._secrets), Resolver())
 
-    async def create(self, method, curve, signing="Ed25519", services=(), peerdid_key_names=False):
-        """A new DID, with the keys `#key-1` to agree and `#key-2` to sign."""
+    async def create(self, method, curve, signing="Ed25519", services=(), flat=True, peerdid_key_names=False):
+        """A new DID, with the keys `#key-1` to agree and `#key-2` to sign.
+
+        `flat`: with a service in the shape that `peerdid` writes, from before September 2023.
+        """
         keys = [new_key(curve), new_key(signing)]
-        did = (create_peer2 if method == "peer2" else create_peer4)(*keys, services)
+        did = create_peer2(*keys, services, flat) if method == "peer2" else create_peer4(*keys, services)
         if peerdid_key_names:
             AS_PEERDID_NAMES_KEYS.add(did)
         for number, key in enumerate(keys, 1):
@@ -227,14 +232,34 @@ class Peer:
         return did
 
     async def pack(
-        self, message, to, sender=None, signer=None, enc="XC20P", hide_sender=False, forward=False
+        self,
+        message,
+        to,
+        sender=None,
+        signer=None,
+        enc="XC20P",
+        hide_sender=False,
+        forward=False,
+        wrap_for_did=True,
     ):
-        """Encrypt; authcrypt where there is a `sender`. `forward`: for the routing keys of `to`."""
+        """Encrypt; authcrypt where there is a `sender`. `forward`: for the routing keys of `to`.
+
+        `didcomm` forgets the forward where the endpoint is a DID and there are no other routing keys:
+        `wrap_for_did` has it wrapped all the same, as a caller must.
+        """
         config = PackEncryptedConfig(enc_alg_anon=ENC[enc], protect_sender_id=hide_sender, forward=forward)
         packed = await pack_encrypted(
             self.config, read(message), to=to, frm=sender, sign_frm=signer, pack_config=config
         )
+        service = next(iter((await Resolver().resolve(to)).service), None)
+        if forward and wrap_for_did and service and not service.routing_keys:
+            endpoint = str(service.service_endpoint)
+            if endpoint.startswith("did:"):
+                return await self.wrap(packed.packed_msg, to, [endpoint], enc)
         return packed.packed_msg
+
+    async def plain(self, message):
+        return (await pack_plaintext(self.config, read(message))).packed_msg
 
     async def sign(self, message, signer):
         return (await pack_signed(self.config, read(message), sign_frm=signer)).packed_msg
