@@ -186,3 +186,17 @@ def test_base58_that_would_take_long_is_refused_before_it_starts() -> None:
     for decode in (unmultibase, base58_decode):
         with pytest.raises(ValueError, match="longer"):
             decode("z" * 1_000_000)
+
+
+@pytest.mark.parametrize("curve", AGREEING)
+def test_a_standing_secret_is_the_exchanged_one_and_kept_for_a_bounded_number_of_partners(
+    curve: Curve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("didmpc.protocols.keys._MAX_STANDING", 2)
+    key = PrivateKey.generate(curve)
+    partners = [PrivateKey.generate(curve) for _ in range(3)]
+    for _ in range(2):
+        for partner in partners:
+            assert key.standing_secret(partner.public) == partner.exchange(key.public)
+    assert len(key._standing) <= 2
+    assert "_standing" not in repr(key)

@@ -57,7 +57,7 @@ def seal(
     for recipient in recipients:
         secret = ephemeral.exchange(recipient)
         if sender is not None:
-            secret += sender.exchange(recipient)
+            secret += sender.standing_secret(recipient)
         keys.append(b64url(aes_key_wrap(_kek(secret, header, tag if sender else None), cek)))
     return b64url(iv), b64url(ciphertext), b64url(tag), keys
 
@@ -74,7 +74,7 @@ def open_(
     iv, ciphertext, tag = (unb64url(envelope[name]) for name in ("iv", "ciphertext", "tag"))
     secret = key.exchange(ephemeral)
     if sender is not None:
-        secret += key.exchange(sender)
+        secret += key.standing_secret(sender)
     try:
         cek = aes_key_unwrap(_kek(secret, header, tag if sender else None), unb64url(encrypted_key))
     except InvalidUnwrap:

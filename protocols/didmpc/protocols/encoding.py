@@ -10,6 +10,8 @@ import msgspec
 BASE58_LIMIT = 8192
 """Longest base58 text that is decoded: its cost grows with the square of the length."""
 
+_BASE58_DIGITS = {chr(character): digit for digit, character in enumerate(base58.BITCOIN_ALPHABET)}
+_BASE58_CHUNK = 10
 _VARINT_LIMIT = 9
 """Longest varint in bytes (unsigned-varint specification, "Practical maximum")."""
 
@@ -26,7 +28,7 @@ def unb64url(text: str) -> bytes:
     plain = text.rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return msgspec.convert(plain + "=" * (-len(plain) % 4), bytes)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise ValueError(f"not base64: {error}") from None
 
 
@@ -50,9 +52,19 @@ def base58_decode(text: str) -> bytes:
     """Decode bare base58btc, as the 2018 and 2019 verification methods write keys."""
     if len(text) > BASE58_LIMIT:
         raise ValueError(f"base58 text longer than {BASE58_LIMIT} characters")
-    if not text.isascii():
-        raise ValueError("base58 text must be ASCII")
-    return bytes(base58.b58decode(text.encode("ascii")))
+    # Ten digits at a time: a long DID has a thousand, and each step touches the whole number.
+    number = 0
+    for start in range(0, len(text), _BASE58_CHUNK):
+        chunk = text[start : start + _BASE58_CHUNK]
+        value = 0
+        for character in chunk:
+            digit = _BASE58_DIGITS.get(character)
+            if digit is None:
+                raise ValueError(f"{character!r:.12} is no base58 character")
+            value = value * 58 + digit
+        number = number * 58 ** len(chunk) + value
+    zeros = len(text) - len(text.lstrip("1"))
+    return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8, "big")
 
 
 def varint(number: int) -> bytes:

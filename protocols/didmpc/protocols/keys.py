@@ -47,6 +47,7 @@ _EC: dict[Curve, tuple[ec.EllipticCurve, hashes.HashAlgorithm, int]] = {
     "secp256k1": (ec.SECP256K1(), hashes.SHA256(), 32),
 }
 _OKP_SIZE = 32
+_MAX_STANDING = 4096
 
 
 def multikey_curve(text: str) -> Curve | None:
@@ -151,6 +152,7 @@ class PrivateKey:
     raw: bytes
     handle: PrivateHandle = field(init=False, compare=False)
     public: PublicKey = field(init=False, compare=False)
+    _standing: dict[PublicKey, bytes] = field(init=False, compare=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         try:
@@ -210,6 +212,16 @@ class PrivateKey:
                 "A peer's public key gives no shared secret (a point of low order)."
             ) from None
         raise EnvelopeError(f"Keys of the curves {self.curve} and {public.curve} cannot agree on a secret.")
+
+    def standing_secret(self, public: PublicKey) -> bytes:
+        """As `exchange`, remembered with this key: for a partner's own key, never for an ephemeral one."""
+        secret = self._standing.get(public)
+        if secret is None:
+            secret = self.exchange(public)
+            if len(self._standing) >= _MAX_STANDING:
+                self._standing.clear()
+            self._standing[public] = secret
+        return secret
 
 
 def _public_handle(curve: Curve, raw: bytes) -> PublicHandle:

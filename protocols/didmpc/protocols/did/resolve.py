@@ -11,6 +11,8 @@ from didmpc.protocols.errors import DidError
 Resolve = Callable[[str], DIDDocument]
 """What the rest of the core asks for: a DID in, its document out, or `DidError`."""
 
+_REMEMBERED = 2048
+
 
 def resolve(did: str, known: Callable[[str], str | None] | None = None) -> DIDDocument:
     """The document of a DID (or of the DID of a DID URL).
@@ -30,8 +32,9 @@ def resolve(did: str, known: Callable[[str], str | None] | None = None) -> DIDDo
     return _resolve(did)
 
 
-# Documents are a function of the DID alone, so nothing here grows stale; the bound keeps it small.
-@lru_cache(maxsize=256)
+# Documents are a function of the DID alone, so nothing here grows stale. To make one takes a millisecond,
+# to keep one about 6 KB.
+@lru_cache(maxsize=_REMEMBERED)
 def _resolve(did: str) -> DIDDocument:
     if did.startswith(peer2.PREFIX):
         return peer2.resolve(did)
@@ -46,6 +49,6 @@ def _resolve(did: str) -> DIDDocument:
     )
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=_REMEMBERED)
 def _resolve_short(short_did: str, long_did: str) -> DIDDocument:
     return peer4.resolve_short(short_did, long_did)
