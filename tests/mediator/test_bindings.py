@@ -81,13 +81,15 @@ async def test_a_proof_for_another_account_or_mediator_is_none(
     assert await claim(bob, recipient.did) == "no_change"
 
 
-async def test_a_wrong_proof_spoils_only_its_own_item(alice: Client, recipient: Identity) -> None:
-    others = [Identity.peer4().did for _ in range(2)]
-    updates = [Update(others[0], "add"), Update(recipient.did, "add", "x.y.z"), Update(others[1], "add")]
-    answer = await alice.ask(mediation.keylist_update(updates))
-    outcome = mediation.parse_keylist_update_response(answer)
-    assert [item.recipient_did for item in outcome] == [update.recipient_did for update in updates]
-    assert [item.result for item in outcome] == ["success", "client_error", "success"]
+async def test_a_proof_that_does_not_hold_is_none_and_the_claim_is_one_without(
+    alice: Client, bob: Client, recipient: Identity
+) -> None:
+    ahead = proof(
+        recipient, alice, time.time() + 3600
+    )  # its clock is wrong: it shall have its DID all the same
+    assert await claim(alice, recipient.did, ahead) == "success"
+    assert await claim(bob, recipient.did, proof(recipient, bob, time.time() - 60)) == "success"
+    assert await claim(alice, recipient.did, ahead) == "client_error"
 
 
 async def test_a_did_that_has_an_account_needs_no_other_proof_for_itself(alice: Client, bob: Client) -> None:
@@ -109,12 +111,11 @@ async def test_a_proof_that_comes_later_makes_a_binding_firm(
 async def test_a_proof_by_the_short_form_is_checked_with_the_long_one_beside_it(
     alice: Client, bob: Client, recipient: Identity
 ) -> None:
-    short = canonical(recipient.did)
-    evidence = proof(recipient, alice)
-    await claim(bob, Identity.peer4().did)
-    assert await claim(alice, short, evidence) == "client_error"  # nobody has its document
-    assert await claim(alice, recipient.did, evidence) == "success"
-    assert await claim(bob, short, proof(recipient, bob, time.time() + 1)) == "success"
+    short, now = canonical(recipient.did), time.time()
+    assert await claim(alice, short, proof(recipient, alice, now - 60)) == "success"  # a claim without proof:
+    assert await claim(bob, short, proof(recipient, bob, now - 50)) == "client_error"  # no document is known
+    assert await claim(bob, recipient.did, proof(recipient, bob, now - 40)) == "success"
+    assert await claim(alice, short, proof(recipient, alice, now - 30)) == "success"
 
 
 async def test_the_totals_of_both_accounts_stay_exact(

@@ -132,7 +132,7 @@ async def _assemble(
         wallet.settings.label = _default_label()
     choice = await _choose_mediator(stack, home, wallet, options.mediator)
     http = await stack.enter_async_context(_http())
-    mailbox = Mailbox(wallet, choice.did, http)
+    mailbox = Mailbox(wallet, choice.did, http, invitation=choice.invitation)
     contacts = Contacts(wallet)
     invitations = Invitations(wallet, mailbox)
     exchange = ContactExchange(wallet, mailbox, contacts, invitations)
@@ -164,6 +164,7 @@ class _Choice:
     did: str
     embedded: bool
     named: bool  # by whoever started the agent, just now
+    invitation: str | None = None  # the id of the invitation that named it
 
 
 async def _choose_mediator(
@@ -171,13 +172,13 @@ async def _choose_mediator(
 ) -> _Choice:
     """The mediator that was named, else the one used last, else one of our own."""
     settings = wallet.settings
-    did = None if named is None else _mediator_did(named)
+    did, invitation = (None, None) if named is None else _named_mediator(named)
     embedded = settings.embedded or not settings.mediator
     if did is not None and not same_party(did, settings.mediator or "did:none:none"):
         _check_movable(wallet)
-        return _Choice(did, embedded=False, named=True)
+        return _Choice(did, embedded=False, named=True, invitation=invitation)
     if not embedded:
-        return _Choice(settings.mediator, embedded=False, named=named is not None)
+        return _Choice(settings.mediator, embedded=False, named=named is not None, invitation=invitation)
     mediator = EmbeddedMediator(home)
     ready = await mediator.start(first_time=not settings.mediator)
     stack.push_async_callback(mediator.close)
@@ -186,10 +187,10 @@ async def _choose_mediator(
     return _Choice(ready.did, embedded=True, named=named is not None)
 
 
-def _mediator_did(named: str) -> str:
-    """From a DID or an invitation."""
+def _named_mediator(named: str) -> tuple[str, str | None]:
+    """Its DID, and the id of the invitation where it was named by one."""
     if named.strip().startswith("did:"):
-        return check_mediator(named.strip()).did
+        return check_mediator(named.strip()).did, None
     invitation = out_of_band.from_text(named)
     if invitation.goal_code == GOAL_CODE:
         raise LocalMisuse(
@@ -198,7 +199,7 @@ def _mediator_did(named: str) -> str:
         )
     if invitation.expired(time.time()):
         raise LocalMisuse("This invitation has expired.", fix="Ask its host for a new one.")
-    return check_mediator(invitation.from_).did
+    return check_mediator(invitation.from_).did, invitation.id
 
 
 def _check_movable(wallet: Wallet) -> None:

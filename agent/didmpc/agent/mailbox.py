@@ -24,9 +24,7 @@ from didmpc.agent.meter import Meter
 from didmpc.agent.transport import Transport, host_of, words_for
 from didmpc.agent.wallet import Wallet
 from didmpc.protocols import (
-    did as dids,
-)
-from didmpc.protocols import (
+    binding_proof,
     discover_features,
     from_prior,
     mediation,
@@ -34,11 +32,14 @@ from didmpc.protocols import (
     problem_report,
     trust_ping,
 )
+from didmpc.protocols import (
+    did as dids,
+)
 from didmpc.protocols.did import DIDDocument, Service, canonical, did_of
 from didmpc.protocols.envelope import Unpacked, pack_authcrypt, unpack
 from didmpc.protocols.errors import DidError, DidmpcError, MessageError, RemoteViolation
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.mediation import Action
+from didmpc.protocols.mediation import Action, Update
 from didmpc.protocols.message import Message
 from didmpc.protocols.mpc import messages as mpc
 from didmpc.protocols.namespace import NAMESPACE
@@ -53,6 +54,7 @@ PING_EVERY = 30.0
 FETCH_PATIENCE = 2.0  # for what was fetched to be handled, before more is asked for
 FETCH = 10  # messages per delivery-request: even of the largest size they fit into one frame
 KEYLIST_PAGE = 200
+KEYLIST_BATCH = 128  # updates in one message: with DIDs and proofs it stays far below what mediators take
 REMEMBERED_DIDS = 1024
 ASIDE = 16  # answers under way at once; those to others than contacts leave half of the places free
 ASIDE_WITHIN = 5.0
@@ -64,6 +66,10 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[Unpacked], Awaitable[None]]
 OnRotation = Callable[[str, str], Awaitable[None]]
+
+
+class NotAdmitted(DidmpcError):
+    """The mediator gives this agent no account."""
 
 
 class Standing(Enum):
@@ -88,8 +94,17 @@ class Correspondent(Protocol):
 class Mailbox:
     """Start it with `start`, end it with `close`."""
 
-    def __init__(self, wallet: Wallet, mediator_did: str, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self,
+        wallet: Wallet,
+        mediator_did: str,
+        http: aiohttp.ClientSession,
+        *,
+        invitation: str | None = None,
+    ) -> None:
+        """`invitation` is the id of the one by which the mediator was named: it may open the account."""
         self._wallet = wallet
+        self._invitation = invitation
         self._http = http
         self._handlers: list[tuple[str, Handler]] = []
         self._observers: list[Handler] = []
@@ -111,6 +126,7 @@ class Mailbox:
         self.host = host_of(self.http_uri or self.websocket_uri)
         self._transport = Transport(near=self.websocket_uri)
         self.connected = asyncio.Event()
+        self._not_admitted = asyncio.Event()
         self.rtt: float | None = None
 
     # --- the account
@@ -144,12 +160,16 @@ class Mailbox:
         )
 
     async def start(self, timeout: float) -> bool:
-        """Connect, and stay connected from now on; returns whether it was so within `timeout`."""
+        """Connect, and stay connected from now on; returns whether it was so within `timeout`.
+
+        A mediator that gives this agent no account is not waited for.
+        """
         await self._ensure_account()
         self._keeper = asyncio.create_task(self._keep_connected(), name="mailbox")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self.connected.wait()
+        outcomes = [asyncio.create_task(event.wait()) for event in (self.connected, self._not_admitted)]
+        await asyncio.wait(outcomes, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        for outcome in outcomes:
+            outcome.cancel()
         return self.connected.is_set()
 
     async def close(self) -> None:
@@ -245,6 +265,8 @@ class Mailbox:
     def unreachable(self) -> DidmpcError:
         """Why there is no connection, for a person."""
         problem = self._problem
+        if isinstance(problem, NotAdmitted):
+            return problem
         return DidmpcError(
             f"The mediator {self.host} cannot be reached.",
             why=" ".join(filter(None, (problem.what, problem.why))) if problem else "It does not answer.",
@@ -275,6 +297,8 @@ class Mailbox:
                 await self._connect_once()
             except DidmpcError as problem:
                 self._problem = problem
+                if isinstance(problem, NotAdmitted):
+                    self._not_admitted.set()
             except (aiohttp.ClientError, OSError, TimeoutError) as problem:
                 self._problem = DidmpcError(f"It says: {words_for(problem)}.")
             except Exception as problem:  # whatever a mediator does, we try again
@@ -336,14 +360,26 @@ class Mailbox:
             await self._measure(connection)
 
     async def _set_up(self, connection: Connection) -> None:
-        grant = await connection.ask(mediation.mediate_request(), CONNECT_WITHIN)
+        request = mediation.mediate_request(pthid=self._invitation)
+        grant = await connection.ask(request, CONNECT_WITHIN)
+        if grant.type == mediation.MEDIATE_DENY:
+            raise self._denied()
         routing_did = mediation.parse_mediate_grant(grant)
         dids.resolve(routing_did)  # others must be able to, or nobody can write to us
         self.routing_did = routing_did
-        await asyncio.gather(
-            self._reconcile(connection), self._discover(connection), self._measure(connection)
+        registered, _, _ = await asyncio.gather(
+            self._registered(connection), self._discover(connection), self._measure(connection)
         )
+        await self._reconcile(connection, registered)
         await connection.ask(pickup.live_delivery_change(True), CONNECT_WITHIN)
+
+    def _denied(self) -> NotAdmitted:
+        return NotAdmitted(
+            f"The mediator {self.host} gives this agent no account.",
+            why="Its host lets in who was invited or is on a list, or has excluded this agent.",
+            fix="Ask its host for an invitation (didmpc agent start --mediator INVITATION), or to allow"
+            f" {canonical(self._account.did)}",
+        )
 
     async def _measure(self, connection: Connection) -> None:
         """The round trip to the mediator. One that answers no pings is as good as gone."""
@@ -356,9 +392,9 @@ class Mailbox:
         answer = await connection.ask(question, CONNECT_WITHIN)
         self._features = frozenset(feature.id for feature in discover_features.parse_disclose(answer))
 
-    async def _reconcile(self, connection: Connection) -> None:
+    async def _reconcile(self, connection: Connection, listed: Sequence[str]) -> None:
         """Make the key list what the wallet says: a killed agent leaves the DIDs of its sessions there."""
-        registered = {canonical(did): did for did in await self._registered(connection)}
+        registered = {canonical(did): did for did in listed}
         ours = {
             canonical(identity.did): identity.did
             for identity in self._wallet.identities
@@ -370,8 +406,9 @@ class Mailbox:
         ]
         if changes:
             log.info("putting the key list right: %d changes", len(changes))
-        for batch in _batches(changes, mediation.MAX_UPDATES):
-            answer = await connection.ask(mediation.keylist_update(batch), CONNECT_WITHIN)
+        for batch in _batches(changes, KEYLIST_BATCH):
+            update = mediation.keylist_update(self._claims(batch))
+            answer = await connection.ask(update, CONNECT_WITHIN)
             for outcome in mediation.parse_keylist_update_response(answer):
                 if outcome.result not in ("success", "no_change"):
                     log.warning("the mediator did not %s one of our DIDs", outcome.action)
@@ -387,7 +424,7 @@ class Mailbox:
                 return found
 
     async def _update_keylist(self, changes: Sequence[tuple[str, Action]]) -> None:
-        answer = await self._ask(mediation.keylist_update(changes), ASK_WITHIN)
+        answer = await self._ask(mediation.keylist_update(self._claims(changes)), ASK_WITHIN)
         for outcome in mediation.parse_keylist_update_response(answer):
             if outcome.result not in ("success", "no_change"):
                 raise DidmpcError(
@@ -395,6 +432,18 @@ class Mailbox:
                     why=f"It answered {outcome.result}.",
                     fix="Restart the agent; if it stays so, ask whoever runs the mediator.",
                 )
+
+    def _claims(self, changes: Sequence[tuple[str, Action]]) -> list[Update]:
+        """The changes, with a proof of each new DID that it is ours, for a mediator that looks at them."""
+        prove = self.supports(binding_proof.PROTOCOL)
+        return [
+            Update(did, action, self._proof(did) if prove and action == "add" else None)
+            for did, action in changes
+        ]
+
+    def _proof(self, did: str) -> str:
+        identity = self._wallet.identity(did)
+        return binding_proof.create(identity, self._account.did, self.routing_did, time.time())
 
     # --- what arrives
 

@@ -1,5 +1,6 @@
 """coordinate-mediation 2.0 and 3.0: accounts and their key lists. An account has no version."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from didmpc.mediator.limits import Buckets, Limits
@@ -11,7 +12,9 @@ from didmpc.mediator.store import Store
 from didmpc.protocols import binding_proof, mediation
 from didmpc.protocols.did import canonical, same_party
 from didmpc.protocols.errors import RemoteViolation
-from didmpc.protocols.mediation import Update, Updated
+from didmpc.protocols.mediation import Update
+
+log = logging.getLogger(__name__)
 
 
 class Accounts:
@@ -46,28 +49,15 @@ class Accounts:
 
     async def _update(self, request: Request) -> Outcome:
         updates = mediation.parse_keylist_update(request.message)
-        proven, wrong = await self._proven(request, updates)
         updated = await self._store.update_keylist(
-            request.sender,
-            [update for update in updates if update not in wrong],
-            request.envelope,
-            request.now,
-            request.message.created_time,
-            proven,
+            *(request.sender, updates, request.envelope, request.now, request.message.created_time),
+            await self._proven(request, updates),
         )
-        results = iter(updated)
-        outcome = [
-            Updated(update.recipient_did, update.action, "client_error") if update in wrong else next(results)
-            for update in updates
-        ]
-        return Outcome(mediation.keylist_update_response(request.message, outcome))
+        return Outcome(mediation.keylist_update_response(request.message, updated))
 
-    async def _proven(
-        self, request: Request, updates: Sequence[Update]
-    ) -> tuple[dict[str, int], set[Update]]:
-        """When each DID has claimed this account, and the updates whose proof is none."""
+    async def _proven(self, request: Request, updates: Sequence[Update]) -> dict[str, int]:
+        """When each DID has claimed this account; a claim whose proof does not hold is one without."""
         proven: dict[str, int] = {}
-        wrong: set[Update] = set()
         for update in updates:
             did = canonical(update.recipient_did)
             if same_party(did, request.sender):
@@ -75,9 +65,9 @@ class Accounts:
             elif update.proof is not None and update.action == "add":
                 try:
                     proven[did] = await self._verify(update.recipient_did, update.proof, request)
-                except RemoteViolation:
-                    wrong.add(update)
-        return proven, wrong
+                except RemoteViolation as problem:
+                    log.info("a proof of a key binding does not hold: %s", problem.what)
+        return proven
 
     async def _verify(self, recipient: str, proof: str, request: Request) -> int:
         self._dids.remember(recipient)
