@@ -18,14 +18,14 @@ from mediator_parts import Client, Documented, in_short_form
 
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.dialing import Outside
-from didmpc.mediator.home import Home
+from didmpc.mediator.home import Home, Settings
 from didmpc.protocols import did as dids
 from didmpc.protocols import mediation, pickup, trust_ping
 from didmpc.protocols.did import Service, canonical
 from didmpc.protocols.did.document import from_json
 from didmpc.protocols.envelope import pack_anoncrypt, unpack
 from didmpc.protocols.identity import Identities, Identity
-from didmpc.protocols.keys import PrivateKey
+from didmpc.protocols.keys import Curve, PrivateKey
 from didmpc.protocols.routing import FORWARD, forward, route
 
 WALLET = "wallet.example"
@@ -116,6 +116,69 @@ async def test_a_did_with_this_mediator_as_its_service_is_routed_to(
         assert outbound.uri == alice.url
         assert await bob.post(outbound.envelope) == (202, b"")
         await alice.acknowledge(*(name for name, _ in await alice.fetch()))
+
+
+# --- curves
+
+
+@pytest.mark.parametrize("curve", ["P-256", "P-384"])
+@pytest.mark.parametrize("kind", ["did:peer:2", "did:peer:4", "did:key"])
+async def test_a_wallet_with_keys_of_one_nist_curve_alone_is_served(
+    mediator: Running, http: aiohttp.ClientSession, bob: Client, curve: Curve, kind: str
+) -> None:
+    """By a DID of the mediator of its own, since there are wallets that cannot read one with such a key."""
+    make = {
+        "did:peer:2": lambda: Identity.peer2(curves=(curve,)),
+        "did:peer:4": lambda: Identity.peer4(curves=(curve,)),
+        "did:key": lambda: Identity.key(curve),
+    }[kind]
+    client = Client(http, nist_did(mediator), make())
+    await is_served(client, bob, make())
+    grant = await client.ask(mediation.mediate_request(version=mediation.V3))
+    assert mediation.parse_mediate_grant(grant) == nist_did(
+        mediator
+    )  # its senders can use it
+    await is_served(bob, client, Identity.peer4())
+
+
+async def test_an_account_is_one_behind_both_dids_of_the_mediator(
+    mediator: Running, http: aiohttp.ClientSession, bob: Client
+) -> None:
+    both = Identity.peer4(curves=("P-256", "X25519"))
+    one, other = Client(http, mediator.did, both), Client(http, nist_did(mediator), both)
+    await one.enrol()
+    did = await one.new_did()
+    await bob.send(did, b'{"n":1}')
+    assert await other.register(did) == ["no_change"]
+    assert [body for _, body in await other.fetch()] == [b'{"n":1}']
+    envelope = pack_anoncrypt(forward(did, [b'{"n":2}'], other.mediator.did), other.mediator, "A256GCM")
+    assert await bob.post(envelope) == (202, b"")
+    assert await one.waiting() == 2
+
+
+@pytest.mark.parametrize("curve", ["P-256", "P-384"])
+@pytest.mark.parametrize("enc", ["A256CBC-HS512", "A256GCM", "XC20P"])
+async def test_anonymous_forwards_come_on_every_curve_in_every_encryption(
+    mediator: Running, alice: Client, curve: Curve, enc: str
+) -> None:
+    did, document = await alice.new_did(), dids.resolve(nist_did(mediator))
+    kid = next(method.kid for method in document.key_agreement if method.public.curve == curve)
+    envelope = pack_anoncrypt(forward(did, [b'{"n":1}'], document.did), document, enc, kid)
+    assert await alice.post(envelope) == (202, b"")
+    assert [body for _, body in await alice.fetch()] == [b'{"n":1}']
+
+
+def test_a_mediator_from_before_keeps_its_did() -> None:
+    keys = tuple(PrivateKey.generate(curve) for curve in ("Ed25519", "X25519"))
+    before = replace(Settings.new(), keys=keys, url="https://m.example")
+    again = Settings.from_json(json.loads(json.dumps(before.to_json())))
+    assert (again.identity.did, again.nist_identity) == (before.identity.did, None)
+
+
+def nist_did(mediator: Running) -> str:
+    identity = mediator.settings.nist_identity
+    assert identity is not None
+    return identity.did
 
 
 # --- did:peer:4: two forms, one party

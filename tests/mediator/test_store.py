@@ -187,6 +187,18 @@ async def test_all_mailboxes_of_an_account_are_bounded_together(tmp_path: Path, 
     await store.close()
 
 
+async def test_a_rule_holds_as_soon_as_it_is_set(store: Store) -> None:
+    assert not await store.is_denied(ALICE)
+    await store.set_rule(ALICE, False)
+    assert await store.is_denied("did:key:zOther", ALICE)
+    asked = [asyncio.create_task(store.is_denied(ALICE)) for _ in range(3)]
+    await store.set_rule(ALICE, True)
+    assert not await store.is_denied(ALICE)
+    await asyncio.gather(*asked)
+    await store.set_rule(ALICE, None)
+    assert not await store.is_denied(ALICE)
+
+
 async def test_files_are_for_their_owner_only(store: Store, tmp_path: Path) -> None:
     await registered(store)
     modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}

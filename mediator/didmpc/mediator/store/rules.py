@@ -47,6 +47,9 @@ class Evicted:
 class RuleStore(Part):
     """The tables `rule` and `ticket`, and what an operator asks of accounts."""
 
+    _denied: frozenset[str] | None = None
+    _rules_version = 0
+
     async def set_rule(self, did: str, allowed: bool | None) -> None:
         """Allow or deny a DID, or (None) say nothing about it any more."""
         party = canonical(did)
@@ -58,6 +61,8 @@ class RuleStore(Part):
                 db.execute("INSERT OR REPLACE INTO rule(did, allowed) VALUES (?, ?)", (party, int(allowed)))
 
         await self._database.write(job)
+        self._rules_version += 1
+        self._denied = None
 
     async def rules(self, after: str, limit: int) -> list[tuple[str, bool]]:
         """A page of all rules, by DID."""
@@ -125,8 +130,17 @@ class RuleStore(Part):
         await self._database.write(job)
 
     async def is_denied(self, *dids: str) -> bool:
-        """Whether the operator wants nothing of one of these DIDs."""
-        return await self._database.read(lambda db: any(rule_of(db, did) is False for did in dids))
+        """Whether the operator wants nothing of one of these DIDs.
+
+        Asked for every message of a known sender, so what the operator has said is kept in memory.
+        """
+        while (denied := self._denied) is None:
+            version = self._rules_version
+            find = "SELECT did FROM rule WHERE NOT allowed"
+            read = await self._database.read(lambda db: frozenset(did for (did,) in db.execute(find)))
+            if version == self._rules_version:
+                self._denied = read
+        return any(canonical(did) in denied for did in dids)
 
 
 def rule_of(db: sqlite3.Connection, did: str) -> bool | None:
