@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
 
 from didmpc.protocols import did as dids
 from didmpc.protocols import mediation, pickup, problem_report, relay_control
@@ -207,6 +208,19 @@ class Leg:
         """Wait until everything sent so far was acted on; nothing else may come meanwhile."""
         await self.send(hop.encode_ping(b"12345678"))
         assert await self.hear() == hop.Pong(b"12345678")
+
+
+async def figures(http: aiohttp.ClientSession, url: str) -> dict[str, float]:
+    """What `/metrics` says, without the prefix that all have."""
+    async with http.get(f"{url}/metrics") as response:
+        assert response.status == 200, await response.text()
+        return {
+            sample.name.removeprefix("didmpc_mediator_") + "".join(f" {v}" for v in sample.labels.values()): (
+                sample.value
+            )
+            for family in text_string_to_metric_families(await response.text())
+            for sample in family.samples
+        }
 
 
 class Process:

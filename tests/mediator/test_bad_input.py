@@ -19,6 +19,7 @@ from didmpc.mediator import app
 from didmpc.mediator.app import Running
 from didmpc.mediator.home import Home
 from didmpc.mediator.limits import KIB, Limits, Rate
+from didmpc.mediator.refusals import Refusal
 from didmpc.mediator.service import Service
 from didmpc.protocols import mediation, pickup, problem_report, trust_ping
 from didmpc.protocols.envelope import unpack
@@ -29,7 +30,9 @@ from didmpc.protocols.session.handshake import OPEN
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-GUIDE = Path(__file__).parents[2] / "docs" / "mediator-answers.md"
+ROOT = Path(__file__).parents[2]
+GUIDE = ROOT / "docs" / "mediator-answers.md"
+SOURCES = (ROOT / "mediator", ROOT / "protocols")
 BIG = 100 * 1024 * KIB
 LIMITS = Limits(message_bytes=256 * KIB, faults_per_socket=8)
 HASTY = replace(
@@ -62,6 +65,7 @@ ROWS = {
     name.strip("`"): Row(name.strip("`"), http, code.strip("`"), websocket)
     for name, _, http, code, websocket in _cells(5)
 }
+CODES = {(code.strip("`"), status) for code, statuses, *_ in _cells(4) for status in statuses.split(", ")}
 BODIES = {name.strip("`"): re.findall(r"`([^`]+)`", bodies) for name, bodies in _cells(2)}
 BELOW = {
     *("media-type", "too-big", "slow-headers", "slow-body", "slow-frame", "binary-frame", "replayed"),
@@ -377,10 +381,10 @@ async def test_headers_that_do_not_come(hasty: Client) -> None:
 
 async def test_headers_that_do_not_come_on_a_connection_that_was_used(hasty: Client) -> None:
     async with _raw(hasty) as (reader, writer):
-        writer.write(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n")
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
         async with asyncio.timeout(PATIENCE):
             assert b" 200 " in await reader.readline()
-            await reader.readuntil(b"}")
+            await reader.readuntil(b"ok\n")
         writer.write(b"POST / HTTP/1.1\r\n")
         assert await _ends(reader, writer, b"X: y\r\n") == b""
 
@@ -438,10 +442,26 @@ async def test_more_messages_than_the_rate(hasty: Client) -> None:
     raise AssertionError("the rate was never reached")
 
 
-# --- the codes
+# --- codes
 
 
 async def test_a_stranger_without_an_account_is_told_where_to_start(client: Client) -> None:
     envelope = CASES["no-account"](client)
     assert (await _posted(client, envelope)).code == ROWS["no-account"].code
     assert (await _told(client, client.pack(pickup.status_request()))) == ""
+
+
+async def test_the_guide_has_every_code_with_its_status() -> None:
+    kinds = set(_below(Refusal))
+    told = {(kind.code, str(kind.status)) for kind in kinds if kind.__module__.startswith("didmpc.mediator")}
+    inputs = {(row.code, row.http) for row in ROWS.values() if row.code and row.http}
+    inputs.add(("e.p.msg.bad-body", "400"))
+    assert told | inputs <= CODES, "docs/mediator-answers.md, section Codes"
+    said = "".join(path.read_text() for source in SOURCES for path in source.rglob("*.py"))
+    assert not [code for code, _ in CODES if f'"{code}"' not in said], "the guide has codes that nobody says"
+
+
+def _below(kind: type[Refusal]) -> Iterator[type[Refusal]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from _below(each)

@@ -158,9 +158,3 @@ def test_the_guide_has_every_setting_and_every_limit_with_its_default() -> None:
         assert f"| {limit.what} |" in text
     for setting in SETTINGS:
         assert setting.key in rows, f"docs/hosting.md: {setting.key}"
-
-
-def test_a_mediator_that_only_this_machine_reaches_may_reach_it_too(home: Home) -> None:
-    assert load(home).may_reach_private
-    assert not load(home, 'host = "0.0.0.0"').may_reach_private
-    assert load(home, 'host = "0.0.0.0"\nallow-private = true').may_reach_private

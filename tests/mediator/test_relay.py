@@ -9,7 +9,7 @@ from typing import cast
 
 import aiohttp
 import pytest
-from mediator_parts import PATIENCE, SHORT_WHILE, Client, Leg
+from mediator_parts import PATIENCE, SHORT_WHILE, Client, Leg, figures
 
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
@@ -43,12 +43,6 @@ async def connected(new_leg: NewLeg, channel: Channel) -> tuple[Leg, Leg]:
     return near, far
 
 
-async def health(http: aiohttp.ClientSession, mediator: Running) -> dict[str, int]:
-    async with http.get(f"{mediator.settings.url}/health") as response:
-        answer: dict[str, int] = await response.json()
-    return answer
-
-
 async def test_packets_pass_both_ways_unread_and_are_counted(
     alice: Client, new_leg: NewLeg, http: aiohttp.ClientSession, mediator: Running
 ) -> None:
@@ -58,8 +52,8 @@ async def test_packets_pass_both_ways_unread_and_are_counted(
     assert await far.hear() == hop.Data(9, b"there")
     await far.data(9, b"and back")
     assert await near.hear() == hop.Data(7, b"and back")
-    counted = await health(http, mediator)
-    assert (counted["relayed_bytes"], counted["relayed_packets"]) == (13, 2)
+    counted = await figures(http, mediator.settings.url)
+    assert (counted["relay_bytes_total"], counted["relay_packets_total"]) == (13, 2)
 
 
 async def test_credit_comes_back_as_the_far_socket_takes_the_bytes(alice: Client, new_leg: NewLeg) -> None:

@@ -58,16 +58,6 @@ async def test_a_damaged_invitation_says_so(
     assert "Content-Security-Policy" in headers
 
 
-async def test_health_is_for_machines(http: aiohttp.ClientSession, mediator: Running) -> None:
-    async with http.get(f"{mediator.settings.url}/health") as response:
-        assert await response.json() == {
-            "status": "ok",
-            "relayed_bytes": 0,
-            "relayed_packets": 0,
-            "queued": 0,
-        }
-
-
 @pytest.mark.parametrize(
     ("method", "path", "status"), [("PUT", "/", 405), ("GET", "/etc/passwd", 404), ("POST", "/ws", 405)]
 )

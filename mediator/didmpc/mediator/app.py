@@ -14,21 +14,27 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any
 
 from aiohttp import web
 
 from didmpc.mediator.accounts import Accounts
 from didmpc.mediator.channels import Channels, Hops
+from didmpc.mediator.configuration import Configuration, address
+from didmpc.mediator.connections import Gate
 from didmpc.mediator.courtesies import Courtesies
 from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.dialing import Outside
+from didmpc.mediator.health import Health
 from didmpc.mediator.home import Home, Settings
 from didmpc.mediator.http import Web, plain_server_name
 from didmpc.mediator.intake import Intake
 from didmpc.mediator.limits import Buckets, Limits
 from didmpc.mediator.links import Links
 from didmpc.mediator.mailboxes import Mailboxes
+from didmpc.mediator.metrics import Metrics
+from didmpc.mediator.operator.control import ControlServer
+from didmpc.mediator.operator.live import LiveMediator, add_gauges
+from didmpc.mediator.operator.methods import Operator
 from didmpc.mediator.quotas import Quotas
 from didmpc.mediator.registration import Registration
 from didmpc.mediator.relay import Relay
@@ -43,6 +49,8 @@ from didmpc.protocols.errors import DidmpcError, LocalMisuse
 log = logging.getLogger(__name__)
 
 SWEEP_EVERY = 60.0
+STOP_SECONDS = 4.0
+"""For requests that are under way when it stops; then they are ended, and no answer says they were done."""
 BACKLOG = 512
 _PR_SET_DUMPABLE = 4
 
@@ -69,11 +77,13 @@ async def running(
     limits: Limits | None = None,
     outside: Outside | None = None,
     admission: Admission = "open",
+    metrics_listen: str = "",
+    configuration: Configuration | None = None,
 ) -> AsyncIterator[Running]:
     """A mediator for as long as the block runs. Raises `LocalMisuse` where it cannot start.
 
     Without a port it takes the one of the last time; a public URL stays until another is given, and an
-    empty one takes it back.
+    empty one takes it back. `configuration` is what its operator is shown.
     """
     limits = limits or Limits()
     outside = outside or Outside()
@@ -85,7 +95,7 @@ async def running(
             settings = settings.listening(host, listener.getsockname()[1], public_url)
             home.save(settings)
             async with contextlib.AsyncExitStack() as stack:
-                store = _open_store(home, limits)
+                store = open_store(home, limits)
                 stack.push_async_callback(store.close)
                 dialer = outside.dialer(listener.getsockname()[0], settings.url)
                 stack.push_async_callback(dialer.close)
@@ -93,22 +103,38 @@ async def running(
                 stack.push_async_callback(web_dids.close)
                 dids = Dids(store, web_dids)
                 registration = Registration(store, admission)
+                monitors = None
+                if metrics_listen:
+                    monitors = stack.enter_context(_listen(*address(metrics_listen), "--metrics-listen"))
                 await stack.enter_async_context(
-                    _serving(settings, store, dids, registration, listener, limits)
+                    _serving(
+                        *(home, settings, store, dids, registration),
+                        listener=listener,
+                        monitors=monitors,
+                        limits=limits,
+                        configuration=configuration,
+                    )
                 )
                 yield Running(settings, host)
 
 
 @contextlib.asynccontextmanager
 async def _serving(
+    home: Home,
     settings: Settings,
     store: Store,
     dids: Dids,
     registration: Registration,
+    *,
     listener: socket.socket,
+    monitors: socket.socket | None,
     limits: Limits,
+    configuration: Configuration | None,
 ) -> AsyncIterator[None]:
     identity = settings.identity
+    metrics = Metrics()
+    store.observe_commits(metrics.committed)
+    health = Health(home.root, store, limits)
     quotas = Quotas(limits)
     deliveries = Deliveries(store, quotas, limits)
     intake = Intake(store, deliveries, quotas)
@@ -127,39 +153,82 @@ async def _serving(
             Courtesies(store, limits).handlers(),
         ],
         checks=[registration.check, Rotations(store, dids, deliveries).follow],
+        on_held_back=metrics.limits_hit.labels("requests-per-did").inc,
     )
     requests = Buckets(limits.requests)
-    websockets = WebSockets(service, deliveries, relay, requests, limits)
-    routes = Web(settings, service, websockets, store, relay, links, requests, limits)
-
-    gate = _Gate(limits)
-    app = web.Application(client_max_size=limits.message_bytes, middlewares=[gate.note, plain_server_name])
-    routes.add_to(app)
-
-    async def close_websockets(_: web.Application) -> None:
-        await websockets.close()
-
-    app.on_shutdown.append(close_websockets)
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        handle_signals=False,
-        keepalive_timeout=limits.idle_seconds,
-        shutdown_timeout=2.0,
+    websockets = WebSockets(service, deliveries, relay, requests, metrics, limits)
+    add_gauges(metrics, deliveries, relay, websockets)
+    routes = Web(
+        *(settings, service, websockets, store, links, requests, health, metrics, limits),
+        shows_metrics=monitors is None,
     )
-    await runner.setup()
-    assert runner.server is not None
-    server = await asyncio.get_running_loop().create_server(
-        gate.guarded(runner.server), sock=listener, backlog=BACKLOG
-    )
-    sweeper = asyncio.create_task(_sweep(store, relay), name="sweeper")
-    try:
-        yield
-    finally:
-        sweeper.cancel()
-        server.close()
-        await runner.cleanup()
-        await asyncio.gather(sweeper, return_exceptions=True)
+    live = LiveMediator(configuration, health, deliveries, relay, websockets, metrics)
+    operator = Operator(home, settings, store, live)
+    control = ControlServer(home.root, operator.methods())
+
+    async with contextlib.AsyncExitStack() as stack:
+        if monitors is not None:
+            app = web.Application(middlewares=[plain_server_name])
+            routes.add_metrics_to(app)
+            # With a gate of its own: whoever fills the other one does not keep the monitor out.
+            for_monitors = await _Front.open(app, monitors, Gate(limits, metrics), limits)
+            stack.push_async_callback(for_monitors.close)
+        gate = Gate(limits, metrics)
+        app = web.Application(
+            client_max_size=limits.message_bytes, middlewares=[gate.middleware, plain_server_name]
+        )
+        routes.add_to(app)
+        front = await _Front.open(app, listener, gate, limits)
+        stack.push_async_callback(front.close)
+        await control.start()
+        stack.push_async_callback(control.close)
+        stack.callback(operator.stop)
+        sweeper = asyncio.create_task(_sweep(store, relay), name="sweeper")
+        stack.push_async_callback(_ended, sweeper)
+        try:
+            yield
+        finally:
+            health.stop()
+            front.stop_accepting()
+            await websockets.close()
+
+
+class _Front:
+    """A listening socket and what answers there."""
+
+    def __init__(self, runner: web.AppRunner, server: asyncio.Server) -> None:
+        self._runner = runner
+        self._server = server
+
+    @classmethod
+    async def open(
+        cls, app: web.Application, listener: socket.socket, gate: Gate, limits: Limits
+    ) -> "_Front":
+        runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            keepalive_timeout=limits.idle_seconds,
+            shutdown_timeout=STOP_SECONDS,
+        )
+        await runner.setup()
+        assert runner.server is not None
+        guarded = gate.guarded(runner.server)
+        server = await asyncio.get_running_loop().create_server(guarded, sock=listener, backlog=BACKLOG)
+        return cls(runner, server)
+
+    def stop_accepting(self) -> None:
+        self._server.close()
+
+    async def close(self) -> None:
+        """Let requests that are under way finish, for a while."""
+        self._server.close()
+        await self._runner.cleanup()
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _sweep(store: Store, relay: Relay) -> None:
@@ -174,49 +243,7 @@ async def _sweep(store: Store, relay: Relay) -> None:
         await asyncio.sleep(SWEEP_EVERY)
 
 
-class _Gate:
-    """Bounds on connections that aiohttp does not have: their number, and the time to the first request."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._silent: set[web.RequestHandler] = set()
-
-        @web.middleware
-        async def note(request: web.Request, handler: Any) -> web.StreamResponse:
-            self._silent.discard(request.protocol)
-            response: web.StreamResponse = await handler(request)
-            return response
-
-        self.note = note
-
-    def guarded(self, server: web.Server) -> Callable[[], asyncio.Protocol]:
-        loop = asyncio.get_running_loop()
-
-        def make() -> asyncio.Protocol:
-            if len(server.connections) >= self._limits.connections:
-                return _Refused()
-            protocol = server()
-            self._silent.add(protocol)
-            loop.call_later(self._limits.header_seconds, self._check, protocol)
-            return protocol
-
-        return make
-
-    def _check(self, protocol: web.RequestHandler) -> None:
-        if protocol in self._silent:
-            self._silent.discard(protocol)
-            if protocol.transport is not None:
-                protocol.transport.abort()
-
-
-class _Refused(asyncio.Protocol):
-    """A connection beyond the limit."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
-
-
-def _listen(host: str, port: int) -> socket.socket:
+def _listen(host: str, port: int, option: str = "--port") -> socket.socket:
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -235,29 +262,30 @@ def _listen(host: str, port: int) -> socket.socket:
         return listener
     except OSError as problem:
         listener.close()
-        raise _cannot_bind(host, port, problem) from None
+        raise _cannot_bind(host, port, problem, option) from None
 
 
-def _cannot_bind(host: str, port: int, problem: OSError) -> LocalMisuse:
+def _cannot_bind(host: str, port: int, problem: OSError, option: str) -> LocalMisuse:
     what = f"The mediator cannot listen on {host}, port {port}."
     if problem.errno == errno.EADDRINUSE:
         return LocalMisuse(
             what,
             why="Another program uses this port.",
-            fix="Stop that program, or take another port with --port N (0: any free one).",
+            fix=f"Stop that program, or take another port with {option} (port 0: any free one).",
         )
     if problem.errno == errno.EACCES:
         return LocalMisuse(
-            what, why="Ports below 1024 are for the administrator.", fix="Take another one with --port N."
+            what, why="Ports below 1024 are for the administrator.", fix=f"Take another one with {option}."
         )
     return LocalMisuse(
         what,
         why=f"{problem.strerror}.",
-        fix="--host takes an address of this machine, such as 127.0.0.1 or 0.0.0.0.",
+        fix="It must be an address of this machine, such as 127.0.0.1 or 0.0.0.0.",
     )
 
 
-def _open_store(home: Home, limits: Limits) -> Store:
+def open_store(home: Home, limits: Limits) -> Store:
+    """The store of a home whose lock the caller holds. Raises `LocalMisuse`."""
     try:
         return Store(home.root, limits)
     except (sqlite3.Error, OSError) as problem:
@@ -269,15 +297,9 @@ def _open_store(home: Home, limits: Limits) -> Store:
 
 
 async def serve(
-    home: Home,
-    *,
-    host: str,
-    port: int | None,
-    public_url: str | None,
-    on_ready: Callable[[Running], None],
-    limits: Limits | None = None,
+    home: Home, configuration: Configuration, on_ready: Callable[[Running], None]
 ) -> signal.Signals:
-    """Run until SIGINT or SIGTERM, and say which it was."""
+    """Run with these settings until SIGINT or SIGTERM, and say which it was."""
     _close_to_others()
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[signal.Signals] = loop.create_future()
@@ -288,7 +310,17 @@ async def serve(
 
     for which in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(which, stop, which)
-    async with running(home, host=host, port=port, public_url=public_url, limits=limits) as mediator:
+    async with running(
+        home,
+        host=configuration["host"],
+        port=configuration["port"],
+        public_url=configuration["public-url"],
+        limits=configuration.limits,
+        outside=Outside(allow_private=configuration["allow-private"]),
+        admission=configuration["registration"],
+        metrics_listen=configuration["metrics-listen"],
+        configuration=configuration,
+    ) as mediator:
         gc.collect()
         gc.freeze()  # what is there now stays: the collector need not walk it
         on_ready(mediator)

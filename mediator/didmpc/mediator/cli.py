@@ -1,4 +1,4 @@
-"""`didmpc mediator`: start, did, invite."""
+"""`didmpc mediator`: start, config, did, and the commands of its operator."""
 
 import json
 import logging
@@ -10,12 +10,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from didmpc.mediator.home import DEFAULT_PORT, Home, check_public_url
+from didmpc.mediator.configuration import LOG_FORMATS, LOG_LEVELS, REGISTRATIONS, Configuration
+from didmpc.mediator.home import DEFAULT_PORT, Home
+from didmpc.mediator.operator import commands, view
+from didmpc.mediator.operator.commands import HomeOption, JsonOption
+from didmpc.mediator.operator.control import call
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
-from didmpc.protocols.one_line import OneLine
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
-LEVELS = ("debug", "info", "warning", "error")
+
+log = logging.getLogger(__name__)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="Settings.", show_default="mediator.toml in the home"),
+]
 
 
 class _Group(TyperGroup):
@@ -26,7 +35,7 @@ class _Group(TyperGroup):
             return super().main(*args, **kwargs)
         except DidmpcError as error:
             _report(error)
-            sys.exit(FAILED)
+            sys.exit(getattr(error, "exit_code", FAILED))
 
 
 app = typer.Typer(
@@ -37,17 +46,12 @@ app = typer.Typer(
     help="Host a mediator: it takes in messages for agents and relays their sessions, unread.",
 )
 
-HomeOption = Annotated[
-    Path | None,
-    typer.Option("--home", metavar="DIR", help="Where keys and mail are kept.", show_default="DIDMPC_HOME"),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
-
 
 @app.command()
 def start(
     home: HomeOption = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    config_file: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
     port: Annotated[
         int | None,
         typer.Option(
@@ -62,24 +66,84 @@ def start(
             show_default=False,
         ),
     ] = None,
-    log_level: Annotated[str, typer.Option(help=f"{', '.join(LEVELS)}.")] = "warning",
+    registration: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WHO", help=f"Who may open an account: {', '.join(REGISTRATIONS)}.", show_default="open"
+        ),
+    ] = None,
+    allow_private: Annotated[
+        bool | None,
+        typer.Option(
+            "--allow-private/--no-allow-private",
+            help="Connect to private addresses too. One that only this machine can reach always may.",
+            show_default="no",
+        ),
+    ] = None,
+    metrics_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS:PORT",
+            help="Serve /metrics there. Without it: on the port above, to this machine only.",
+            show_default=False,
+        ),
+    ] = None,
+    limits: Annotated[
+        str | None,
+        typer.Option(
+            metavar="on|off", help="off lifts rates and quotas, for tests and benchmarks.", show_default="on"
+        ),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="Set one limit, such as mail-seconds=14d. All of them: didmpc mediator config.",
+            show_default=False,
+        ),
+    ] = None,
+    log_level: Annotated[
+        str | None,
+        typer.Option(metavar="LEVEL", help=f"{', '.join(LOG_LEVELS)}.", show_default="warning"),
+    ] = None,
+    log_format: Annotated[
+        str | None, typer.Option(metavar="FORM", help=f"{', '.join(LOG_FORMATS)}.", show_default="text")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run a mediator until Ctrl-C. The first time, it makes its keys.
+
+    Each setting can also be said in the environment (DIDMPC_MEDIATOR_HOST=...) or in mediator.toml in the
+    home; see  didmpc mediator config
 
     Example:  didmpc mediator start --host 0.0.0.0 --public-url https://mediator.example.org
     """
     import asyncio
     import signal
 
+    from didmpc.mediator import logs
     from didmpc.mediator.app import Running, serve
 
-    if log_level not in LEVELS:
-        raise typer.BadParameter(f"one of {', '.join(LEVELS)}", param_hint="--log-level")
-    log_handler = logging.StreamHandler(sys.stderr)
-    log_handler.setFormatter(OneLine("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(handlers=[log_handler], level=log_level.upper())
     place = Home.locate(home)
+    flags = {
+        "host": host,
+        "port": port,
+        "public-url": public_url,
+        "registration": registration,
+        "allow-private": allow_private,
+        "metrics-listen": metrics_listen,
+        "limits": limits,
+        "limit": limit or None,
+        "log-level": log_level,
+        "log-format": log_format,
+    }
+    configuration = Configuration.load(place, flags=flags, file=config_file)
+    place.prepare()
+    logs.start(
+        logs.Names(place.log_key()), level=configuration["log-level"], form=configuration["log-format"]
+    )
+    for warning in configuration.warnings():
+        log.critical(warning)
 
     def on_ready(mediator: Running) -> None:
         settings = mediator.settings
@@ -90,18 +154,39 @@ def start(
         else:
             _welcome(mediator, place)
 
-    serving = serve(
-        place,
-        host=host,
-        port=port,
-        public_url=check_public_url(public_url) if public_url else public_url,
-        on_ready=on_ready,
-    )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        ended_by = runner.run(serving)
+        ended_by = runner.run(serve(place, configuration, on_ready))
     if ended_by == signal.SIGINT:
         typer.echo("Stopped.", err=True)
         raise typer.Exit(INTERRUPTED)
+
+
+@app.command()
+def config(
+    home: HomeOption = None,
+    config_file: ConfigOption = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="What the next start would take, not what runs now.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print every setting and every limit in force, and where each value came from.
+
+    Of the mediator that runs in this home; where none runs, or with --check, of the next start. A setting
+    is taken from the command line, else from the environment (DIDMPC_MEDIATOR_...), else from mediator.toml
+    in the home, else it has its default.
+    """
+    place = Home.locate(home)
+    found = None if check or config_file else call(place.root, "config")
+    shown = found or Configuration.load(place, file=config_file).to_json()
+    if as_json:
+        _line(json.dumps({"running": found is not None, **shown}))
+        return
+    settings = [(key, _shown(item["value"]), item["source"]) for key, item in shown["settings"].items()]
+    limits = [(key, item["value"], item["source"], item["what"]) for key, item in shown["limits"].items()]
+    _line("\n".join(view.table(("SETTING", "VALUE", "FROM"), settings)))
+    _line("")
+    _line("\n".join(view.table(("LIMIT", "VALUE", "FROM", "WHAT"), limits)))
 
 
 @app.command()
@@ -125,15 +210,7 @@ def did(
     _line(json.dumps({"did": value}) if as_json else value)
 
 
-@app.command()
-def invite(home: HomeOption = None, as_json: JsonOption = False) -> None:
-    """Print the invitation to use this mediator: a URL, alone on one line.
-
-    For  didmpc agent start --mediator URL
-    """
-    settings = Home.locate(home).require()
-    value = settings.invitation
-    _line(json.dumps({"invitation": value, "url": settings.url}) if as_json else value)
+commands.add_to(app)
 
 
 def _welcome(mediator: Any, home: Home) -> None:
@@ -159,6 +236,12 @@ def _loop_factory() -> Any:
     except ImportError:  # there is none for Windows
         return None
     return uvloop.new_event_loop
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "-" if value in (None, "") else str(value)
 
 
 def _line(text: str) -> None:

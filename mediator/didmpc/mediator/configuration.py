@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from didmpc.mediator.home import DEFAULT_PORT, Home, check_public_url, is_loopback
+from didmpc.mediator.home import DEFAULT_PORT, Home, check_public_url
 from didmpc.mediator.limits import TABLE, Limits
 from didmpc.mediator.quantities import read_limit, show_limit, whole
 from didmpc.protocols.errors import LocalMisuse
@@ -117,11 +117,6 @@ class Configuration:
     def limits(self) -> Limits:
         return Limits(**{limit.name: self.limit_values[limit.key].value for limit in TABLE})
 
-    @property
-    def may_reach_private(self) -> bool:
-        """Whether it may connect to private addresses: one that only this machine can reach may anyway."""
-        return bool(self["allow-private"]) or is_loopback(self["host"])
-
     def warnings(self) -> list[str]:
         """What whoever starts it should be told loudly."""
         if self["limits"] == "on":
@@ -213,7 +208,7 @@ SETTINGS = (
     Setting(
         "allow-private",
         False,
-        "connect to private addresses too; a mediator that listens on loopback only always may",
+        "connect to private addresses too; a mediator that only this machine can reach always may",
         _yes_no,
     ),
     Setting("log-level", "warning", "from which level on it logs", _one_of(*LOG_LEVELS)),

@@ -16,6 +16,7 @@ import os
 import queue
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -88,6 +89,8 @@ class Database:
     def __init__(self, path: Path, steps: Sequence[str], ballast: Ballast | None = None) -> None:
         """`steps` lead from an empty file to the present schema; an older file takes those it lacks."""
         self._ballast = ballast
+        self.on_commit: Callable[[int, float], None] = lambda operations, seconds: None
+        """Called from the writer's thread after each commit."""
         self.reusable_bytes = 0
         """Space inside the file that was freed and is filled again before the file grows."""
         # Opened here and not in the threads, so that a file that cannot be opened is an error of the caller.
@@ -193,6 +196,7 @@ class Database:
 
     def _transact(self, group: list[_Pending]) -> None:
         writer = self._writer
+        began = time.monotonic()
         try:
             writer.execute("BEGIN IMMEDIATE")
             for pending in group:
@@ -204,6 +208,7 @@ class Database:
                 writer.execute("ROLLBACK")
             raise
         self.reusable_bytes = pages * self._page_size
+        self.on_commit(len(group), time.monotonic() - began)
 
 
 def _run(writer: sqlite3.Connection, pending: _Pending) -> None:

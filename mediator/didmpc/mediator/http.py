@@ -1,4 +1,4 @@
-"""The HTTP side: POST / takes envelopes, GET / shows the invitation, GET /health says how it is.
+"""The HTTP side: POST / takes envelopes, GET / shows the invitation, and monitors ask how it is.
 
 DIDComm Messaging 2.1, "Transports": 202 and an empty body, or 200 and the reply where it is asked for. What
 is refused without a reply gets a JSON body with the problem's code, so that it does not vanish silently.
@@ -15,11 +15,12 @@ from aiohttp.http import HttpProcessingError
 from aiohttp.typedefs import Handler
 
 from didmpc.mediator import page
-from didmpc.mediator.home import Settings
+from didmpc.mediator.health import Health
+from didmpc.mediator.home import Settings, is_loopback
 from didmpc.mediator.limits import Buckets, Limits
 from didmpc.mediator.links import Links
-from didmpc.mediator.refusals import TooBig, TooManyRequests, TooSlow, WrongMediaType
-from didmpc.mediator.relay import Relay
+from didmpc.mediator.metrics import CONTENT_TYPE, Metrics
+from didmpc.mediator.refusals import TooBig, TooManyRequests, TooSlow, Unavailable, WrongMediaType
 from didmpc.mediator.service import Answer, Service, words
 from didmpc.mediator.store import Store
 from didmpc.mediator.websocket import WebSockets
@@ -28,7 +29,12 @@ from didmpc.protocols.encoding import unb64url
 from didmpc.protocols.errors import LocalMisuse
 from didmpc.protocols.message import PLAIN
 
-HEALTH_SECONDS = 0.5
+COUNT_EVERY = 0.5
+"""Seconds."""
+TRANSPORT = "http"
+NO_STORE = {"Cache-Control": "no-store"}
+PASSED_ON = ("X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via")
+"""Headers by which a proxy gives itself away."""
 _ENCODED = re.compile(r"[A-Za-z0-9_=-]+")
 _MEDIA_TYPES = re.compile(r"application/(didcomm-[a-z+-]+|json|octet-stream)")
 
@@ -42,10 +48,13 @@ class Web:
         service: Service,
         websockets: WebSockets,
         store: Store,
-        relay: Relay,
         links: Links,
         requests: Buckets,
+        health: Health,
+        metrics: Metrics,
         limits: Limits,
+        *,
+        shows_metrics: bool = True,
     ) -> None:
         self._url = settings.url
         self._did = settings.identity.did
@@ -53,11 +62,12 @@ class Web:
         self._service = service
         self._websockets = websockets
         self._store = store
-        self._relay = relay
         self._links = links
         self._requests = requests
+        self._health = health
+        self._metrics = metrics
         self._limits = limits
-        self._queued = 0
+        self._shows_metrics = shows_metrics
         self._count_again = 0.0
 
     def add_to(self, app: web.Application) -> None:
@@ -67,33 +77,67 @@ class Web:
                 web.post("/", self._post),
                 web.get("/", self._page),
                 web.get("/ws", self._websocket),
-                web.get("/health", self._health),
+                web.get("/healthz", self._alive),
+                web.get("/readyz", self._ready),
+            ]
+        )
+        if self._shows_metrics:
+            app.add_routes([web.get("/metrics", self._metrics_for_this_machine)])
+
+    def add_metrics_to(self, app: web.Application) -> None:
+        """The routes of a listener that is there for monitors alone."""
+        app.add_routes(
+            [
+                web.get("/healthz", self._alive),
+                web.get("/readyz", self._ready),
+                web.get("/metrics", self._show_metrics),
             ]
         )
 
     async def _post(self, request: web.Request) -> web.Response:
+        if self._health.stopping:
+            return _refusal(Answer(status=503, problem=Unavailable()), close=True)
         address = address_of(request)
-        if not self._requests.take(address, time.monotonic()):
-            return _refusal(Answer(status=429, problem=TooManyRequests()))
+        if (held_back := self._hold_back(address)) is not None:
+            return held_back
         if not _MEDIA_TYPES.fullmatch(request.content_type):
             return _refusal(Answer(status=415, problem=WrongMediaType()))
+        if (request.content_length or 0) > self._limits.message_bytes:
+            return self._too_big()
         try:
             async with asyncio.timeout(self._limits.body_seconds):
                 envelope = await request.read()
         except web.HTTPRequestEntityTooLarge:
-            return _refusal(Answer(status=413, problem=TooBig(self._limits.message_bytes)))
+            return self._too_big()
         except TimeoutError:
-            refused = _refusal(Answer(status=408, problem=TooSlow()))
-            refused.force_close()
-            return refused
-        answer = await self._service.handle(envelope, connection=None, address=address)
+            self._metrics.limits_hit.labels("body-seconds").inc()
+            return _refusal(Answer(status=408, problem=TooSlow()), close=True)
+        self._metrics.received(TRANSPORT, len(envelope))
+        with self._metrics.answer_seconds.time():
+            answer = await self._service.handle(envelope, connection=None, address=address)
+        if answer.problem is not None:
+            self._metrics.refused(answer.problem)
         if answer.problem is not None and answer.reply is None:
             return _refusal(answer)
         if answer.reply is None:
             return web.Response(status=202)
+        self._metrics.sent(TRANSPORT, len(answer.reply))
         return web.Response(status=answer.status, body=answer.reply, content_type=answer.media_type)
 
+    def _hold_back(self, address: str) -> web.Response | None:
+        if self._requests.take(address, time.monotonic()):
+            return None
+        self._metrics.limits_hit.labels("requests").inc()
+        wait = self._requests.wait(address, time.monotonic())
+        return _refusal(Answer(status=429, problem=TooManyRequests(wait)))
+
+    def _too_big(self) -> web.Response:
+        self._metrics.limits_hit.labels("message-bytes").inc()
+        return _refusal(Answer(status=413, problem=TooBig(self._limits.message_bytes)), close=True)
+
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
+        if self._health.stopping:
+            return _refusal(Answer(status=503, problem=Unavailable()), close=True)
         return await self._websockets.handle(request, address_of(request))
 
     async def _page(self, request: web.Request) -> web.Response:
@@ -113,8 +157,8 @@ class Web:
 
     async def _short_link(self, request: web.Request) -> web.Response:
         """The invitation itself for a program, its page for a browser (out-of-band/2.0, short URLs)."""
-        if not self._requests.take(address_of(request), time.monotonic()):
-            return _refusal(Answer(status=429, problem=TooManyRequests()))
+        if (held_back := self._hold_back(address_of(request))) is not None:
+            return held_back
         encoded = await self._links.find(request.query["_oobid"][:64], time.time())
         if encoded is None:
             what = "This link has expired, or it was never given out here."
@@ -123,23 +167,49 @@ class Web:
             return web.Response(body=unb64url(encoded), content_type=PLAIN, headers=page.HEADERS)
         return web.Response(status=307, headers={**page.HEADERS, "Location": f"{self._url}/?_oob={encoded}"})
 
-    async def _health(self, request: web.Request) -> web.Response:
-        traffic = self._relay.traffic
-        body = {
-            "status": "ok",
-            "relayed_bytes": traffic.bytes,
-            "relayed_packets": traffic.packets,
-            "queued": await self._count_queued(),
-        }
-        return web.json_response(body, headers={"Cache-Control": "no-store"})
+    async def _alive(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n", headers=NO_STORE)
 
-    async def _count_queued(self) -> int:
-        """Messages in all mailboxes, counted now and then only: anyone may ask, and it looks at each box."""
+    async def _ready(self, _: web.Request) -> web.Response:
+        obstacles = await self._health.obstacles()
+        if obstacles:
+            return web.Response(status=503, text="".join(f"{name}\n" for name in obstacles), headers=NO_STORE)
+        return web.Response(text="ok\n", headers=NO_STORE)
+
+    async def _metrics_for_this_machine(self, request: web.Request) -> web.Response:
+        if not is_from_this_machine(request):
+            raise web.HTTPNotFound
+        return await self._show_metrics(request)
+
+    async def _show_metrics(self, _: web.Request) -> web.Response:
+        await self._count_stored()
+        return web.Response(body=self._metrics.text(), headers={**NO_STORE, "Content-Type": CONTENT_TYPE})
+
+    async def _count_stored(self) -> None:
+        """What the store holds, counted now and then only: it looks at each mailbox."""
         now = time.monotonic()
-        if now >= self._count_again:
-            self._count_again = now + HEALTH_SECONDS
-            self._queued = await self._store.queued()
-        return self._queued
+        if now < self._count_again:
+            return
+        self._count_again = now + COUNT_EVERY
+        totals = await self._store.totals()
+        stored = {"accounts": totals.accounts, "mailboxes": totals.keys, "messages": totals.messages}
+        for what, number in {**stored, "bytes": totals.bytes}.items():
+            self._metrics.stored.labels(what).set(number)
+        self._metrics.disk_free.set(self._store.free_bytes)
+
+
+def is_from_this_machine(request: web.Request) -> bool:
+    """Whether nobody else can have sent it.
+
+    Not what a proxy on this machine passes on, nor a page in a browser here under a name of its own choice.
+    """
+    if any(name in request.headers for name in PASSED_ON):
+        return False
+    try:
+        host = request.url.host or ""
+    except ValueError:
+        return False
+    return is_loopback(request.remote or "") and is_loopback(host)
 
 
 def address_of(request: web.Request) -> str:
@@ -154,14 +224,17 @@ def address_of(request: web.Request) -> str:
     return address
 
 
-def _refusal(answer: Answer) -> web.Response:
+def _refusal(answer: Answer, *, close: bool = False) -> web.Response:
     problem = answer.problem
     assert problem is not None
     headers = {} if answer.retry_after is None else {"Retry-After": str(answer.retry_after)}
     body = {"code": problem.code, "title": problem.what, "detail": words(problem)}
-    return web.json_response(
+    response = web.json_response(
         body, status=answer.status, headers=headers, content_type="application/problem+json"
     )
+    if close:
+        response.force_close()
+    return response
 
 
 def _html(text: str, status: int = 200) -> web.Response:

@@ -24,6 +24,8 @@ NAME = re.compile(rf"account-[0-9a-f]{{{2 * NAME_BYTES}}}")
 FIELDS = ("account", "type", "code", "transport")
 """What a record may carry beside its text (`extra=`), for the JSON form."""
 
+LONGEST_FIELD = 8192
+
 _DID = re.compile(r"did:[a-z0-9]+:[A-Za-z0-9._:%-]*[A-Za-z0-9_-]")
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -74,7 +76,11 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
-        line |= {name: str(value) for name in FIELDS if (value := getattr(record, name, None)) is not None}
+        line |= {
+            name: str(value)[:LONGEST_FIELD]
+            for name in FIELDS
+            if (value := getattr(record, name, None)) is not None
+        }
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps({name: self._names.hide(value) for name, value in line.items()})

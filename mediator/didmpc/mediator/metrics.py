@@ -4,9 +4,12 @@ What is counted as it happens has a counter here; what is merely so (queued mail
 when somebody reads.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from didmpc.protocols.errors import RemoteViolation
 
@@ -19,6 +22,16 @@ OTHER = "other"
 _BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 _COMMIT_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 _ANSWER_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+@dataclass(frozen=True, slots=True)
+class _RunningTotal(Collector):
+    name: str
+    what: str
+    read: Callable[[], float]
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        yield CounterMetricFamily(self.name, self.what, self.read())
 
 
 class Metrics:
@@ -36,7 +49,6 @@ class Metrics:
         self.messages_out = counter("messages_out", "Replies, and deliveries pushed live.", "transport")
         self.bytes_in = counter("message_bytes_in", "Bytes of envelopes that came in.", "transport")
         self.bytes_out = counter("message_bytes_out", "Bytes of replies and live deliveries.", "transport")
-        self.handled = counter("handled", "Messages that were acted on, by type.", "type")
         self.refusals = counter("refusals", "Messages that were refused, by problem code.", "code")
         self.limits_hit = counter("limits_hit", "How often a limit of the transport was met.", "limit")
         self.answer_seconds = Histogram(
@@ -45,6 +57,8 @@ class Metrics:
             registry=registry,
             buckets=_ANSWER_SECONDS,
         )
+        self.stored = Gauge(PREFIX + "stored", "What the store holds.", ("what",), registry=registry)
+        self.disk_free = Gauge(PREFIX + "disk_free_bytes", "Free space of the store.", registry=registry)
         self._commit_size = Histogram(
             PREFIX + "commit_operations",
             "Operations that share a commit of the store.",
@@ -57,6 +71,14 @@ class Metrics:
             registry=registry,
             buckets=_COMMIT_SECONDS,
         )
+
+    def received(self, transport: str, size: int) -> None:
+        self.messages_in.labels(transport).inc()
+        self.bytes_in.labels(transport).inc(size)
+
+    def sent(self, transport: str, size: int) -> None:
+        self.messages_out.labels(transport).inc()
+        self.bytes_out.labels(transport).inc(size)
 
     def refused(self, problem: RemoteViolation) -> None:
         code = problem.code
@@ -73,6 +95,10 @@ class Metrics:
     def gauge(self, name: str, what: str, read: Callable[[], float]) -> None:
         """A figure that is asked for when somebody reads."""
         Gauge(PREFIX + name, what, registry=self.registry).set_function(read)
+
+    def running_total(self, name: str, what: str, read: Callable[[], float]) -> None:
+        """A counter that somebody else keeps."""
+        self.registry.register(_RunningTotal(PREFIX + name, what, read))
 
     def total(self, name: str) -> float:
         """The sum of a counter over its labels."""

@@ -68,6 +68,22 @@ def show_seconds(value: float) -> str:
     return f"{value:g} s"
 
 
+def approximate_size(value: float) -> str:
+    """Three digits or so, for a person."""
+    for unit, factor in (("GiB", GIB), ("MiB", MIB), ("KiB", KIB)):
+        if value >= factor:
+            return f"{value / factor:.1f} {unit}"
+    return f"{value:.0f} B"
+
+
+def approximate_time(value: float) -> str:
+    """For a person."""
+    for unit, factor in (("d", 86400), ("h", 3600), ("min", 60)):
+        if value >= factor:
+            return f"{value / factor:.1f} {unit}"
+    return f"{max(0.0, value):.0f} s"
+
+
 def duration(given: object, least: float, most: float = _MOST_SECONDS) -> float:
     """Seconds, from a number or from `90 s`, `10 min`, `2 h`, `7 d`."""
     found = re.fullmatch(rf"{_NUMBER}\s*(s|min|h|d|)", str(given).strip())

@@ -221,6 +221,15 @@ class Relay:
         self._reserved: Counter[int] = Counter()  # by account
         self.traffic = Traffic()
 
+    @property
+    def leg_count(self) -> int:
+        return len(self._legs)
+
+    @property
+    def channel_count(self) -> int:
+        """Channels of which an end is bound."""
+        return len({channel for channel, _ in self._ends})
+
     def is_full(self, address: str) -> bool:
         """Whether no more legs are taken, at all or from this address."""
         return (

@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from didmpc.mediator.database import StoreFailed
-from didmpc.mediator.limits import Limits
-from didmpc.mediator.refusals import Expired, Refusal, Unavailable, Unsupported
+from didmpc.mediator.limits import Buckets, Limits
+from didmpc.mediator.refusals import Expired, Refusal, TooManyRequests, Unavailable, Unsupported
 from didmpc.mediator.requests import Check, Connection, Handler, Outcome, Request
 from didmpc.mediator.resolving import Dids
 from didmpc.protocols import problem_report
+from didmpc.protocols.did import canonical
 from didmpc.protocols.envelope import Unpacked, pack_authcrypt, pack_signed, unpack
 from didmpc.protocols.errors import DidmpcError, RemoteViolation
 from didmpc.protocols.identity import Identities, Identity
@@ -25,6 +26,8 @@ from didmpc.protocols.message import ENCRYPTED, SIGNED, Message
 
 log = logging.getLogger(__name__)
 
+PAUSE = 0.1
+"""Seconds between looks whether a DID is within its rate again."""
 _MINOR = re.compile(r"/(\d+)\.\d+/([^/]+)$")
 
 
@@ -55,6 +58,7 @@ class Service:
         handlers: Iterable[Mapping[str, Handler]],
         checks: Iterable[Check] = (),
         clock: Callable[[], float] = time.time,
+        on_held_back: Callable[[], None] = lambda: None,
     ) -> None:
         self._identity = identities[0]
         self._identities = {identity.did: identity for identity in identities}
@@ -63,6 +67,8 @@ class Service:
         self._limits = limits
         self._checks = tuple(checks)
         self._clock = clock
+        self._per_did = Buckets(limits.requests_per_did)
+        self._on_held_back = on_held_back
         self._at_once = asyncio.Semaphore(limits.handled_at_once)
         self._handlers = {type: handler for group in handlers for type, handler in group.items()}
 
@@ -76,12 +82,16 @@ class Service:
         except StoreFailed as problem:
             log.error("%s", problem)
             return self._unreadable(Unavailable(), connection)
+        held_back = await self._hold_back(unpacked.sender, connection)
+        if held_back is not None:
+            return held_back
         async with self._at_once:
             request = Request(unpacked, envelope, connection, address, self._clock(), self._dids.resolve)
             try:
                 return await self._answered(request, await self._act(request))
             except RemoteViolation as problem:
-                log.info("refused %.120s: %s", unpacked.message.type, problem.code)
+                about = {"account": unpacked.sender, "type": unpacked.message.type, "code": problem.code}
+                log.info("refused %.120s: %s", unpacked.message.type, problem.code, extra=about)
                 return await self._refused(request, problem)
             except StoreFailed as problem:
                 log.error("%s", problem)
@@ -94,6 +104,22 @@ class Service:
         return await self._dids.run(lambda resolve: pack_authcrypt(addressed, identity, resolve(recipient)))
 
     # --- inner
+
+    async def _hold_back(self, sender: str | None, connection: Connection | None) -> Answer | None:
+        """A DID that sends too much waits on its WebSocket; over HTTP it is told when to come again."""
+        if sender is None:
+            return None
+        party = canonical(sender)
+        is_new = True
+        while not self._per_did.take(party, time.monotonic()):
+            if is_new:
+                self._on_held_back()
+            is_new = False
+            wait = self._per_did.wait(party, time.monotonic())
+            if connection is None:
+                return Answer(status=429, problem=TooManyRequests(wait, "this DID"))
+            await asyncio.sleep(PAUSE)  # not read meanwhile: TCP holds the peer back
+        return None
 
     async def _open(self, envelope: bytes) -> Unpacked:
         unpacked = await self._dids.run(

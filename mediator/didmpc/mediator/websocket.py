@@ -9,12 +9,14 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
+from collections.abc import Iterable
 from math import inf
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.limits import KIB, Buckets, Limits
+from didmpc.mediator.metrics import Metrics
 from didmpc.mediator.relay import Leg, Relay
 from didmpc.mediator.service import Service
 from didmpc.protocols.errors import SessionError
@@ -31,7 +33,7 @@ CLOSE_SECONDS = 2.0
 """How long a peer has to answer a close."""
 PAUSE = 0.1
 """Seconds between looks whether an address is within its rate again."""
-_JSON = ord("{")
+TRANSPORT = "websocket"
 
 
 class Socket:
@@ -47,6 +49,7 @@ class Socket:
         deliveries: Deliveries,
         relay: Relay,
         requests: Buckets,
+        metrics: Metrics,
         limits: Limits,
     ) -> None:
         self._ws = ws
@@ -56,6 +59,7 @@ class Socket:
         self._deliveries = deliveries
         self._relay = relay
         self._requests = requests
+        self._metrics = metrics
         self._limits = limits
         self._routes_all = False
         self._threads: OrderedDict[str, None] = OrderedDict()
@@ -83,6 +87,8 @@ class Socket:
         except ConnectionError:
             pass  # it ended while a reply was being written
         finally:
+            if self._ws.close_code == WSCloseCode.MESSAGE_TOO_BIG:
+                self._metrics.limits_hit.labels("message-bytes").inc()
             self._watching.cancel()
             self._deliveries.close(self)
             if self._leg is not None:
@@ -107,7 +113,7 @@ class Socket:
                     self._threads.popitem(last=False)
 
     async def send(self, message: Message, to: str) -> None:
-        await self._ws.send_str((await self._service.pack(message, to, self._mediator)).decode())
+        await self._send(await self._service.pack(message, to, self._mediator))
 
     def start_hop(self, established: Established) -> None:
         if self._leg is not None:
@@ -122,7 +128,19 @@ class Socket:
         )
         self._relay.join(self._leg)
 
+    async def end(self, code: int, reason: str) -> None:
+        """Close it, and say why."""
+        await self._close(code, reason)
+
+    def abort(self) -> None:
+        """End it at once."""
+        self._transport.abort()
+
     # --- inner
+
+    async def _send(self, envelope: bytes) -> None:
+        self._metrics.sent(TRANSPORT, len(envelope))
+        await self._ws.send_str(envelope.decode())
 
     async def _binary(self, data: bytes) -> None:
         if self._leg is None or data[:1] == b"{":
@@ -135,14 +153,20 @@ class Socket:
                 await self._close(WSCloseCode.POLICY_VIOLATION, error.what)
 
     async def _envelope(self, envelope: bytes) -> None:
-        while not self._requests.take(self._address, time.monotonic()):  # noqa: ASYNC110
+        if not self._requests.take(self._address, time.monotonic()):
+            self._metrics.limits_hit.labels("requests").inc()
             await asyncio.sleep(PAUSE)  # not read meanwhile: TCP holds the peer back
-        answer = await self._service.handle(envelope, connection=self, address=self._address)
+            while not self._requests.take(self._address, time.monotonic()):  # noqa: ASYNC110
+                await asyncio.sleep(PAUSE)
+        self._metrics.received(TRANSPORT, len(envelope))
+        with self._metrics.answer_seconds.time():
+            answer = await self._service.handle(envelope, connection=self, address=self._address)
         if answer.reply is not None:
-            await self._ws.send_str(answer.reply.decode())
+            await self._send(answer.reply)
         if answer.then is not None:
             answer.then()
         if answer.problem is not None:
+            self._metrics.refused(answer.problem)
             await self._fault(answer.problem.what)
 
     def _watch(self) -> None:
@@ -159,6 +183,7 @@ class Socket:
     async def _fault(self, what: str) -> None:
         self._faults += 1
         if self._faults >= self._limits.faults_per_socket:
+            self._metrics.limits_hit.labels("faults-per-socket").inc()
             await self._close(WSCloseCode.POLICY_VIOLATION, what)
 
     async def _close(self, code: int, reason: str) -> None:
@@ -179,18 +204,30 @@ class WebSockets:
     """The handler of the route, and all sockets that are open."""
 
     def __init__(
-        self, service: Service, deliveries: Deliveries, relay: Relay, requests: Buckets, limits: Limits
+        self,
+        service: Service,
+        deliveries: Deliveries,
+        relay: Relay,
+        requests: Buckets,
+        metrics: Metrics,
+        limits: Limits,
     ) -> None:
         self._service = service
         self._deliveries = deliveries
         self._relay = relay
         self._requests = requests
+        self._metrics = metrics
         self._limits = limits
-        self._open: set[web.WebSocketResponse] = set()
+        self._open: set[Socket] = set()
         self._per_address: Counter[str] = Counter()
+
+    @property
+    def count(self) -> int:
+        return len(self._open)
 
     async def handle(self, request: web.Request, address: str) -> web.StreamResponse:
         if self._per_address[address] >= self._limits.connections_per_address:
+            self._metrics.limits_hit.labels("connections-per-address").inc()
             raise web.HTTPTooManyRequests(headers={"Retry-After": "10"}, text="Too many connections.")
         ws = web.WebSocketResponse(
             heartbeat=self._limits.heartbeat_seconds,
@@ -200,13 +237,13 @@ class WebSockets:
             timeout=CLOSE_SECONDS,
         )
         self._per_address[address] += 1
+        socket: Socket | None = None
         try:
             await ws.prepare(request)
             transport = request.transport
             if transport is None:
                 return ws
-            self._open.add(ws)
-            await Socket(
+            socket = Socket(
                 ws,
                 transport,
                 address,
@@ -214,16 +251,35 @@ class WebSockets:
                 deliveries=self._deliveries,
                 relay=self._relay,
                 requests=self._requests,
+                metrics=self._metrics,
                 limits=self._limits,
-            ).run()
+            )
+            self._open.add(socket)
+            await socket.run()
             return ws
         finally:
-            self._open.discard(ws)
+            if socket is not None:
+                self._open.discard(socket)
             self._per_address[address] -= 1
             if not self._per_address[address]:
                 del self._per_address[address]
 
+    async def end(self, sockets: Iterable[object], reason: str) -> int:
+        """Close some of them for good; how many that were."""
+        closing = [one.end(WSCloseCode.POLICY_VIOLATION, reason) for one in self._open & set(sockets)]
+        await asyncio.gather(*closing, return_exceptions=True)
+        return len(closing)
+
     async def close(self) -> None:
-        """Tell everybody that the mediator goes away, and that they may come back."""
-        closing = [ws.close(code=WSCloseCode.GOING_AWAY, message=b"The mediator stops.") for ws in self._open]
+        """Tell everybody that the mediator stops, and that they may come back."""
+        sockets = list(self._open)
+        if not sockets:
+            return
+        reason = "The mediator stops. Connect again."
+        closing = [asyncio.create_task(one.end(WSCloseCode.SERVICE_RESTART, reason)) for one in sockets]
+        await asyncio.wait(closing, timeout=CLOSE_SECONDS + 1)
+        for task, socket in zip(closing, sockets, strict=True):
+            if not task.done():  # it does not even read
+                task.cancel()
+                socket.abort()
         await asyncio.gather(*closing, return_exceptions=True)

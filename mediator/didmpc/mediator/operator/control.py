@@ -75,7 +75,7 @@ class ControlServer:
             writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader) -> Json:
-        name = "?"
+        name: object = "?"
         try:
             async with asyncio.timeout(REQUEST_SECONDS):
                 request = _parsed(await reader.readline())

@@ -26,7 +26,7 @@ _DID = re.compile(r"did:[a-z0-9]+:[A-Za-z0-9._:%-]+")
 class Live(Protocol):
     """A mediator that runs."""
 
-    def status(self) -> Json:
+    async def status(self) -> Json:
         """What only the process knows."""
 
     async def shut_out(self, did: str, channels: tuple[int, ...]) -> int:
@@ -77,7 +77,7 @@ class Operator:
             "mailboxes": totals.keys,
             "queued": totals.messages,
             "queued_bytes": totals.bytes,
-            **(self._live.status() if self._live else {}),
+            **(await self._live.status() if self._live else {}),
         }
 
     async def config(self, _: Json) -> Json:
@@ -98,7 +98,7 @@ class Operator:
 
     async def rule(self, params: Json) -> Json:
         """Set or take away the rule of a DID; whether it has an account."""
-        did = _did(params)
+        did = await self._named(params)
         rules = {"allow": True, "deny": False, "none": None}
         if params.get("rule") not in rules:
             raise LocalMisuse("A rule is allow, deny or none.")
@@ -107,19 +107,22 @@ class Operator:
 
     async def evict(self, params: Json) -> Json:
         """Delete an account, named by its DID or by its name in the logs."""
-        named = str(params.get("did", ""))
-        did: str | None = named
-        if logs.NAME.fullmatch(named):
-            did = await self._store.find_account(lambda other: self._names.of(other) == named)
-        else:
-            did = _did(params)
-        evicted = await self._store.evict(did) if did is not None else None
+        did = await self._named(params)
+        evicted = await self._store.evict(did)
         if evicted is None:
-            raise LocalMisuse(
-                f"There is no account {named[:80]}.", fix="All of them: didmpc mediator accounts"
-            )
+            raise _no_account(did)
         sockets = await self._live.shut_out(evicted.did, evicted.channels) if self._live else 0
         return {"did": evicted.did, "messages": evicted.messages, "sockets": sockets}
+
+    async def _named(self, params: Json) -> str:
+        """The DID that was given, or that of the account of this name."""
+        name = params.get("did")
+        if not isinstance(name, str) or not logs.NAME.fullmatch(name):
+            return _did(params)
+        did = await self._store.find_account(lambda other: self._names.of(other) == name)
+        if did is None:
+            raise _no_account(name)
+        return did
 
     async def ticket(self, params: Json) -> Json:
         """A new invitation to open accounts."""
@@ -149,6 +152,10 @@ class Operator:
         force = params.get("force") is True
         contents = await asyncio.to_thread(back_up, self._home, target, force=force, stop=self._stopping)
         return {"file": str(target), **asdict(contents)}
+
+
+def _no_account(name: str) -> LocalMisuse:
+    return LocalMisuse(f"There is no account {name[:80]}.", fix="All of them: didmpc mediator accounts")
 
 
 def _did(params: Json) -> str:

@@ -56,6 +56,11 @@ class Part:
                 fix="Put the present time into created_time.",
             )
 
+    @property
+    def free_bytes(self) -> int:
+        """Free space of the disk."""
+        return shutil.disk_usage(self._folder).free
+
     def _check_room(self, needed: int, reusable: int = 0) -> None:
         """Raise `DiskFull` before the disk is full, and while no ballast is left for emptying mailboxes."""
         free = shutil.disk_usage(self._folder).free

@@ -1,0 +1,342 @@
+"""`didmpc mediator status | accounts | allow | deny | evict | invite | messages | backup | restore`.
+
+Each asks the mediator that runs in the home; where none runs it opens the home itself.
+"""
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from didmpc.mediator.home import Home
+from didmpc.mediator.operator import view
+from didmpc.mediator.operator.control import Json, call
+from didmpc.protocols.errors import LocalMisuse
+
+BACKUP_SECONDS = 3600.0
+DEFAULT_TICKET = "7 d"
+LONGEST_TICKET = 366 * 86400
+
+HomeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--home",
+        metavar="DIR",
+        help="Where keys and mail are kept.",
+        show_default="DIDMPC_MEDIATOR_HOME, else DIDMPC_HOME",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Who = Annotated[
+    str, typer.Argument(metavar="DID", help="A DID, or the name of an account as logs and lists have it.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands, in the order in which an operator needs them."""
+    for command in (status, invite, accounts, allow, deny, rules, evict, messages, backup, restore):
+        app.command()(command)
+
+
+def status(
+    home: HomeOption = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing it, until Ctrl-C.")] = False,
+    every: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.2, max=3600, help="How often, with --watch.")
+    ] = 1.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the mediator is doing: mail that waits, sockets, traffic, refusals.
+
+    Example:  didmpc mediator status --watch
+    """
+    place = _place(home)
+    if not watch:
+        found = _ask(place, "status")
+        _print(json.dumps(found) if as_json else _lines(view.status_rows(found, time.time())))
+        return
+    snapshots = _snapshots(place, every)
+    if as_json:
+        for found in snapshots:
+            _print(json.dumps(found))
+    elif sys.stdout.isatty():
+        _draw(snapshots)
+    else:
+        for found in snapshots:
+            _print(view.status_line(found))
+
+
+def accounts(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List all accounts: their names in the logs, their DIDs, and what waits for them."""
+    place = _place(home)
+    rows = list(_pages(place, "accounts", "accounts", 0))
+    if as_json:
+        _print(json.dumps({"accounts": rows}))
+        return
+    header = ("NAME", "SINCE", "DIDS", "WAITING", "BYTES", "DID")
+    cells = [
+        (
+            *(row["name"], view.moment(row["created"]), row["keys"], row["messages"], row["bytes"]),
+            view.short_did(row["did"]),
+        )
+        for row in rows
+    ]
+    _print("\n".join(view.table(header, cells)) if rows else "No accounts yet.")
+
+
+def allow(
+    did: Who,
+    home: HomeOption = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take back what was said of this DID.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a DID open an account, whatever --registration says.
+
+    Example:  didmpc mediator allow did:web:wallet.example.org
+    """
+    _set_rule(_place(home), did, "none" if undo else "allow", as_json)
+
+
+def deny(
+    did: Who,
+    home: HomeOption = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Take back what was said of this DID.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Refuse a DID: it can open no account, and use none that it has. Its mail stays; see evict."""
+    _set_rule(_place(home), did, "none" if undo else "deny", as_json)
+
+
+def rules(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List the DIDs that are allowed or denied."""
+    rows = list(_pages(_place(home), "rules", "rules", ""))
+    if as_json:
+        _print(json.dumps({"rules": rows}))
+        return
+    _print("\n".join(f"{row['rule']:5}  {row['did']}" for row in rows) if rows else "No rules.")
+
+
+def evict(did: Who, home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Delete an account, with its mail and channels. It may come back, unless it is denied too."""
+    gone = _ask(_place(home), "evict", {"did": did})
+    if as_json:
+        _print(json.dumps(gone))
+        return
+    _tell(f"Gone: {view.short_did(gone['did'])}")
+    _tell(f"With it {gone['messages']} messages; {gone['sockets']} of its sockets were closed.")
+    _tell(f"So that it does not come back:  didmpc mediator deny {gone['did']}")
+
+
+def invite(
+    home: HomeOption = None,
+    uses: Annotated[
+        int | None,
+        typer.Option(min=1, max=100_000, help="Accounts that may be opened with it.", show_default="1"),
+    ] = None,
+    expires: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="When it ends: 2 h, 7 d ...", show_default=DEFAULT_TICKET),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print an invitation to use this mediator: a URL, alone on one line.
+
+    For  didmpc agent start --mediator URL
+
+    With --uses or --expires, or where registration is by invitation, each one is new and opens so many
+    accounts. Otherwise it is always the same.
+    """
+    place = _place(home)
+    settings = place.require()
+    registration = _registration(place)
+    if uses is None and expires is None and registration != "invitation":
+        result: Json = {"invitation": settings.invitation, "url": settings.url}
+    else:
+        params = {"uses": uses or 1, "seconds": _ticket_seconds(expires or DEFAULT_TICKET)}
+        result = _ask(place, "ticket", params)
+    if as_json:
+        _print(json.dumps(result))
+        return
+    _print(result["invitation"])
+    if registration == "allow-list":
+        _tell("Only DIDs on the list get an account:  didmpc mediator allow DID")
+
+
+def messages(
+    home: HomeOption = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete what was shown.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what users wrote to you (basicmessage), oldest first."""
+    place = _place(home)
+    found = _ask(place, "messages")["messages"]
+    if as_json:
+        _print(json.dumps({"messages": found}))
+    else:
+        for item in found:
+            _print(f"{view.moment(item['at'])}  {item['name']}  {view.printable(item['did'])}")
+            _print(f"    {view.printable(item['text'])}")
+        if not found:
+            _tell("No messages.")
+    if remove and found:
+        _ask(place, "remove_messages", {"ids": [item["id"] for item in found]})
+
+
+def backup(
+    file: Annotated[Path, typer.Argument(help="The file to write.")],
+    home: HomeOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the file if it is there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write everything into one file, while the mediator runs or not: keys, accounts, waiting mail.
+
+    Whoever has the file can be this mediator: keep it as safe as the mediator itself.
+
+    Example:  didmpc mediator backup /backups/mediator-$(date +%F).tar
+    """
+    params = {"file": str(file.expanduser().absolute()), "force": force}
+    made = _ask(_place(home), "backup", params, timeout=BACKUP_SECONDS)
+    if as_json:
+        _print(json.dumps(made))
+        return
+    _tell(f"{made['file']}: {made['accounts']} accounts, {made['messages']} messages, {made['size']} bytes.")
+    _tell("It holds the mediator's private keys. To put it back:  didmpc mediator restore FILE")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file that backup wrote.")],
+    home: HomeOption = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the mediator that is there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a backup into a home. The mediator must be stopped; the file is checked first.
+
+    Example:  didmpc mediator restore /backups/mediator-2026-11-21.tar --home /var/lib/mediator
+    """
+    from dataclasses import asdict
+
+    from didmpc.mediator.operator import backup as backups
+
+    place = Home.locate(home)
+    found = backups.restore(place, file.expanduser(), force=force)
+    if as_json:
+        _print(json.dumps({"home": str(place.root), **asdict(found)}))
+        return
+    made = view.moment(found.made)
+    _tell(f"{place.root}: {found.accounts} accounts and {found.messages} messages as of {made}.")
+    _tell(f"Start it:  didmpc mediator start --home {place.root}")
+
+
+# --- asking
+
+
+def _place(home: Path | None) -> Home:
+    place = Home.locate(home)
+    place.require()
+    return place
+
+
+def _ask(place: Home, method: str, params: Json | None = None, *, timeout: float = 30.0) -> Json:
+    result = call(place.root, method, params, timeout=timeout)
+    return _alone(place, method, params or {}) if result is None else result
+
+
+def _alone(place: Home, method: str, params: Json) -> Json:
+    """Do it on the home of a mediator that does not run, holding its lock."""
+    import asyncio
+
+    from didmpc.mediator.app import open_store
+    from didmpc.mediator.limits import Limits
+    from didmpc.mediator.operator.methods import Operator
+
+    async def work() -> Json:
+        store = open_store(place, Limits())
+        try:
+            return await Operator(place, place.require(), store).methods()[method](params)
+        finally:
+            await store.close()
+
+    with place.locked():
+        return asyncio.run(work())
+
+
+def _pages(place: Home, method: str, name: str, after: object) -> Iterator[Json]:
+    while after is not None:
+        page = _ask(place, method, {"after": after})
+        yield from page[name]
+        after = page["next"]
+
+
+def _snapshots(place: Home, every: float) -> Iterator[Json]:
+    while True:
+        found = call(place.root, "status")
+        if found is None:
+            raise LocalMisuse("No mediator runs in this home.", fix="Start it: didmpc mediator start")
+        yield found
+        time.sleep(every)
+
+
+def _set_rule(place: Home, did: str, rule: str, as_json: bool) -> None:
+    done = _ask(place, "rule", {"did": did, "rule": rule})
+    if as_json:
+        _print(json.dumps(done))
+        return
+    told = {"allow": "Allowed", "deny": "Denied", "none": "No rule any more for"}
+    _tell(f"{told[rule]}: {done['did']}")
+    if rule == "deny" and done["has_account"]:
+        _tell(f"Its account and mail are still there. To delete them:  didmpc mediator evict {done['did']}")
+
+
+def _registration(place: Home) -> str:
+    from didmpc.mediator.configuration import Configuration
+
+    found = call(place.root, "status")
+    if found is not None and "registration" in found["settings"]:
+        return str(found["settings"]["registration"])
+    return str(Configuration.load(place)["registration"])
+
+
+def _ticket_seconds(text: str) -> int:
+    from didmpc.mediator.quantities import duration
+
+    try:
+        return int(duration(text, 60, LONGEST_TICKET))
+    except ValueError as problem:
+        raise typer.BadParameter(f"must be {problem}", param_hint="--expires") from None
+
+
+# --- telling
+
+
+def _draw(snapshots: Iterator[Json]) -> None:
+    from rich.console import Console
+    from rich.live import Live
+    from rich.table import Table
+    from rich.text import Text
+
+    def panel(found: Json) -> Table:
+        grid = Table.grid(padding=(0, 2))
+        for name, text in view.status_rows(found, time.time()):
+            grid.add_row(Text(name, style="bold"), Text(text))
+        return grid
+
+    with Live(console=Console(), auto_refresh=False, screen=False) as live:
+        for found in snapshots:
+            live.update(panel(found), refresh=True)
+
+
+def _lines(rows: list[view.Row]) -> str:
+    return "\n".join(f"{name:11} {text}" for name, text in rows)
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _tell(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,79 @@
+"""What the operator sees of a mediator while it runs, and does to it."""
+
+import os
+import time
+
+from didmpc.mediator.configuration import Configuration
+from didmpc.mediator.deliveries import Deliveries
+from didmpc.mediator.health import Health
+from didmpc.mediator.metrics import Metrics
+from didmpc.mediator.operator.control import Json
+from didmpc.mediator.relay import Relay
+from didmpc.mediator.websocket import WebSockets
+from didmpc.protocols.errors import LocalMisuse
+
+
+class LiveMediator:
+    def __init__(
+        self,
+        configuration: Configuration | None,
+        health: Health,
+        deliveries: Deliveries,
+        relay: Relay,
+        websockets: WebSockets,
+        metrics: Metrics,
+    ) -> None:
+        self._configuration = configuration
+        self._health = health
+        self._deliveries = deliveries
+        self._relay = relay
+        self._websockets = websockets
+        self._metrics = metrics
+        self._since = time.time()
+
+    async def status(self) -> Json:
+        metrics, relay = self._metrics, self._relay
+        return {
+            "pid": os.getpid(),
+            "since": self._since,
+            "obstacles": list(await self._health.obstacles()),
+            "sockets": self._websockets.count,
+            "live": self._deliveries.live_count,
+            "messages_in": int(metrics.total("messages_in")),
+            "messages_out": int(metrics.total("messages_out")),
+            "refusals": metrics.by_label("refusals"),
+            "limits_hit": metrics.by_label("limits_hit"),
+            "relay": {
+                "connections": relay.leg_count,
+                "channels": relay.channel_count,
+                "bytes": relay.traffic.bytes,
+                "packets": relay.traffic.packets,
+            },
+            "settings": self._settings(),
+        }
+
+    async def shut_out(self, did: str, channels: tuple[int, ...]) -> int:
+        sockets = self._deliveries.sockets_of(did)
+        self._deliveries.drop(did)
+        self._relay.revoke(channels)
+        return await self._websockets.end(sockets, "The operator has closed your account.")
+
+    def configuration(self) -> Json:
+        if self._configuration is None:
+            raise LocalMisuse("This mediator was started without settings.")
+        return self._configuration.to_json()
+
+    def _settings(self) -> Json:
+        if self._configuration is None:
+            return {}
+        return {key: self._configuration[key] for key in ("registration", "limits")}
+
+
+def add_gauges(metrics: Metrics, deliveries: Deliveries, relay: Relay, websockets: WebSockets) -> None:
+    """The figures that are asked for when somebody reads."""
+    metrics.gauge("websockets", "WebSockets that are open.", lambda: websockets.count)
+    metrics.gauge("live_subscriptions", "Sockets in live mode.", lambda: deliveries.live_count)
+    metrics.gauge("relay_connections", "Legs of the relay.", lambda: relay.leg_count)
+    metrics.gauge("relay_channels", "Relay channels of which an end is bound.", lambda: relay.channel_count)
+    metrics.running_total("relay_bytes", "Bytes relayed.", lambda: relay.traffic.bytes)
+    metrics.running_total("relay_packets", "Packets relayed.", lambda: relay.traffic.packets)

@@ -1,0 +1,82 @@
+"""How a mediator's state is told to a person."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from didmpc.mediator.operator.control import Json
+from didmpc.mediator.quantities import approximate_size, approximate_time
+
+MOST_REFUSALS = 3
+LONGEST_TEXT = 4000
+SHORT_DID = 64
+
+Row = tuple[str, str]
+
+
+def printable(text: object) -> str:
+    """What others wrote, without what could steer a terminal."""
+    return "".join(c if c.isprintable() else " " for c in str(text)[:LONGEST_TEXT])
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> list[str]:
+    """Aligned columns, a line each."""
+    cells = [list(header), *([printable(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def short_did(did: str) -> str:
+    return did if len(did) <= SHORT_DID else f"{did[:24]}...{did[-8:]}"
+
+
+def status_rows(status: Json, now: float) -> list[Row]:
+    """What there is to say, under a short name each."""
+    rows = [
+        ("Mediator", status["url"]),
+        ("State", _state(status, now)),
+        ("Accounts", f"{status['accounts']:,} with {status['mailboxes']:,} mailboxes"),
+        ("Waiting", f"{status['queued']:,} messages, {approximate_size(status['queued_bytes'])}"),
+    ]
+    if status["running"]:
+        relay = status["relay"]
+        rows += [
+            ("Sockets", f"{status['sockets']:,} open, {status['live']:,} in live mode"),
+            ("Messages", f"{status['messages_in']:,} in, {status['messages_out']:,} out"),
+            ("Refused", _largest(status["refusals"])),
+            ("Limits met", _largest(status["limits_hit"])),
+            (
+                "Relay",
+                f"{relay['connections']:,} connections, {relay['channels']:,} channels; "
+                f"{relay['packets']:,} packets, {approximate_size(relay['bytes'])} so far",
+            ),
+            ("Settings", ", ".join(f"{key} {value}" for key, value in status["settings"].items())),
+        ]
+    rows += [("Disk", f"{approximate_size(status['disk_free_bytes'])} free"), ("Home", status["home"])]
+    return [(name, printable(text)) for name, text in rows if text]
+
+
+def status_line(status: Json) -> str:
+    """The same in one line, where there is no terminal to draw on."""
+    names = ("accounts", "queued", "sockets", "live", "messages_in", "messages_out")
+    return "  ".join(f"{name} {status[name]}" for name in names if name in status)
+
+
+def _state(status: Json, now: float) -> str:
+    if not status["running"]:
+        return "stopped. Start it: didmpc mediator start"
+    ready = ", not ready: " + ", ".join(status["obstacles"]) if status["obstacles"] else ", ready"
+    return f"running for {approximate_time(now - status['since'])} as process {status['pid']}{ready}"
+
+
+def _largest(counts: Mapping[str, Any]) -> str:
+    largest = sorted(counts.items(), key=lambda item: -item[1])
+    told = ", ".join(f"{name} {number:,}" for name, number in largest[:MOST_REFUSALS] if number)
+    return f"{told}, ..." if len(largest) > MOST_REFUSALS else told
