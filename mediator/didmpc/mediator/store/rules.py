@@ -136,11 +136,14 @@ class RuleStore(Part):
         """
         while (denied := self._denied) is None:
             version = self._rules_version
-            find = "SELECT did FROM rule WHERE NOT allowed"
-            read = await self._database.read(lambda db: frozenset(did for (did,) in db.execute(find)))
+            read = await self._database.read(_denied)
             if version == self._rules_version:
                 self._denied = read
         return any(canonical(did) in denied for did in dids)
+
+
+def _denied(db: sqlite3.Connection) -> frozenset[str]:
+    return frozenset(did for (did,) in db.execute("SELECT did FROM rule WHERE NOT allowed"))
 
 
 def rule_of(db: sqlite3.Connection, did: str) -> bool | None:
