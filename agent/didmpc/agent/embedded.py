@@ -72,7 +72,12 @@ class EmbeddedMediator:
             limit=LONGEST_LINE,
             # Ctrl-C in a terminal goes to the whole group: the agent alone decides when this one stops.
             start_new_session=True,
-            env={name: value for name, value in os.environ.items() if name != "DIDMPC_HOME"},
+            # Settings of a mediator that this user hosts are not for this one.
+            env={
+                name: value
+                for name, value in os.environ.items()
+                if name != "DIDMPC_HOME" and not name.startswith("DIDMPC_MEDIATOR_")
+            },
         )
         assert process.stdout is not None and process.stderr is not None
         self._last_words = ""
