@@ -1,17 +1,25 @@
-"""Peers as clients of our mediator: libraries, whose requests are written here, and a whole agent.
+"""Clients of our mediator: libraries, whose requests are written here, a whole agent, and our own core.
 
-Either kind is a `Mailbox`: it has a DID behind the mediator, writes to others, and reads what arrived.
+Each kind is a `Mailbox`: it has a DID behind the mediator, writes to others, and reads what arrived.
 """
 
 import json
+import urllib.request
 import uuid
 from base64 import urlsafe_b64decode
+from dataclasses import replace
 from typing import Protocol
 
-from interop_parts import Agent, Json, Peer
+from interop_parts import PATIENCE, Agent, Json, Peer
 
-from didmpc.protocols import pickup
+from didmpc.protocols import did as dids
+from didmpc.protocols import mediation, pickup
+from didmpc.protocols.did import Service
+from didmpc.protocols.envelope import pack_authcrypt, unpack
+from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.mediation import V2, Version
+from didmpc.protocols.message import ENCRYPTED, Message
+from didmpc.protocols.routing import route
 
 BASIC = "https://didcomm.org/basicmessage/2.0/message"
 
@@ -112,6 +120,46 @@ class LibraryMailbox(Mailbox):
         assert others == []
         assert opened["sender"].partition("#")[0] == opened["message"]["from"]
         return opened["message"]
+
+
+class OurMailbox(Mailbox):
+    """A DID of our own core behind the mediator."""
+
+    def __init__(self, mediator: str) -> None:
+        self._mediator = dids.resolve(mediator)
+        self._me = Identity.peer2([Service(mediator)])
+        self.did = self._me.did
+        assert mediation.parse_mediate_grant(self._ask(mediation.mediate_request())) == mediator
+        change = mediation.keylist_update([(self.did, "add")])
+        (updated,) = mediation.parse_keylist_update_response(self._ask(change))
+        assert updated.result == "success"
+
+    def write(self, to: str, content: str) -> None:
+        message = Message(type=BASIC, body={"content": content}, from_=self.did, to=(to,))
+        outbound = route(pack_authcrypt(message, self._me, dids.resolve(to)), dids.resolve(to))
+        assert post(outbound.uri, outbound.envelope) == (202, b"")
+
+    def read(self) -> Json:
+        delivery = pickup.parse_delivery(self._ask(pickup.delivery_request(10)))
+        ((name, envelope),) = delivery.messages
+        opened = unpack(envelope, Identities(self._me))
+        assert opened.sender == opened.message.from_
+        self._ask(pickup.messages_received([name]))
+        return opened.message.to_json()
+
+    def _ask(self, request: Message) -> Message:
+        """The mediator's answer."""
+        addressed = replace(request, from_=self.did, to=(self._mediator.did,), return_route="all")
+        envelope = pack_authcrypt(addressed, self._me, self._mediator)
+        status, answer = post(self._mediator.services[0].uri, envelope)
+        assert status == 200, answer
+        return unpack(answer, Identities(self._me)).message
+
+
+def post(url: str, envelope: bytes) -> tuple[int, bytes]:
+    request = urllib.request.Request(url, envelope, {"Content-Type": ENCRYPTED})
+    with urllib.request.urlopen(request, timeout=PATIENCE) as response:
+        return response.status, response.read()
 
 
 class AgentMailbox(Mailbox):

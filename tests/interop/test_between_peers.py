@@ -1,4 +1,4 @@
-"""A message from every peer to every other, through our mediator: neither end shares code with ours.
+"""A message from everybody to everybody, through our mediator; but for `ours`, no end shares code with it.
 
 The sender packs and forwards by itself, as it likes best; the recipient is a client of the mediator.
 """
@@ -7,9 +7,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from interop_parts import Agent, Drivers, Json, Peer
-from mediated import AgentMailbox, LibraryMailbox, Mailbox
+from mediated import AgentMailbox, LibraryMailbox, Mailbox, OurMailbox
 
-PEERS = ("pypi_didcomm", "pypi_didcomm_messaging", "npm_didcomm_node", "npm_identus", "npm_identus live")
+PEERS = (
+    "pypi_didcomm",
+    "pypi_didcomm_messaging",
+    "npm_didcomm_node",
+    "npm_identus",
+    "npm_identus live",
+    "ours",
+)
 # PyPI `peerdid` writes a service in a shape from before September 2023, which no other peer reads.
 FORMS: dict[str, Json] = {"pypi_didcomm": {"flat": False}}
 
@@ -21,14 +28,17 @@ def mailbox(drivers: Drivers, mediator: Json) -> Iterator[Callable[[str], Mailbo
 
     def of(name: str) -> Mailbox:
         if name not in opened:
-            driver, _, live = name.partition(" ")
-            child = drivers.child(driver)
-            opened[name] = (
-                AgentMailbox(Agent(child), mediator["did"], live=bool(live))
-                if driver == "npm_identus"
-                else LibraryMailbox(Peer(child), mediator["did"], **FORMS.get(driver, {}))
-            )
+            opened[name] = make(name)
         return opened[name]
+
+    def make(name: str) -> Mailbox:
+        if name == "ours":
+            return OurMailbox(mediator["did"])
+        driver, _, live = name.partition(" ")
+        child = drivers.child(driver)
+        if driver == "npm_identus":
+            return AgentMailbox(Agent(child), mediator["did"], live=bool(live))
+        return LibraryMailbox(Peer(child), mediator["did"], **FORMS.get(driver, {}))
 
     yield of
     for one in opened.values():

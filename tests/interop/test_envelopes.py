@@ -12,7 +12,7 @@ from interop_parts import Json, Peer, PeerRefused
 from didmpc.protocols import did as dids
 from didmpc.protocols import from_prior
 from didmpc.protocols.did import DIDDocument, Service
-from didmpc.protocols.encoding import unb64url
+from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.envelope import Unpacked, pack_anoncrypt, pack_authcrypt, pack_signed, unpack
 from didmpc.protocols.errors import DidError, EnvelopeError
 from didmpc.protocols.identity import Identities, Identity
@@ -85,6 +85,24 @@ class Pair:
         assert (got.created_time, got.expires_time) == (sent.created_time, sent.expires_time)
         assert (got.pthid, got.thread) == (sent.pthid, sent.id)
         return opened
+
+
+# --- in the clear
+
+
+def test_a_plaintext_is_the_same_message_on_both_sides(peer: Peer) -> None:
+    pair = Pair(peer)
+    message = pair.ours()
+    pair.opened_by_them(message.encode(), message)
+    read = Message.decode(peer.plain(pair.theirs(created_time=1, thid="2")))
+    assert (read.id, read.body, read.from_, read.to) == ("1", BODY, pair.them.did, (pair.we.did,))
+    assert (read.created_time, read.thid) == (1, "2")
+
+
+def test_their_plaintext_is_refused_where_an_envelope_is_wanted(peer: Peer) -> None:
+    pair = Pair(peer)
+    with pytest.raises(EnvelopeError, match="in the clear"):
+        unpack(peer.plain(pair.theirs()), Identities(pair.we))
 
 
 # --- from us to them
@@ -202,6 +220,35 @@ def test_we_verify_their_signature(peer: Peer, method: str, signing: str) -> Non
     did = peer.create(method, "P-256" if signing == "P-256" else "X25519", signing=signing)
     opened = pair.opened_by_us(peer.sign(pair.theirs(**{"from": did}), did))
     assert (opened.signer, opened.sender, opened.encrypted) == (did, None, False)
+
+
+@pytest.mark.parametrize("peer", ["npm_didcomm_node"], indirect=True)
+@pytest.mark.parametrize("method", ["peer2", "peer4"])
+def test_we_verify_their_es256k_signature_which_we_never_make(peer: Peer, method: str) -> None:
+    pair = Pair(peer)
+    did = peer.create(method, "X25519", signing="secp256k1")
+    envelope = peer.sign(pair.theirs(**{"from": did}), did)
+    assert pair.opened_by_us(envelope).signer == did
+    value = json.loads(envelope)
+    value["signatures"][0]["protected"] = b64url(b'{"typ":"application/didcomm-signed+json","alg":"ES256"}')
+    with pytest.raises(EnvelopeError):
+        unpack(json.dumps(value).encode(), Identities(pair.we))
+
+
+@only_pypi
+@pytest.mark.parametrize("method", ["peer2", "peer4"])
+@pytest.mark.parametrize("enc", ["A256CBC-HS512", "A256GCM", "XC20P", None])
+def test_we_open_their_envelope_to_a_p521_key_which_we_never_offer(
+    peer: Peer, method: str, enc: str | None
+) -> None:
+    pair = Pair(peer)
+    them = peer.create(method, "P-521")
+    make = Identity.peer2 if method == "peer2" else Identity.peer4
+    we = make([Service("https://we.example")], curves=("P-521", "Ed25519"))
+    message = pair.theirs(**{"from": them, "to": [we.did]})
+    envelope = peer.pack(message, we.did, enc=enc) if enc else peer.pack(message, we.did, sender=them)
+    opened = unpack(envelope, Identities(we))
+    assert (opened.message.body, opened.sender) == (BODY, None if enc else them)
 
 
 def test_we_verify_their_signature_inside_encryption(peer: Peer) -> None:

@@ -3,15 +3,16 @@
 The peer speaks HTTP itself; every request asks for its answer on the same connection.
 """
 
+import json
+
 import pytest
 from interop_parts import Json, Peer, PeerRefused
 from mediated import BASIC, Account, carried
 
 from didmpc.protocols import did as dids
 from didmpc.protocols import discover_features, mediation, pickup, problem_report, trust_ping
-from didmpc.protocols.did import Service
-from didmpc.protocols.envelope import pack_authcrypt, unpack
-from didmpc.protocols.identity import Identities, Identity
+from didmpc.protocols.envelope import pack_authcrypt
+from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
 from didmpc.protocols.routing import route
 
@@ -59,27 +60,14 @@ def test_it_gets_what_we_send_to_its_did_behind_our_mediator(account: Account, m
     assert (empty["type"], empty["body"]["message_count"]) == (pickup.STATUS, 0)
 
 
-@every_client
-def test_it_reaches_us_behind_our_mediator(account: Account) -> None:
-    peer, mediator = account.peer, dids.resolve(account.mediator)
-    ours = Identity.peer2([Service(mediator.did)])
-
-    def ask(request: Message) -> Message:
-        request = Message.from_json(
-            {**request.to_json(), "from": ours.did, "to": [mediator.did], "return_route": "all"}
-        )
-        status, body = peer.post(account.url, pack_authcrypt(request, ours, mediator))
-        assert status == 200, body
-        return unpack(body, Identities(ours)).message
-
-    ask(mediation.mediate_request())
-    ask(mediation.keylist_update([(ours.did, "add")]))
-    message = {"id": "1", "type": BASIC, "body": {"content": "hi"}, "from": account.did, "to": [ours.did]}
-    envelope = peer.pack(message, ours.did, sender=account.did, forward=True)
-    assert peer.post(account.url, envelope) == (202, b"")
-    ((_, delivered),) = pickup.parse_delivery(ask(pickup.delivery_request(1))).messages
-    opened = unpack(delivered, Identities(ours))
-    assert (opened.sender, opened.message.body) == (account.did, {"content": "hi"})
+@pytest.mark.parametrize("peer", ["pypi_didcomm"], indirect=True)
+def test_it_forgets_the_forward_for_an_endpoint_that_is_a_did_and_is_told(account: Account) -> None:
+    """Its `pack_encrypted` wraps only where there are routing keys besides: a caller has to wrap."""
+    peer, them = account.peer, account.mailbox()
+    message = account.message(BASIC, {"content": "hi"}, **{"from": account.did, "to": [them]})
+    envelope = peer.pack(message, them, sender=account.did, forward=True, wrap_for_did=False)
+    status, problem = peer.post(account.url, envelope)
+    assert (status, json.loads(problem)["code"]) == (400, "e.p.trust.crypto")
 
 
 @every_client

@@ -58,6 +58,21 @@ def header_edited(envelope: bytes, **changes: Any) -> bytes:
 # --- what is packed is unpacked
 
 
+def test_the_media_type_that_askar_writes_is_taken_for_what_it_means_and_no_other(
+    alice: Identity, bob: Identity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sealed = jose.encrypt
+
+    def packed(typ: str) -> bytes:
+        monkeypatch.setattr(jose, "encrypt", lambda header, *rest: sealed({**header, "typ": typ}, *rest))
+        return pack_authcrypt(note(alice, bob), alice, bob.document)
+
+    assert unpack(packed("application/didcomm+encrypted"), Identities(bob)).sender == alice.did
+    for other in ("application/didcomm-signed+json", "application/didcomm+signed", "JWT"):
+        with pytest.raises(EnvelopeError, match="typ"):
+            unpack(packed(other), Identities(bob))
+
+
 def test_nothing_is_encrypted_to_a_curve_that_is_only_received() -> None:
     sender = Identity.peer4()
     recipient = Identity.peer4(curves=("P-521", "P-256", "X25519"))

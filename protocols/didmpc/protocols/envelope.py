@@ -30,6 +30,8 @@ MAX_ENVELOPE = 32 * 1024 * 1024
 MAX_RECIPIENTS = 32
 
 _MAX_KID = 9000
+# What PyPI didcomm-messaging 0.1.1 writes with its askar backend, in envelopes that are right otherwise.
+_ALSO_TYP = {ENCRYPTED: "application/didcomm+encrypted"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +245,7 @@ def _protected(text: str, typ: str) -> dict[str, Any]:
     if not isinstance(header, dict):
         raise EnvelopeError("An envelope's protected header is not an object.")
     # RFC 7515, 4.1.9: "application/" may be left out.
-    if header.get("typ") not in (None, typ, typ.removeprefix("application/")):
+    if header.get("typ") not in (None, typ, typ.removeprefix("application/"), _ALSO_TYP.get(typ)):
         raise EnvelopeError(f"An envelope's typ is {header.get('typ')!r:.60} instead of {typ}.")
     for name in ("crit", "zip", "b64"):
         if name in header:
