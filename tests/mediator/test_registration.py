@@ -1,5 +1,6 @@
 """Who gets an account, and what becomes of one whose DID is denied."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
@@ -8,10 +9,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 from conftest import SMALL
-from mediator_parts import Client, code_of
+from mediator_parts import PATIENCE, Client, code_of
 
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
+from didmpc.mediator.operator.control import call
 from didmpc.mediator.store import Admission, Store
 from didmpc.protocols import from_prior, mediation, pickup, trust_ping
 from didmpc.protocols.did import canonical
@@ -134,6 +136,25 @@ async def test_denial_stops_an_account_that_is_there_and_taking_it_back_gives_it
     await place.rule(client.identity.did, None)
     async with running(place.home, port=port, limits=SMALL):
         assert [body for _, body in await client.fetch()] == [b'{"n":1}']
+
+
+async def test_a_running_mediator_cuts_off_whom_its_operator_denies(place: Place) -> None:
+    async with place.opened("open") as mediator:
+        client, other = [await place.client(mediator).enrol() for _ in range(2)]
+        did = await client.new_did()
+        async with client.line() as line:
+            await line.go_live()
+            rule = {"did": canonical(client.identity.did), "rule": "deny"}
+            await asyncio.to_thread(call, place.home.root, "rule", rule)
+            closed = await line.ws.receive(timeout=PATIENCE)
+            assert closed.type == aiohttp.WSMsgType.CLOSE and closed.extra
+        async with client.line() as line:
+            answer = await line.ask(pickup.live_delivery_change(True))
+            assert code_of(answer) == "e.p.trust.denied"
+            await other.send(did, b'{"n":1}')
+            assert await line.stays_silent()
+        await asyncio.to_thread(call, place.home.root, "rule", {**rule, "rule": "none"})
+        assert len(await client.fetch()) == 1
 
 
 async def test_accounts_stay_when_registration_closes(place: Place) -> None:

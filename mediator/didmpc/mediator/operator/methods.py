@@ -97,12 +97,14 @@ class Operator:
         return {"rules": listed, "next": rows[-1][0] if len(rows) == PAGE else None}
 
     async def rule(self, params: Json) -> Json:
-        """Set or take away the rule of a DID; whether it has an account."""
+        """Set or take away the rule of a DID; whether it has an account. A denied one is cut off at once."""
         did = await self._named(params)
         rules = {"allow": True, "deny": False, "none": None}
         if params.get("rule") not in rules:
             raise LocalMisuse("A rule is allow, deny or none.")
         await self._store.set_rule(did, rules[params["rule"]])
+        if params["rule"] == "deny" and self._live is not None:
+            await self._live.shut_out(did, ())  # what is open was opened before
         return {"did": did, "rule": params["rule"], "has_account": await self._store.is_enrolled(did)}
 
     async def evict(self, params: Json) -> Json:
