@@ -6,7 +6,10 @@ input that breaks something to .cache/fuzz/TARGET-crash-...: mend the reader, pu
 """
 
 import hashlib
+import logging
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -21,6 +24,11 @@ for path in (HERE, *(ROOT / name for name in ("agent", "mediator", "protocols"))
 def main() -> None:
     name, *options = sys.argv[1:] or [""]
     sys.argv[1:] = []  # MPyC reads the command line when it is imported
+    logging.disable(logging.ERROR)  # what is refused is logged
+    home = ROOT / ".cache" / "fuzz" / "tmp"
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir(parents=True)
+    tempfile.tempdir = str(home)  # libFuzzer ends without cleaning up
     import atheris
     from json_mutator import mutate
 

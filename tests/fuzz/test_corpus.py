@@ -25,6 +25,19 @@ def test_what_was_found_once_is_read_or_refused(name: str) -> None:
             raise AssertionError(f"{path.relative_to(CORPUS)} is neither read nor refused") from error
 
 
+@pytest.mark.parametrize("cases", [100, pytest.param(20_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("name", [name for name, target in TARGETS.items() if target.is_json])
+def test_sound_inputs_with_other_values_in_them_are_read_or_refused(name: str, cases: int) -> None:
+    inputs = [path.read_bytes() for path in sorted((CORPUS / name).iterdir())]
+    for seed in range(cases):
+        changed = mutate(inputs[seed % len(inputs)], 16_384, seed)
+        if changed is not None:
+            try:
+                TARGETS[name].run(changed)
+            except Exception as error:
+                raise AssertionError(f"{changed!r} is neither read nor refused") from error
+
+
 def test_the_corpora_are_small_and_of_targets_that_exist() -> None:
     assert {path.name for path in CORPUS.iterdir()} == set(TARGETS)
     assert sum(path.stat().st_size for path in CORPUS.rglob("*") if path.is_file()) < ENOUGH

@@ -4,11 +4,12 @@ import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from didmpc.protocols import did as dids
-from didmpc.protocols.did import Service, document, peer2, peer4
+from didmpc.protocols.did import Service, document, peer2, peer4, web
 from didmpc.protocols.encoding import b64url
-from didmpc.protocols.errors import DidError
+from didmpc.protocols.errors import DidError, MessageError
 from didmpc.protocols.routing import route
 from fuzz_targets.target import ALICE, BOB, ERIN, Target, from_json, key, to_json
 
@@ -48,6 +49,20 @@ def did_document(data: bytes) -> None:
     except DidError:
         return
     _use(found)
+
+
+def did_web(data: bytes) -> None:
+    """A did:web as text: where it leads. Or the JSON that lies there."""
+    value = from_json(data)
+    name = value.get("id") if isinstance(value, dict) else data.decode("utf-8", "replace")
+    try:
+        url = urlsplit(web.url_of(name if isinstance(name, str) else "did:web:a.example"))
+    except DidError:
+        return
+    assert url.scheme == "https" and url.hostname and not url.username and not url.query
+    assert not url.hostname.rpartition(".")[2].isdigit() and ".." not in url.path.split("/")
+    with contextlib.suppress(DidError, MessageError):
+        _use(web.parse(f"did:web:{url.hostname}", data))
 
 
 def _use(found: dids.DIDDocument) -> None:
@@ -130,7 +145,14 @@ def _document_seeds() -> Iterator[bytes]:
     yield to_json(BOB.document.to_json())
 
 
+def _web_seeds() -> Iterator[bytes]:
+    yield to_json({**_document(), "id": "did:web:a.example"})
+    yield from (b"did:web:a.example", b"did:web:a.example%3A8443:user:alice", b"did:web:127.0.0.1")
+    yield from (b"did:web:a.example:..:b", b"did:web:a%2Eexample:%2e%2e", b"did:web:0x7f.1")
+
+
 TARGETS = (
     Target("did", did, _did_seeds),
     Target("did-document", did_document, _document_seeds),
+    Target("did-web", did_web, _web_seeds),
 )

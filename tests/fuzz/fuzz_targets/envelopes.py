@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterator
 from functools import cache
 
+from didmpc.protocols import binding_proof, from_prior, jose
 from didmpc.protocols import did as dids
-from didmpc.protocols import from_prior, jose
 from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.envelope import (
     envelope_recipients,
@@ -21,6 +21,7 @@ from didmpc.protocols.message import Message
 from fuzz_targets.target import ALICE, BOB, ERIN, Target, from_json, to_json
 
 HELD = Identities(BOB, ERIN)
+NOW = 2e9
 REFUSALS = (EnvelopeError, MessageError, DidError)
 MESSAGE = Message(
     type="https://didcomm.org/empty/1.0/empty", id="1" * 32, body={"a": [1]}, from_=ALICE.did, to=(BOB.did,)
@@ -135,17 +136,16 @@ def _sign(content: bytes) -> bytes:
 
 
 def rotation(data: bytes) -> None:
-    """A `from_prior`: any text, or the {header, claims} of a JWT that is signed properly."""
+    """A `from_prior` or proof of a key binding: any text, or the {header, claims} of a JWT that is signed."""
     value = from_json(data)
     jwt = data.decode("utf-8", "replace")
     if isinstance(value, dict) and isinstance(header := value.get("header"), dict):
         signed = f"{b64url(to_json({'alg': 'EdDSA', **header}))}.{b64url(to_json(value.get('claims')))}"
         jwt = f"{signed}.{b64url(ALICE.signing_key[1].sign(signed.encode()))}"
-    try:
-        old = from_prior.verify(jwt, BOB.did)
-    except REFUSALS:
-        return
-    assert dids.same_party(old, ALICE.did)
+    with contextlib.suppress(*REFUSALS):
+        assert dids.same_party(from_prior.verify(jwt, BOB.did), ALICE.did)
+    with contextlib.suppress(*REFUSALS):
+        assert binding_proof.verify(jwt, ALICE.did, BOB.did, ERIN.did, NOW) <= NOW + 1000
 
 
 def _envelope_seeds() -> Iterator[bytes]:
@@ -169,6 +169,13 @@ def _rotation_seeds() -> Iterator[bytes]:
     yield to_json(
         {"header": {"typ": "JWT", "kid": kid}, "claims": {"iss": ALICE.did, "sub": BOB.did, "iat": 1}}
     )
+    yield to_json(
+        {
+            "header": {"kid": f"{dids.canonical(ALICE.did)}#key-2"},
+            "claims": {"iss": ALICE.did, "sub": BOB.did, "aud": ERIN.did, "iat": 1, "exp": 2**40, "nbf": 1},
+        }
+    )
+    yield binding_proof.create(ALICE, BOB.did, ERIN.did, 1).encode()
     yield from_prior.create(ALICE, BOB.did, 1).encode()
 
 

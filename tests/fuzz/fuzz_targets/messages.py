@@ -1,5 +1,6 @@
 """The message layer: plaintext messages, and the body of every protocol that is spoken."""
 
+import dataclasses
 import importlib
 import inspect
 import pkgutil
@@ -8,7 +9,15 @@ from functools import cache
 from typing import Any
 
 import didmpc.protocols
-from didmpc.protocols import mediation, out_of_band, pickup, problem_report, relay_control, shorten_url
+from didmpc.protocols import (
+    basic_message,
+    mediation,
+    out_of_band,
+    pickup,
+    problem_report,
+    relay_control,
+    shorten_url,
+)
 from didmpc.protocols.discover_features import Feature, Query, disclose, queries
 from didmpc.protocols.errors import LocalMisuse, MessageError, RemoteViolation
 from didmpc.protocols.message import Attachment, Message
@@ -34,12 +43,7 @@ def parsers() -> dict[str, list[Parse]]:
         importlib.import_module(module.name)
         for module in pkgutil.walk_packages(didmpc.protocols.__path__, "didmpc.protocols.")
     ]
-    types = {
-        value
-        for module in modules
-        for value in vars(module).values()
-        if isinstance(value, str) and value.startswith("https://") and value.count("/") >= 5
-    }
+    types = {type for module in modules for value in vars(module).values() for type in _types(value)}
     found: dict[str, list[Parse]] = {type: [] for type in types}
     for module in modules:
         for name, function in vars(module).items():
@@ -51,6 +55,16 @@ def parsers() -> dict[str, list[Parse]]:
     found[out_of_band.INVITATION].append(Invitation.from_message)
     found[f"{PROPOSE.rpartition('/')[0]}/join"].append(lambda message: Join.of(message.body))
     return {type: readers for type, readers in found.items() if readers}
+
+
+def _types(value: Any) -> Iterator[str]:
+    """Message types in a constant of a module, or in the members of one (the version of a protocol)."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for name in dir(value):
+            if not name.startswith("_"):
+                yield from _types(getattr(value, name))
+    elif isinstance(value, str) and value.startswith("https://") and value.count("/") >= 5:
+        yield value
 
 
 def _reads(function: Parse) -> bool:
@@ -126,6 +140,7 @@ def _message_seeds() -> Iterator[bytes]:
             channels, [relay_control.Channel("a", bytes(32), bytes(range(32)))], 2**31
         ),
         relay_control.channel_revoke(["a"], **headers),
+        basic_message.message("hello", 1, **headers),
         link,
         shorten_url.shortened(link, "https://example.org/?_oobid=x", 2**31),
         Invitation(from_=ALICE.did, goal_code="x", goal="y", label="z").to_message(),
@@ -146,10 +161,18 @@ def _message_seeds() -> Iterator[bytes]:
             ),
         ),
     ]
+    samples += [_as(mediation.V3, sample) for sample in samples if sample.type.startswith(mediation.PROTOCOL)]
+    samples += [_as(pickup.V4, sample) for sample in samples if sample.type.startswith(pickup.PROTOCOL)]
     for index, sample in enumerate(samples):
         yield to_json({**sample.to_json(), "id": str(index)})
     for type in sorted(parsers()):
         yield to_json({"id": "1", "type": type, "body": {}})
+
+
+def _as(version: Any, sample: Message) -> Message:
+    """A message of the protocol in another version, where that has one of the same name."""
+    name = sample.type.rpartition("/")[2].replace("keylist-", "recipient-").replace("keylist", "recipient")
+    return dataclasses.replace(sample, type=f"{version.protocol}/{name}")
 
 
 def _proposal() -> Proposal:

@@ -14,7 +14,8 @@ from didmpc.protocols.session import frames
 from didmpc.protocols.session.handshake import CLASSICAL, Established, Initiation, Party, respond
 from didmpc.protocols.session.hello import HelloI, HelloR
 from didmpc.protocols.session.link import Link, LinkLimits
-from didmpc.protocols.session.packet import HEADER, EpochLimits, PacketOpener, PacketSealer
+from didmpc.protocols.session.packet import EpochLimits, PacketOpener, PacketSealer
+from didmpc.protocols.session.packet_json import JsonOpener, JsonSealer, parse, sid_of
 from didmpc.protocols.session.records import Inbox, Outbox
 from fuzz_targets.target import ALICE, BOB, Target, from_json, to_json
 
@@ -46,13 +47,35 @@ class Reader:
 
 
 def packet(data: bytes) -> None:
+    limits = EpochLimits(packets=3)
+    _wire(data, PacketSealer(SECRET, SID, limits=limits, ordered=True), PacketOpener(SECRET, SID))
+
+
+def packet_json(data: bytes) -> None:
+    """The JSON form: commands as for `packet`, or the JSON of one packet, its header readable."""
+    value = from_json(data)
+    if not isinstance(value, dict):
+        limits = EpochLimits(packets=3)
+        _wire(data, JsonSealer(SECRET, SID, limits=limits, ordered=True), JsonOpener(SECRET, SID))
+        return
+    sid_of(value)
+    if isinstance(header := value.get("protected"), dict):
+        value["protected"] = b64url(to_json(header))
+    written = to_json(value)
+    try:
+        opened = JsonOpener(SECRET, SID).open(written)
+    except SessionError:
+        return
+    original = JsonSealer(SECRET, SID).seal(b"0")
+    assert opened == b"0" and parse(written) == parse(original), "what nobody sealed was opened"
+
+
+def _wire(data: bytes, sealer: PacketSealer, opener: PacketOpener) -> None:
     """A wire that the input commands: packets arrive in order, again, late, changed, or made up.
 
     Each plaintext is opened at most once, and as it was sealed; what is refused changes nothing.
     """
     reader = Reader(data)
-    sealer = PacketSealer(SECRET, SID, limits=EpochLimits(packets=3), ordered=True)
-    opener = PacketOpener(SECRET, SID)
     sent: list[bytes] = []
     opened: set[int] = set()
 
@@ -63,8 +86,8 @@ def packet(data: bytes) -> None:
         except SessionError:
             assert (opener.epoch, opener.highest) == before
             return
-        number = HEADER.unpack_from(raw)[3]
-        assert sent[number] == raw and plaintext == b"%d" % number, "what nobody sealed was opened"
+        number = int(plaintext)
+        assert _same(sent[number], raw), "what nobody sealed was opened"
         assert number not in opened, "a packet was opened twice"
         opened.add(number)
 
@@ -82,6 +105,11 @@ def packet(data: bytes) -> None:
             arrives(bytes(raw))
         else:
             arrives(reader.piece())
+
+
+def _same(one: bytes, other: bytes) -> bool:
+    """Equal, or JSON that says the same."""
+    return one == other or parse(one) == parse(other)
 
 
 def record(data: bytes) -> None:
@@ -196,6 +224,13 @@ def _packet_seeds() -> Iterator[bytes]:
     yield bytes([0xC0]) + struct.pack(">H", len(raw)) + raw + bytes([0x40, 0])
 
 
+def _packet_json_seeds() -> Iterator[bytes]:
+    yield from _packet_seeds()
+    value = json.loads(JsonSealer(SECRET, SID).seal(b"0"))
+    value["protected"] = json.loads(unb64url(value["protected"]))
+    yield to_json(value)
+
+
 def _plaintexts() -> Iterator[bytes]:
     head = frames.RECORD_HEADER.pack(frames.RECORD, 0, 1, 3) + b"abc"
     later = frames.RECORD_HEADER.pack(frames.RECORD, 2, 1, 1) + b"x"
@@ -237,6 +272,7 @@ def _unb64(text: str) -> bytes:
 
 TARGETS = (
     Target("packet", packet, _packet_seeds, is_json=False),
+    Target("packet-json", packet_json, _packet_json_seeds),
     Target("record", record, _record_seeds, is_json=False),
     Target("link", link, _link_seeds, is_json=False),
     Target("hello", hello, _hello_seeds),
