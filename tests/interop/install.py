@@ -138,7 +138,7 @@ def main(names: list[str]) -> None:
         wanted = [ENVIRONMENTS[name] for name in names or ENVIRONMENTS]
         missing = [environment for environment in wanted if not environment.installed()]
         if missing:
-            print(f"==> Installing {len(missing)} peers of the interoperability tests into .cache/interop")
+            print("==> Installing peers of the interoperability tests into .cache/interop (once)", flush=True)
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             for said in pool.map(Environment.install, missing):
                 print(said, flush=True)
