@@ -11,6 +11,7 @@ from mediator_parts import Client, code_of
 
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
+from didmpc.mediator.store import Store
 from didmpc.protocols import binding_proof, jwt, mediation, shorten_url
 from didmpc.protocols.did import Service, canonical
 from didmpc.protocols.identity import Identity
@@ -184,6 +185,28 @@ async def test_undated_requests_are_bounded_and_dated_ones_go_on(
         assert mediation.parse_keylist_update_response(answer)[0].result == "success"
         other = await Client(http, mediator.did).enrol()
         assert await claim(other, did) == "success"
+
+
+async def test_what_an_account_changes_is_bounded_until_it_is_forgotten(
+    tmp_path_factory: pytest.TempPathFactory, http: aiohttp.ClientSession
+) -> None:
+    home = Home(tmp_path_factory.mktemp("home") / "mediator")
+    async with running(home, port=0, limits=replace(SMALL, acts_per_account=3)) as mediator:
+        client = await Client(http, mediator.did).enrol()
+
+        async def change() -> bool:
+            update = mediation.keylist_update([(Identity.peer4().did, "remove")])
+            answer = await client.ask(update, created_time=int(time.time()))
+            return answer.type == mediation.KEYLIST_UPDATE_RESPONSE
+
+        assert [await change() for _ in range(4)] == [True, True, True, False]
+    store = Store(home.root, SMALL)
+    while await store.expire(time.time() + SMALL.replay_seconds + 60):
+        pass
+    await store.close()
+    limits = replace(SMALL, acts_per_account=3)
+    async with running(home, port=mediator.settings.port, limits=limits):
+        assert await change()
 
 
 async def test_undated_requests_are_remembered_when_dated_ones_are_forgotten(

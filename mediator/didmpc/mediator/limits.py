@@ -137,8 +137,17 @@ class Limits:
     keys_per_account: int = count(ACCOUNT, 1_000, "DIDs that one account registers", quota=True)
     links_per_account: int = count(ACCOUNT, 512, "short links of one account", quota=True)
     link_seconds: float = seconds(ACCOUNT, 366 * DAY, "that a short link lasts")
+    acts_per_account: int = count(
+        ACCOUNT,
+        1_000_000,
+        "requests that changed an account, and are remembered",
+        quota=True,
+    )
     undated_per_account: int = count(
-        ACCOUNT, 20_000, "requests of an account without created_time: e.p.me.res.quota", quota=True
+        ACCOUNT,
+        20_000,
+        "of these, without created_time: they are remembered for good",
+        quota=True,
     )
     operator_messages: int = count(
         ACCOUNT, 1_000, "messages to the operator that wait to be read: e.p.me.res.quota", quota=True

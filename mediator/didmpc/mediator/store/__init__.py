@@ -57,12 +57,14 @@ class Store(AccountStore, MailStore, ChannelStore, LinkStore, RuleStore, Operato
             rows = db.execute("SELECT seq FROM msg WHERE exp <= ? LIMIT ?", (now, EXPIRY_BATCH)).fetchall()
             for (seq,) in rows:
                 delete_mail(db, "seq = ?", (seq,))
-            db.execute("DELETE FROM seen WHERE exp <= ?", (now,))
+            forgotten = db.execute(
+                "DELETE FROM seen WHERE h IN (SELECT h FROM seen WHERE exp <= ? LIMIT ?)", (now, EXPIRY_BATCH)
+            ).rowcount
             db.execute("DELETE FROM acknowledged WHERE exp <= ?", (now,))
             db.execute("DELETE FROM channel WHERE exp <= ?", (now,))
             db.execute("DELETE FROM link WHERE exp <= ?", (now,))
             db.execute("DELETE FROM ticket WHERE exp <= ?", (now,))
             db.execute("DELETE FROM outgoing WHERE exp <= ?", (now,))
-            return len(rows)
+            return max(len(rows), forgotten)
 
         return await self._database.write(job)

@@ -41,20 +41,17 @@ class Part:
             )
         except sqlite3.IntegrityError:
             raise Replayed from None
-        if not ends:
-            self._count_lasting(db, aid)
-
-    def _count_lasting(self, db: sqlite3.Connection, aid: int) -> None:
-        counted = db.execute(
-            "UPDATE account SET lasting = lasting + 1 WHERE aid = ? AND lasting < ?",
-            (aid, self._limits.undated_per_account),
-        )
-        if not counted.rowcount:
+        db.execute("UPDATE account SET acts = acts + 1, lasting = lasting + ? WHERE aid = ?", (not ends, aid))
+        acts, lasting = db.execute("SELECT acts, lasting FROM account WHERE aid = ?", (aid,)).fetchone()
+        why = "Each must be remembered, so that nobody can have it act again."
+        if not ends and lasting > self._limits.undated_per_account:
             raise TooMany(
                 "You have sent too many requests without a created_time.",
-                why="Each must be remembered, so that nobody can have it act again.",
+                why=why,
                 fix="Put the present time into created_time.",
             )
+        if acts > self._limits.acts_per_account:
+            raise TooMany("You have changed your account too often.", why=why, fix="Try again in some days.")
 
     @property
     def free_bytes(self) -> int:

@@ -107,10 +107,14 @@ CREATE TABLE operator_message(
 """
 
 _FOURTH = """
--- Of whom the envelope was: some rows stay as long as the account does, which counts them.
+-- Of whom the envelope was. The account counts them, and those that stay as long as it does.
 ALTER TABLE seen ADD COLUMN aid INTEGER REFERENCES account(aid) ON DELETE CASCADE;
 CREATE INDEX seen_of_account ON seen(aid) WHERE aid IS NOT NULL;
+ALTER TABLE account ADD COLUMN acts INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE account ADD COLUMN lasting INTEGER NOT NULL DEFAULT 0;
+CREATE TRIGGER seen_forgotten AFTER DELETE ON seen WHEN old.aid IS NOT NULL BEGIN
+    UPDATE account SET acts = acts - 1 WHERE aid = old.aid;
+END;
 """
 
 _FIFTH = """
