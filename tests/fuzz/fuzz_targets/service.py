@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from didmpc.mediator.service import Answer, Service
 from didmpc.protocols import did as dids
 from didmpc.protocols import mediation, pickup, relay_control
 from didmpc.protocols.envelope import pack_anoncrypt, pack_authcrypt, pack_signed, unpack
+from didmpc.protocols.errors import MessageError
 from didmpc.protocols.identity import Identities
 from didmpc.protocols.message import Message
 from didmpc.protocols.problem_report import PROBLEM_REPORT, parse
@@ -103,6 +105,8 @@ class Mediator:
         return answer
 
     def close(self) -> None:
+        quiet = _to(pickup.live_delivery_change(False), self.did)
+        self.send(pack_authcrypt(quiet, ALICE, self.document), on_websocket=True)
         self.loop.run_until_complete(self._stack.aclose())
         self.loop.close()
 
@@ -133,10 +137,9 @@ def service(data: bytes) -> None:
 
 
 def _message(content: bytes) -> Message | None:
-    value = from_json(content)
     try:
-        return Message.from_json({**value, "from": ALICE.did})
-    except Exception:
+        return replace(Message.decode(content), from_=ALICE.did)
+    except MessageError:
         return None
 
 

@@ -135,7 +135,7 @@ def from_json(did: str, value: Mapping[str, Any]) -> DIDDocument:
     """
     document = _absolute(did, value)
     try:
-        parsed = pydid.DIDDocument.deserialize(document)
+        parsed = pydid.BasicDIDDocument.deserialize(document)
         agreement = tuple(_methods(did, parsed, parsed.key_agreement or (), AGREEMENT_CURVES))
         authentication = tuple(_methods(did, parsed, parsed.authentication or (), SIGNING_CURVES))
     except DidError:
@@ -152,7 +152,7 @@ def from_json(did: str, value: Mapping[str, Any]) -> DIDDocument:
 
 
 def _methods(
-    did: str, parsed: pydid.DIDDocument, references: Iterable[Any], curves: frozenset[Curve]
+    did: str, parsed: pydid.BasicDIDDocument, references: Iterable[Any], curves: frozenset[Curve]
 ) -> Iterable[VerificationMethod]:
     for reference in references:
         method = reference if isinstance(reference, pydid.VerificationMethod) else None
