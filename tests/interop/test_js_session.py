@@ -4,12 +4,9 @@ Both sides shake hands in authcrypt, each with its own; then packets go through 
 and reorders them, under a clock of the test.
 """
 
-import hashlib
 import json
 import random
-import re
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +14,7 @@ from typing import Any
 
 import pytest
 from interop_parts import Child, Json
+from js_session_parts import JS, blocks, find_node, run
 
 from didmpc.protocols.did import resolve
 from didmpc.protocols.envelope import Unpacked, pack_authcrypt, unpack
@@ -37,30 +35,19 @@ from didmpc.protocols.session.handshake import (
 from didmpc.protocols.session.link import Aborted, Closed, Contacts, Data, Link, LinkLimits, Ready, Renewed
 from didmpc.protocols.session.packet import EpochLimits
 
-HERE = Path(__file__).parent
-VECTORS = HERE.parent / "vectors" / "session-1.0"
+VECTORS = Path(__file__).parents[1] / "vectors" / "session-1.0"
 CHAT = {"id": "AAAAAAAAAAAAAAAAAAAAAA", "protocol": "https://example.org/chat/1.0"}
 EPOCH_PACKETS = 16
 STEP = 0.05  # seconds of the test's clock
 
 
-@pytest.fixture(scope="session")
-def node() -> str:
-    found = shutil.which("node")
-    number = re.match(r"v(\d+)", run(found, "--version").stdout) if found else None
-    if found is None or number is None or int(number[1]) < 20:
-        pytest.skip("the second implementation needs Node 20 or newer")
-    return found
-
-
-def run(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=HERE / "js-session", capture_output=True, text=True, check=False)
+node = pytest.fixture(scope="session")(find_node)
 
 
 @pytest.fixture
 def start(node: str, tmp_path: Path) -> Iterator[Callable[..., "Pair"]]:
     """Makes pairs of our link and one of JavaScript, after a handshake."""
-    with Child([node, "--no-warnings", "peer.mjs"], tmp_path / "log", HERE / "js-session") as child:
+    with Child([node, "--no-warnings", "peer.mjs"], tmp_path / "log", JS) as child:
         yield lambda **options: Pair(child, **options)
 
 
@@ -226,12 +213,6 @@ class Pair:
         if whom == "theirs":
             return {event["type"] for event in self.events["theirs"]}
         return {type(event).__name__.lower() for event in self.events["ours"]}
-
-
-def blocks(name: str, count: int) -> list[bytes]:
-    """Messages of many sizes, one of them larger than a record."""
-    sizes = [(number * 37) % 300 for number in range(count - 1)] + [300_000]
-    return [(hashlib.sha256(f"{name} {size}".encode()).digest() * (size // 32 + 1))[:size] for size in sizes]
 
 
 def test_it_agrees_with_every_vector_of_its_suite(node):

@@ -1,4 +1,4 @@
-// Just enough DIDComm to carry `open` and `accept`: did:peer:4 and did:key with X25519, and authcrypt
+// Just enough DIDComm to carry `open` and `accept`: did:peer and did:key with X25519, and authcrypt
 // (ECDH-1PU+A256KW with A256CBC-HS512, draft-madden-jose-ecdh-1pu-04).
 
 import { b64url, concat, equal, equalSecret, lp, uint, unb64url, utf8 } from './bytes.mjs'
@@ -68,6 +68,12 @@ export async function resolve(did) {
   if (did.startsWith('did:key:')) {
     const text = did.slice('did:key:'.length)
     return { did, kid: `${did}#${text}`, key: keyOf(text) }
+  }
+  if (did.startsWith('did:peer:2')) {
+    // Keys are numbered in their order, whatever they are for; E agrees.
+    const keys = did.split('.').slice(1).filter((element) => element[0] !== 'S')
+    const index = keys.findIndex((element) => element[0] === 'E')
+    return { did, kid: `${did}#key-${index + 1}`, key: keyOf(keys[index].slice(1)) }
   }
   const [, , short, encoded] = did.split(':')
   const digest = concat(Uint8Array.of(0x12, 0x20), await primitives.sha256(utf8(encoded)))

@@ -24,6 +24,8 @@ export function decode(frame) {
 
 export const encodeData = (channel, packet) => concat(Uint8Array.of(1), uint(channel, 4), packet)
 
+export const encodePing = (token) => concat(Uint8Array.of(7), uint(0, 4), token)
+
 export const encodePong = (token) => concat(Uint8Array.of(8), uint(0, 4), token)
 
 const signedBy = (exporter, capability) => concat(utf8('didmpc relay/1.0 bind\0'), exporter, capability)

@@ -7,6 +7,7 @@ import { Refused, b64url, hex, unhex } from './bytes.mjs'
 import { canonical, canonicalKid, identity, pack, resolve, unpack } from './didcomm.mjs'
 import { Initiation, respond } from './handshake.mjs'
 import { Link } from './link.mjs'
+import { RelayPath } from './relay.mjs'
 import { random } from './primitives.mjs'
 import { contactProof } from './schedule.mjs'
 
@@ -17,13 +18,16 @@ const me = await identity()
 const initiations = new Map()
 const accepts = new Map() // answered opens, by id
 const exporters = []
+let capability = null
 let link = null
+let relay = null // carries the link's packets, where they do not go through the driver
 
 // The first session makes the link, later ones renew it.
 function adopt(session, { now, epoch_packets }) {
   exporters.push(session.exporter)
   if (link === null) link = new Link(session, { epochPackets: BigInt(epoch_packets ?? 1 << 20), state: { state: 'js' } })
   else link.renew(session, now)
+  capability = session.caps.find((cap) => cap.type === 'relay/1.0') ?? capability
   return { role: session.role, wire: session.wire, exporter: hex(session.exporter), th: hex(session.th) }
 }
 
@@ -81,6 +85,15 @@ const commands = {
     while (proofs.length < 16) proofs.splice(random(1)[0] % (proofs.length + 1), 0, random(32))
     link.offerContacts(proofs)
   },
+
+  // From now on the link runs by itself, through the mediator that the peer has named in `caps`.
+  async dial({ url }) {
+    relay ??= new RelayPath(link, capability, url)
+    await relay.dial()
+  },
+
+  hang_up: () => relay.hangUp(),
+  taken: async () => ({ events: events(relay.take()), settled: link.settled, bound: relay.bound, credit: relay.credit }),
 
   receive: async ({ packet, now }) => ({ events: events(await link.receive(unhex(packet), now)) }),
   packets: async ({ now }) => ({ packets: (await link.packets(now)).map(hex), wire: link.session.wire }),

@@ -1,6 +1,6 @@
 // What WebCrypto gives: nothing else is used for keys.
 
-import { b64url, concat, unb64url } from './bytes.mjs'
+import { concat, unb64url } from './bytes.mjs'
 
 const { subtle } = globalThis.crypto
 // PKCS #8 of RFC 8410 around 32 raw bytes.
@@ -99,4 +99,3 @@ export async function unwrapKey(kek, wrapped) {
   return unb64url((await subtle.exportKey('jwk', key)).k)
 }
 
-export { b64url }
