@@ -127,6 +127,10 @@ class Agent(Driver):
     def stop(self, client: str) -> None:
         self.do("stop", client=client)
 
+    def resume(self, client: str) -> Json:
+        """Start one again that was stopped, with the DIDs and the mediation that it has."""
+        return self.do("resume", client=client)
+
     def mailbox(self, client: str, accept: Sequence[str] | None = None) -> str:
         """A new DID behind the mediator, in the key list there; `accept` goes into its service."""
         return self.do("mailbox", client=client, accept=accept)

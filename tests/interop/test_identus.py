@@ -59,6 +59,16 @@ def test_mail_arrives_in_order(identus: Agent, mediator: Json, live: bool) -> No
     theirs.stop()
 
 
+def test_mail_that_came_while_it_was_away_is_there_when_it_is_back(
+    identus: Agent, client: str, mediator: Json
+) -> None:
+    did = identus.mailbox(client)
+    identus.stop(client)
+    OurMailbox(mediator["did"]).write(did, "hi")
+    assert identus.resume(client) == {"routing": mediator["did"], "live": False}
+    assert identus.next(client)["body"] == {"content": "hi"}
+
+
 def test_its_service_says_not_what_it_accepts_which_one_peer_insists_on(
     identus: Agent, client: str, mediator: Json, drivers: Drivers
 ) -> None:

@@ -85,6 +85,19 @@ def test_the_mediator_answers_it_with_the_key_list(
     assert account.keys() == []
 
 
+@every_client
+def test_a_request_without_return_route_is_obeyed_and_answered_with_an_empty_body(account: Account) -> None:
+    """As the Identus agent sends its keylist-update. The account's DID has no service to reply to."""
+    peer = account.peer
+    account.ask(mediation.MEDIATE_REQUEST)
+    change = {"recipient_did": peer.create(), "action": "add"}
+    request = account.message(mediation.KEYLIST_UPDATE, {"updates": [change]}, **{"from": account.did})
+    del request["return_route"]
+    envelope = peer.pack(request, account.mediator, sender=account.did)
+    assert peer.post(account.url, envelope) == (202, b"")
+    assert account.keys() == [change["recipient_did"]]
+
+
 @pytest.mark.parametrize(
     ("peer", "curve"),
     [("pypi_didcomm", "P-256"), ("pypi_didcomm", "P-384"), ("npm_didcomm_node", "P-256")],

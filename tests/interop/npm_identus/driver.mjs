@@ -140,6 +140,7 @@ async function answer({ do: name, client, ...given }) {
     return clients.get(client).start();
   }
   const one = clients.get(client);
+  if (name === "resume") return one.start();
   if (name === "stop") return one.stop();
   if (name === "mailbox") return one.mailbox(given.accept);
   if (name === "send") return one.send(given.from, given.to, given.content);
