@@ -1,4 +1,4 @@
-"""relay/1.0 with the second implementation: a link runs through our mediator, which both sides have dialled."""
+"""relay/1.0 with the second implementation: a link runs through our mediator, dialled from both sides."""
 
 import asyncio
 import contextlib
