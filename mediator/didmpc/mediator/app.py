@@ -25,7 +25,7 @@ from didmpc.mediator.courtesies import Courtesies
 from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.dialing import Outside
 from didmpc.mediator.health import Health
-from didmpc.mediator.home import Home, Settings
+from didmpc.mediator.home import Home, Settings, local_url
 from didmpc.mediator.http import Web, plain_server_name
 from didmpc.mediator.intake import Intake
 from didmpc.mediator.limits import Buckets, Limits
@@ -61,6 +61,7 @@ class Running:
 
     settings: Settings
     host: str
+    metrics_url: str
 
     @property
     def did(self) -> str:
@@ -104,8 +105,11 @@ async def running(
                 dids = Dids(store, web_dids)
                 registration = Registration(store, admission)
                 monitors = None
+                metrics_url = local_url(host, settings.port)
                 if metrics_listen:
-                    monitors = stack.enter_context(_listen(*address(metrics_listen), "--metrics-listen"))
+                    where, number = address(metrics_listen)
+                    monitors = stack.enter_context(_listen(where, number, "--metrics-listen"))
+                    metrics_url = local_url(where, monitors.getsockname()[1])
                 await stack.enter_async_context(
                     _serving(
                         *(home, settings, store, dids, registration),
@@ -115,7 +119,7 @@ async def running(
                         configuration=configuration,
                     )
                 )
-                yield Running(settings, host)
+                yield Running(settings, host, f"{metrics_url}/metrics")
 
 
 @contextlib.asynccontextmanager
@@ -162,7 +166,7 @@ async def _serving(
         *(settings, service, websockets, store, links, requests, health, metrics, limits),
         shows_metrics=monitors is None,
     )
-    live = LiveMediator(configuration, health, deliveries, relay, websockets, metrics)
+    live = LiveMediator(settings, configuration, health, deliveries, relay, websockets, metrics)
     operator = Operator(home, settings, store, live)
     control = ControlServer(home.root, operator.methods())
 

@@ -150,9 +150,11 @@ def start(
         if as_json:
             nist = settings.nist_identity
             ready = {"did": mediator.did, "invitation": settings.invitation, "url": settings.url}
-            _line(json.dumps({**ready, "nist_did": nist.did if nist else None}))
-        else:
-            _welcome(mediator, place)
+            nist_did = nist.did if nist else None
+            _line(json.dumps({**ready, "nist_did": nist_did, "metrics": mediator.metrics_url}))
+        elif configuration["log-format"] == "text":
+            _welcome(mediator, place, configuration)
+        log.info("ready at %s", settings.url)
 
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         ended_by = runner.run(serve(place, configuration, on_ready))
@@ -179,6 +181,8 @@ def config(
     place = Home.locate(home)
     found = None if check or config_file else call(place.root, "config")
     shown = found or Configuration.load(place, file=config_file).to_json()
+    if not as_json:
+        typer.echo("In force in the mediator that runs:" if found else "For the next start:", err=True)
     if as_json:
         _line(json.dumps({"running": found is not None, **shown}))
         return
@@ -213,15 +217,21 @@ def did(
 commands.add_to(app)
 
 
-def _welcome(mediator: Any, home: Home) -> None:
+def _welcome(mediator: Any, home: Home, configuration: Configuration) -> None:
     settings = mediator.settings
     lines = [
         f"  Mediator    {settings.url}",
         f"  DID         {mediator.did}",
         f"  Keys, mail  {home.root}",
-        "  To use it:",
-        f"    didmpc agent start --mediator '{settings.invitation}'",
     ]
+    match configuration["registration"]:
+        case "invitation":
+            lines.append("  To let somebody use it:  didmpc mediator invite")
+        case "allow-list":
+            lines.append("  To let somebody use it:  didmpc mediator allow DID")
+        case _:
+            lines.append("  To use it:")
+            lines.append(f"    didmpc agent start --mediator '{settings.invitation}'")
     if settings.public_url is None and (mediator.host == "localhost" or mediator.host.startswith("127.")):
         lines.append(
             "  Only agents on this machine can reach it. For others: --host and --public-url (--help)."

@@ -104,7 +104,13 @@ class Settings:
 
     def listening(self, host: str, port: int, public_url: str | None) -> "Settings":
         """The same mediator at this address."""
-        return replace(self, url=public_url or _local_url(host, port), port=port, public_url=public_url)
+        if public_url is None and host in _ANY_ADDRESS:
+            raise LocalMisuse(
+                "A mediator that listens on all addresses must be told under which one it is reached.",
+                why="The address goes into its DID.",
+                fix="Add --public-url, for example  --public-url http://192.168.1.5:8765",
+            )
+        return replace(self, url=public_url or local_url(host, port), port=port, public_url=public_url)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -266,13 +272,10 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _local_url(host: str, port: int) -> str:
+def local_url(host: str, port: int) -> str:
+    """The URL under which this machine reaches what listens there."""
     if host in _ANY_ADDRESS:
-        raise LocalMisuse(
-            "A mediator that listens on all addresses must be told under which one it is reached.",
-            why="The address goes into its DID.",
-            fix="Add --public-url, for example  --public-url http://192.168.1.5:8765",
-        )
+        host = "::1" if host == "::" else "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 

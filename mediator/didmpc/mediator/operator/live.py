@@ -6,6 +6,7 @@ import time
 from didmpc.mediator.configuration import Configuration
 from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.health import Health
+from didmpc.mediator.home import Settings
 from didmpc.mediator.metrics import Metrics
 from didmpc.mediator.operator.control import Json
 from didmpc.mediator.relay import Relay
@@ -16,6 +17,7 @@ from didmpc.protocols.errors import LocalMisuse
 class LiveMediator:
     def __init__(
         self,
+        settings: Settings,
         configuration: Configuration | None,
         health: Health,
         deliveries: Deliveries,
@@ -23,6 +25,7 @@ class LiveMediator:
         websockets: WebSockets,
         metrics: Metrics,
     ) -> None:
+        self._port = settings.port
         self._configuration = configuration
         self._health = health
         self._deliveries = deliveries
@@ -61,7 +64,9 @@ class LiveMediator:
     def configuration(self) -> Json:
         if self._configuration is None:
             raise LocalMisuse("This mediator was started without settings.")
-        return self._configuration.to_json()
+        shown = self._configuration.to_json()
+        shown["settings"]["port"]["value"] = self._port  # where any free one was asked for
+        return shown
 
     def _settings(self) -> Json:
         if self._configuration is None:
