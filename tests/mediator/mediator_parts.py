@@ -243,6 +243,11 @@ class Process:
             self.ready = json.loads(await self._process.stdout.readline())
         return self
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     async def stop(self, number: signal.Signals) -> tuple[int, str]:
         """Send a signal; the exit status, and what it said on stderr."""
         assert self._process is not None

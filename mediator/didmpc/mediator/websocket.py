@@ -140,7 +140,13 @@ class Socket:
 
     async def _send(self, envelope: bytes) -> None:
         self._metrics.sent(TRANSPORT, len(envelope))
-        await self._ws.send_str(envelope.decode())
+        try:
+            async with asyncio.timeout(self._limits.write_seconds):
+                await self._ws.send_str(envelope.decode())
+        except TimeoutError:
+            # It may well send something meanwhile, so that the heartbeat takes it for alive.
+            self._abort("did not read in time")
+            raise ConnectionError("the peer does not read") from None
 
     async def _binary(self, data: bytes) -> None:
         if self._leg is None or data[:1] == b"{":
