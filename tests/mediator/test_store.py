@@ -10,7 +10,7 @@ import pytest
 
 from didmpc.mediator.database import Database, StoreFailed
 from didmpc.mediator.limits import Limits
-from didmpc.mediator.refusals import DiskFull, MailboxFull, Replayed, UnknownNext
+from didmpc.mediator.refusals import DiskFull, MailboxFull, Replayed, TooMany, UnknownNext
 from didmpc.mediator.store import EXPIRY_BATCH, Store
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mediation import Update
@@ -250,3 +250,18 @@ async def test_closing_finishes_what_was_handed_in(tmp_path: Path) -> None:
     await asyncio.gather(*writes)
     with sqlite3.connect(tmp_path / "db") as db:
         assert db.execute("SELECT count(*) FROM t").fetchone() == (50,)
+
+
+async def test_so_many_accounts_are_taken_and_one_that_has_gone_makes_room(tmp_path: Path) -> None:
+    store = Store(tmp_path, Limits(accounts=2))
+    dids = [Identity.peer4().did for _ in range(4)]
+    for did in dids[:2]:
+        await store.enrol(did, NOW)
+    with pytest.raises(TooMany):
+        await store.enrol(dids[2], NOW)
+    await store.evict(dids[0])
+    await store.enrol(dids[2], NOW)  # though the highest number in the table is above the limit by now
+    with pytest.raises(TooMany):
+        await store.enrol(dids[3], NOW)
+    assert [await store.is_enrolled(did) for did in dids] == [False, True, True, False]
+    await store.close()

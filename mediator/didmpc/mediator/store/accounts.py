@@ -44,8 +44,7 @@ class AccountStore(Part):
                 or (admission == "invitation" and not (ticket and use_ticket(db, ticket, now)))
             ):
                 return False
-            (count,) = db.execute("SELECT count(*) FROM account").fetchone()
-            if count >= self._limits.accounts:
+            if _reached(db, self._limits.accounts):
                 raise TooMany("This mediator takes no more accounts.")
             db.execute(
                 "INSERT INTO account(did, long_did, created) VALUES (?, ?, ?)", (canonical(did), did, now)
@@ -180,3 +179,12 @@ def _hand_over(db: sqlite3.Connection, mid: int, holder: int, aid: int, did: str
     db.execute("UPDATE box SET aid = ?, long_did = ?, proven = ? WHERE mid = ?", (aid, did, proven, mid))
     db.execute("UPDATE account SET bytes = bytes - ? WHERE aid = ?", (held, holder))
     db.execute("UPDATE account SET bytes = bytes + ? WHERE aid = ?", (held, aid))
+
+
+def _reached(db: sqlite3.Connection, accounts: int) -> bool:
+    """Whether there are so many accounts. Counting walks through all of them, so not before it could be."""
+    (highest,) = db.execute("SELECT max(aid) FROM account").fetchone()
+    if highest is None or highest < accounts:
+        return accounts <= 0
+    (count,) = db.execute("SELECT count(*) FROM account").fetchone()
+    return bool(count >= accounts)
