@@ -1,9 +1,11 @@
 """Wallets whose DIDs are of every kind: each registers, receives and picks up."""
 
+import asyncio
 import base64
 import hashlib
 import json
 import ssl
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,13 +16,13 @@ import trustme
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
 from conftest import SMALL
-from mediator_parts import Client, Documented, in_short_form
+from mediator_parts import PATIENCE, Client, Documented, in_short_form
 
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.dialing import Outside
 from didmpc.mediator.home import Home, Settings
 from didmpc.protocols import did as dids
-from didmpc.protocols import mediation, pickup, trust_ping
+from didmpc.protocols import jwt, mediation, pickup, trust_ping
 from didmpc.protocols.did import Service, canonical
 from didmpc.protocols.did.document import from_json
 from didmpc.protocols.envelope import pack_anoncrypt, unpack
@@ -135,9 +137,7 @@ async def test_a_wallet_with_keys_of_one_nist_curve_alone_is_served(
     client = Client(http, nist_did(mediator), make())
     await is_served(client, bob, make())
     grant = await client.ask(mediation.mediate_request(version=mediation.V3))
-    assert mediation.parse_mediate_grant(grant) == nist_did(
-        mediator
-    )  # its senders can use it
+    assert mediation.parse_mediate_grant(grant) == nist_did(mediator)  # its senders can use it
     await is_served(bob, client, Identity.peer4())
 
 
@@ -244,6 +244,9 @@ class WebWallet:
     def __init__(self, port: int, authority: trustme.CA) -> None:
         self.host = f"did:web:{WALLET}%3A{port}"
         self.documents: dict[str, dict[str, object]] = {}
+        self.asked: list[str] = []
+        self.answers = asyncio.Event()
+        self.answers.set()
         self.tls = ssl.create_default_context()
         authority.configure_trust(self.tls)
 
@@ -281,6 +284,8 @@ async def web_wallet() -> AsyncIterator[WebWallet]:
     wallet: WebWallet
 
     async def give(request: web.Request) -> web.Response:
+        wallet.asked.append(request.match_info["name"])
+        await wallet.answers.wait()
         return web.json_response(wallet.documents[request.match_info["name"]])
 
     app = web.Application()
@@ -302,6 +307,63 @@ async def test_a_did_web_is_served(
         bob = await Client(http, mediator.did).enrol()
         account, recipient = web_wallet.identity("account"), web_wallet.identity("recipient")
         await is_served(Client(http, mediator.did, account), bob, recipient)
+
+
+async def test_who_waits_for_a_slow_web_server_holds_up_nobody_else(
+    tmp_path: Path, http: aiohttp.ClientSession, web_wallet: WebWallet
+) -> None:
+    outside = Outside(names=Names(), tls=web_wallet.tls)
+    limits = replace(SMALL, handled_at_once=2)
+    async with (
+        running(Home(tmp_path / "mediator"), port=0, limits=limits, outside=outside) as mediator,
+        asyncio.TaskGroup() as group,
+    ):
+        clients = [await Client(http, mediator.did).enrol() for _ in range(4)]
+        web_wallet.answers.clear()
+        waiting = [group.create_task(claim_for_the_web(client, web_wallet)) for client in clients]
+        async with asyncio.timeout(PATIENCE):
+            while len(web_wallet.asked) < len(clients):
+                await asyncio.sleep(0.01)
+            answer = await (await Client(http, mediator.did).enrol()).ask(trust_ping.ping("", ""))
+        assert answer.type == trust_ping.PING_RESPONSE
+        assert not any(task.done() for task in waiting)
+        web_wallet.answers.set()
+    assert [task.result() for task in waiting] == [["success"]] * 4
+
+
+async def claim_for_the_web(client: Client, wallet: WebWallet) -> list[str]:
+    recipient = wallet.identity(f"of-{canonical(client.identity.did)[-8:]}")
+    proof = jwt.sign(
+        recipient,
+        {
+            "iss": recipient.did,
+            "sub": client.identity.did,
+            "aud": client.mediator.did,
+            "iat": int(time.time()),
+        },
+    )
+    update = mediation.keylist_update([mediation.Update(recipient.did, "add", proof)])
+    answer = await client.ask(update)
+    return [item.result for item in mediation.parse_keylist_update_response(answer)]
+
+
+async def test_proofs_make_the_mediator_ask_only_few_servers_and_none_but_the_dids_own(
+    tmp_path: Path, http: aiohttp.ClientSession, web_wallet: WebWallet
+) -> None:
+    outside = Outside(names=Names(), tls=web_wallet.tls)
+    limits = replace(SMALL, keys_per_account=100)
+    async with running(Home(tmp_path / "mediator"), port=0, limits=limits, outside=outside) as mediator:
+        client = await Client(http, mediator.did).enrol()
+        dids_ = [web_wallet.identity(f"{number}").did for number in range(30)]
+        signer = Identity.peer4()
+        elsewhere = jwt.sign(signer, {"iss": dids_[0], "sub": "x"}, kid=f"{web_wallet.host}:other#key-2")
+        updates = [mediation.Update(Identity.peer4().did, "add", elsewhere) for _ in range(10)]
+        for did in dids_:
+            forged = jwt.sign(signer, {"iss": did, "sub": client.identity.did}, kid=f"{did}#key-2")
+            updates.append(mediation.Update(did, "add", forged))
+        answer = await client.ask(mediation.keylist_update(updates))
+        assert len(mediation.parse_keylist_update_response(answer)) == 40
+        assert len(web_wallet.asked) == 8 and "other" not in web_wallet.asked
 
 
 # --- content encryption

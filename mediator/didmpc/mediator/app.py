@@ -35,6 +35,7 @@ from didmpc.mediator.metrics import Metrics
 from didmpc.mediator.operator.control import ControlServer
 from didmpc.mediator.operator.live import LiveMediator, add_gauges
 from didmpc.mediator.operator.methods import Operator
+from didmpc.mediator.places import Places
 from didmpc.mediator.quotas import Quotas
 from didmpc.mediator.registration import Registration
 from didmpc.mediator.relay import Relay
@@ -102,7 +103,8 @@ async def running(
                 stack.push_async_callback(dialer.close)
                 web_dids = WebDids(dialer.http, limits)
                 stack.push_async_callback(web_dids.close)
-                dids = Dids(store, web_dids)
+                places = Places(limits.handled_at_once)
+                dids = Dids(store, web_dids, places)
                 registration = Registration(store, admission)
                 monitors = None
                 metrics_url = local_url(host, settings.port)
@@ -112,7 +114,7 @@ async def running(
                     metrics_url = local_url(where, monitors.getsockname()[1])
                 await stack.enter_async_context(
                     _serving(
-                        *(home, settings, store, dids, registration),
+                        *(home, settings, store, dids, places, registration),
                         listener=listener,
                         monitors=monitors,
                         limits=limits,
@@ -128,6 +130,7 @@ async def _serving(
     settings: Settings,
     store: Store,
     dids: Dids,
+    places: Places,
     registration: Registration,
     *,
     listener: socket.socket,
@@ -147,6 +150,7 @@ async def _serving(
     service = Service(
         [identity] if (nist := settings.nist_identity) is None else [identity, nist],
         dids,
+        places,
         limits,
         [
             Accounts(store, dids, registration, identity.did, limits).handlers(),

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import TypeVar
 
+from didmpc.mediator.places import Places
 from didmpc.mediator.store import Store
 from didmpc.mediator.web_dids import WebDids
 from didmpc.protocols import did as dids
@@ -24,9 +25,10 @@ T = TypeVar("T")
 class Dids:
     """Every DID that this mediator can resolve."""
 
-    def __init__(self, store: Store, web_dids: WebDids) -> None:
+    def __init__(self, store: Store, web_dids: WebDids, places: Places) -> None:
         self._store = store
         self._web = web_dids
+        self._places = places
         self._long: OrderedDict[str, str] = OrderedDict()
 
     def remember(self, did: str) -> None:
@@ -81,7 +83,8 @@ class Dids:
     async def _look_up(self, did: str) -> bool:
         """Whether a DID that was not found is known now."""
         if did.startswith(web.PREFIX):
-            await self._web.resolve(did)
+            async with self._places.left():
+                await self._web.resolve(did)
             return True
         long_did = await self._store.long_form(did)
         if long_did is not None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from didmpc.mediator.database import StoreFailed
 from didmpc.mediator.limits import Buckets, Limits
+from didmpc.mediator.places import Places
 from didmpc.mediator.refusals import Expired, Refusal, TooManyRequests, Unavailable, Unsupported
 from didmpc.mediator.requests import Check, Connection, Handler, Outcome, Request
 from didmpc.mediator.resolving import Dids
@@ -54,6 +55,7 @@ class Service:
         self,
         identities: Sequence[Identity],
         dids: Dids,
+        places: Places,
         limits: Limits,
         handlers: Iterable[Mapping[str, Handler]],
         checks: Iterable[Check] = (),
@@ -69,7 +71,7 @@ class Service:
         self._clock = clock
         self._per_did = Buckets(limits.requests_per_did)
         self._on_held_back = on_held_back
-        self._at_once = asyncio.Semaphore(limits.handled_at_once)
+        self._places = places
         self._handlers = {type: handler for group in handlers for type, handler in group.items()}
 
     async def handle(self, envelope: bytes, *, connection: Connection | None, address: str) -> Answer:
@@ -85,7 +87,7 @@ class Service:
         held_back = await self._hold_back(unpacked.sender, connection)
         if held_back is not None:
             return held_back
-        async with self._at_once:
+        async with self._places.taken():
             request = Request(unpacked, envelope, connection, address, self._clock(), self._dids.resolve)
             try:
                 return await self._answered(request, await self._act(request))

@@ -45,9 +45,7 @@ def verify(
     resolve: Resolve = dids.resolve,
 ) -> int:
     """When the recipient DID has stated it. Raises `MessageError`, `EnvelopeError` or `DidError`."""
-    claims = jwt.verify(proof, "proof of a key binding", resolve, now)
-    if not jwt.names(claims["iss"], recipient_did):
-        raise EnvelopeError("A proof of a key binding is from another DID than the one to be bound.")
+    claims = jwt.verify(proof, "proof of a key binding", resolve, now, by=recipient_did)
     if not jwt.names(claims["sub"], account_did):
         raise EnvelopeError("A proof of a key binding is for another account.")
     audience = claims.get("aud")

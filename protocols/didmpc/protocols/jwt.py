@@ -24,11 +24,14 @@ def sign(signer: Identity, claims: Mapping[str, Any], *, kid: str | None = None)
     return jose.sign({"typ": "JWT", "kid": kid or own_kid}, payload, key)
 
 
-def verify(jwt: str, what: str, resolve: Resolve, now: float | None) -> dict[str, Any]:
+def verify(
+    jwt: str, what: str, resolve: Resolve, now: float | None, *, by: str | None = None
+) -> dict[str, Any]:
     """The claims of a JWT whose `iss` has signed it, and that holds at `now` (None: whenever that was).
 
     `iss`, `sub` and `kid` are texts in it, and `iat`, `nbf` and `exp` are numbers where they are present.
-    Raises `MessageError`, `EnvelopeError` or `DidError`; `what` names the JWT in their words.
+    With `by` it must be this DID's. Raises `MessageError`, `EnvelopeError` or `DidError`, in whose words
+    the JWT is called `what`.
     """
     if len(jwt) > MAX_JWT:
         raise MessageError(f"A {what} is too large.")
@@ -37,6 +40,8 @@ def verify(jwt: str, what: str, resolve: Resolve, now: float | None) -> dict[str
         kid = header.get("kid") if isinstance(header, dict) else None
         if not isinstance(kid, str):
             raise MessageError(f"A {what} does not name the key that signed it.")
+        if by is not None and not names(kid, by):  # before it leads us to resolve some other DID
+            raise EnvelopeError(f"A {what} is signed by a key of another DID than it must be.")
         signer = resolve(did_of(kid)).authentication_key(kid)
         claims = decode_json(jose.verify(jwt, signer.public), MAX_JWT)
     except ValueError:
