@@ -29,16 +29,25 @@ Open = Callable[[bytes], Unpacked]
 Handle = Callable[[Unpacked], Awaitable[None]]
 Acknowledge = Callable[[list[str]], Awaitable[None]]
 MayBurst = Callable[[Unpacked], bool]
+TakePacket = Callable[[bytes], bool]
 
 
 class Inbox:
     """Takes envelopes under the id by which the mediator knows them (None: it keeps no copy)."""
 
-    def __init__(self, open_: Open, handle: Handle, acknowledge: Acknowledge, may_burst: MayBurst) -> None:
+    def __init__(
+        self,
+        open_: Open,
+        handle: Handle,
+        acknowledge: Acknowledge,
+        may_burst: MayBurst,
+        take_packet: TakePacket = lambda envelope: False,
+    ) -> None:
         self._open = open_
         self._handle = handle
         self._acknowledge = acknowledge
         self._may_burst = may_burst
+        self._take_packet = take_packet
         self._seen: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._in_flight: set[str] = set()
         self._lanes: dict[str, deque[tuple[str | None, Unpacked]]] = {}
@@ -55,6 +64,9 @@ class Inbox:
             return  # delivered again before its handler returned
         if self._queued >= IN_FLIGHT:
             log.warning("too many messages at once: some stay with the mediator for now")
+            return
+        if self._take_packet(envelope):
+            self._acknowledge_soon(name)
             return
         try:
             unpacked = self._open(envelope)

@@ -40,11 +40,13 @@ from didmpc.protocols.envelope import Unpacked, pack_authcrypt, unpack
 from didmpc.protocols.errors import DidError, DidmpcError, MessageError, RemoteViolation
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mediation import Action, Update
-from didmpc.protocols.message import Message
+from didmpc.protocols.message import Message, decode_json
 from didmpc.protocols.mpc import messages as mpc
 from didmpc.protocols.namespace import NAMESPACE
 from didmpc.protocols.out_of_band import Invitation
 from didmpc.protocols.routing import route
+from didmpc.protocols.session import packet_json
+from didmpc.protocols.session.packet import MAX_PACKET_BYTES
 
 HEARTBEAT = 20.0  # seconds between WebSocket pings; no pong within half of it ends the connection
 BACK_OFF = (0.2, 10.0)
@@ -116,7 +118,8 @@ class Mailbox:
         self._was_up = False
         self._problem: DidmpcError | None = None
         self._meter = Meter()
-        self._inbox = Inbox(self._open, self._handle, self._acknowledge, self._may_burst)
+        self._packets: dict[bytes, Callable[[bytes], None]] = {}
+        self._inbox = Inbox(self._open, self._handle, self._acknowledge, self._may_burst, self._take_packet)
         self._asides: set[asyncio.Task[None]] = set()
         self.standing: Callable[[Unpacked], Standing] = lambda unpacked: Standing.STRANGER
         self.mediator: DIDDocument = dids.resolve(mediator_did)
@@ -503,6 +506,29 @@ class Mailbox:
             self.remember(unpacked.sender)
         return unpacked
 
+    def expect_packets(self, sid: bytes, take: Callable[[bytes], None]) -> None:
+        """Hand on packets in the JSON form that name this session. Nothing about them is proven yet."""
+        self._packets[sid] = take
+
+    def forget_packets(self, sid: bytes) -> None:
+        self._packets.pop(sid, None)
+
+    def _take_packet(self, envelope: bytes) -> bool:
+        """Whether it is a packet of a session, known or not: those are no messages."""
+        if not self._packets or len(envelope) > MAX_PACKET_BYTES:
+            return False
+        try:
+            value = decode_json(envelope, MAX_PACKET_BYTES)
+        except MessageError:
+            return False
+        sid = packet_json.sid_of(value) if isinstance(value, dict) else None
+        if sid is None:
+            return False
+        take = self._packets.get(sid)
+        if take is not None:
+            take(envelope)
+        return True
+
     async def _handle(self, unpacked: Unpacked) -> None:
         try:
             await self._dispatch(unpacked)
@@ -564,6 +590,12 @@ class Mailbox:
         with self._meter:
             outbound = route(pack_authcrypt(addressed, sender, recipient), recipient, self.resolve)
         self._meter.envelopes += 1
+        await self._transport.post(outbound.uri, outbound.envelope, timeout=timeout)
+
+    async def send_packet(self, packet: bytes, to: str, *, expires: int, timeout: float) -> None:
+        """Hand a packet in the JSON form to where a DID takes mail. Raises `DidmpcError`."""
+        with self._meter:
+            outbound = route(packet, self.resolve(to), self.resolve, expires_time=expires)
         await self._transport.post(outbound.uri, outbound.envelope, timeout=timeout)
 
     async def send_to_contact(

@@ -201,6 +201,8 @@ class Cluster:
     """All homes, logs and working directories lie below it."""
     names: Sequence[str] = NAMES[:3]
     mediator_count: int = 2
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables for all processes."""
     mediators: list[Mediator] = field(default_factory=list)
     parties: list[Party] = field(default_factory=list)
     _running: list[Running] = field(default_factory=list)
@@ -294,6 +296,7 @@ class Cluster:
             "DIDMPC_HOME": str(home),
             "HOME": str(self.directory),
             "PYTHON_KEYRING_BACKEND": keyring,
+            **self.variables,
         }
 
     # --- computing

@@ -79,10 +79,16 @@ def parse_forward(message: Message) -> Forward:
     )
 
 
-def route(envelope: bytes, recipient: DIDDocument, resolve: Resolve = dids.resolve) -> Outbound:
+def route(
+    envelope: bytes,
+    recipient: DIDDocument,
+    resolve: Resolve = dids.resolve,
+    *,
+    expires_time: int | None = None,
+) -> Outbound:
     """Wrap an envelope for every hop to `recipient`. Raises `DidError` where no way is known."""
     way = way_to(recipient, resolve)
-    return Outbound(way.uri, wrap(envelope, recipient.did, way.hops, resolve))
+    return Outbound(way.uri, wrap(envelope, recipient.did, way.hops, resolve, expires_time=expires_time))
 
 
 def way_to(recipient: DIDDocument, resolve: Resolve = dids.resolve) -> Way:
@@ -107,12 +113,19 @@ def way_to(recipient: DIDDocument, resolve: Resolve = dids.resolve) -> Way:
     return Way(service.uri, hops)
 
 
-def wrap(envelope: bytes, recipient: str, hops: Sequence[str], resolve: Resolve = dids.resolve) -> bytes:
+def wrap(
+    envelope: bytes,
+    recipient: str,
+    hops: Sequence[str],
+    resolve: Resolve = dids.resolve,
+    *,
+    expires_time: int | None = None,
+) -> bytes:
     """Wrap an envelope for hops, from the last back to the first. Raises `DidError`."""
     next = recipient
     for hop in reversed(hops):
         document = resolve(did_of(hop))
-        wrapped = forward(next, [envelope], document.did)
+        wrapped = forward(next, [envelope], document.did, expires_time=expires_time)
         envelope = pack_anoncrypt(wrapped, document, kid=hop if "#" in hop else None)
         next = hop
     return envelope

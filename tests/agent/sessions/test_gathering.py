@@ -52,12 +52,12 @@ async def test_one_who_never_comes_is_named_and_the_wait_ends(
 ) -> None:
     monkeypatch.setattr(host_module, "WAITING_EVERY", 0.2)
     screen = Terminal()
-    run = agents["alice"].run(program, screen, "bob", "carol", wait=3)
+    run = agents["alice"].run(program, screen, "bob", "carol", wait=8)
     bob_screen = Terminal()
     bob = agents["bob"].join(bob_screen)
     await screen.sees(event="party", name="bob", state="joined")
     await bob_screen.sees(event="waiting", **{"for": ["carol"]})
-    with pytest.raises(DidmpcError, match=r"carol did not join within 3 s"):
+    with pytest.raises(DidmpcError, match=r"carol did not join within 8 s"):
         await run
     assert any(event.get("for") == ["carol"] for event in screen.events if event["event"] == "waiting")
     with pytest.raises(DidmpcError, match="alice ended the session"):

@@ -4,6 +4,9 @@
 {"session": {...}}                         who, how, what program; the program is spawned at once
 {"link": {"pid", "session", "path"}}       one per peer whose pair has a session
 {"link": {"pid", "didcomm": true}}         one per peer whose pair goes by messages of the daemon
+{"renewal": {"pid", "session"}}            a new session for a link that there is
+{"packet": {"pid", "data"}}                a packet that came through the mailbox
+{"recognised": {"pid", "name"}}            a party has proven to be this contact
 {"frame": {"pid", "n", "start", "data"}}   one message of MPyC in mode didcomm
 {"cost": {"envelopes", "seconds"}}         what those messages cost the daemon, in increments
 {"abort": {"pid", "cause"}}                the run ends now
@@ -18,6 +21,7 @@ from didmpc.agent.channel.lines import Line
 from didmpc.protocols.encoding import unb64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.session.handshake import Established
+from didmpc.protocols.session.link import LinkLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,7 @@ class Session:
     names: Mapping[int, str]
     mode: str
     resume_limit: float
+    renew_seconds: float
     directory: Path
     config: Mapping[str, Any]
     input: Path | None
@@ -51,9 +56,30 @@ class RelayPath:
 
 @dataclass(frozen=True, slots=True)
 class SessionLink:
+    """`path` is None where packets go through the mailbox of the agent."""
+
     pid: int
     established: Established = field(repr=False)
-    path: RelayPath
+    path: RelayPath | None
+    contacts: tuple[bytes, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    pid: int
+    established: Established = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    pid: int
+    data: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    pid: int
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +107,9 @@ class Cost:
     seconds: float
 
 
-Order = Hello | Session | SessionLink | DidcommLink | Frame | Cost | AbortOrder
+Order = (
+    Hello | Session | SessionLink | DidcommLink | Renewal | Packet | Recognised | Frame | Cost | AbortOrder
+)
 
 
 def parse(line: Line) -> Order:
@@ -116,6 +144,7 @@ def _session(body: Line) -> Session:
         names=names,
         mode=body["mode"],
         resume_limit=float(body["resume_limit"]),
+        renew_seconds=float(body.get("renew_seconds", LinkLimits().renew_seconds)),
         directory=Path(body["directory"]),
         config=dict(body["config"]),
         input=None if body.get("input") is None else Path(body["input"]),
@@ -128,16 +157,32 @@ def _link(body: Line) -> SessionLink | DidcommLink:
     if body.get("didcomm") is True:
         return DidcommLink(pid)
     path = body["path"]
-    return SessionLink(
-        pid=pid,
-        established=Established.from_json(body["session"]),
-        path=RelayPath(
+    relay = None
+    if path.get("mailbox") is not True:
+        relay = RelayPath(
             mediator=str(path["mediator"]),
             url=str(path["ws"]),
             capability=unb64url(path["capability"]),
             private=bool(path["private"]),
-        ),
+        )
+    return SessionLink(
+        pid=pid,
+        established=Established.from_json(body["session"]),
+        path=relay,
+        contacts=tuple(unb64url(proof) for proof in body.get("contacts", ())),
     )
+
+
+def _renewal(body: Line) -> Renewal:
+    return Renewal(pid=int(body["pid"]), established=Established.from_json(body["session"]))
+
+
+def _packet(body: Line) -> Packet:
+    return Packet(pid=int(body["pid"]), data=unb64url(body["data"]))
+
+
+def _recognised(body: Line) -> Recognised:
+    return Recognised(pid=int(body["pid"]), name=str(body["name"]))
 
 
 def _frame(body: Line) -> Frame:
@@ -162,6 +207,9 @@ _PARSERS: Mapping[str, Callable[[Line], Order]] = {
     "hello": _hello,
     "session": _session,
     "link": _link,
+    "renewal": _renewal,
+    "packet": _packet,
+    "recognised": _recognised,
     "frame": _frame,
     "cost": _cost,
     "abort": _abort,

@@ -2,23 +2,29 @@
 
 from collections.abc import Mapping
 from enum import Enum
+from math import inf
 from typing import Any, Protocol
 
 from didmpc.agent.channel.clock import Wakefulness, now
 from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.paths.path import Path
 from didmpc.protocols.errors import DidmpcError, SessionError
+from didmpc.protocols.session.handshake import Established
 from didmpc.protocols.session.link import (
     Aborted,
     Closed,
+    Contacts,
     Data,
     Link,
     LinkOverflow,
     PeerState,
     PeerViolation,
     Ready,
+    Renewed,
     SessionOver,
 )
+
+RENEWAL_RETRY = 60.0
 
 
 class Presence(Enum):
@@ -33,6 +39,10 @@ class PeerListener(Protocol):
     """What a peer tells the run."""
 
     def peer_ready(self, peer: "Peer") -> None: ...
+
+    def peer_renewed(self, peer: "Peer") -> None: ...
+
+    def peer_proofs(self, peer: "Peer", proofs: tuple[bytes, ...]) -> None: ...
 
     def peer_data(self, peer: "Peer", start: int, data: bytes) -> None: ...
 
@@ -53,7 +63,7 @@ class Peer:
         self.name = name
         self.link = link
         self._listener = listener
-        self._path: Path | None = None
+        self._paths: dict[str, Path] = {}  # by the wire form that they carry
         self._dirty = False
         self._abort_written = False
         self.path_reason = ""
@@ -64,6 +74,7 @@ class Peer:
         self.state: Mapping[str, Any] = {}
         link.set_state({"state": "computing"})
         self.refused_packets = 0
+        self._ask_again = -inf
 
     # --- from the program
 
@@ -80,16 +91,16 @@ class Peer:
     # --- LinkEnd: from the path
 
     def path_up(self, path: Path) -> None:
-        self._path = path
+        self._paths[path.wire] = path
         self.path_reason = ""
-        self.link.path_up(now())
+        self.link.path_up(now(), path.wire, stored=path.stored)
         self._dirty = True
 
     def path_down(self, path: Path, reason: str) -> None:
         self.path_reason = reason
-        if self._path is path:
-            self._path = None
-            self.link.path_down(now())
+        if self._paths.get(path.wire) is path:
+            del self._paths[path.wire]
+            self.link.path_down(now(), path.wire)
 
     def path_writable(self) -> None:
         self._dirty = True
@@ -111,6 +122,10 @@ class Peer:
             match event:
                 case Data():
                     self._listener.peer_data(self, event.start, event.data)
+                case Renewed():
+                    self._listener.peer_renewed(self)
+                case Contacts():
+                    self._listener.peer_proofs(self, event.proofs)
                 case Ready():
                     self.ready = True
                     self._listener.peer_ready(self)
@@ -128,7 +143,7 @@ class Peer:
 
     def pump(self, now: float) -> None:
         """Give the path what the link has to say, as far as there is budget. The caller flushes."""
-        path = self._path
+        path = self._paths.get(self.link.wire)
         if path is not None and (budget := path.budget) > 0:
             self._dirty = False
             try:
@@ -139,6 +154,16 @@ class Peer:
             for packet in packets:
                 path.write(packet)
                 self._abort_written = self.aborting
+            self._propose(now)
+
+    def _propose(self, now: float) -> None:
+        """READY of a new session in the other wire form, on the path of that form."""
+        proposal = self.link.proposal(now)
+        if proposal is not None:
+            for wire, path in self._paths.items():
+                if wire != self.link.wire:
+                    path.write(proposal)
+                    path.flush()
 
     def pump_if_touched(self, now: float) -> None:
         """After a read: send what the program wrote, answer what came, use credit that came."""
@@ -146,11 +171,29 @@ class Peer:
             self.pump(now)
 
     def flush(self) -> None:
-        if self._path is not None:
-            self._path.flush()
+        path = self._paths.get(self.link.wire)
+        if path is not None:
+            path.flush()
+
+    def renew(self, established: Established) -> None:
+        """A new session for the link; it takes over once the peer was heard in it."""
+        try:
+            self.link.renew(established, now())
+        except SessionOver as error:
+            self._over(error)
+            return
+        self.pump(now())
+        self.flush()
+
+    def wants_renewal(self, now: float) -> bool:
+        """Whether to ask for a new session; once, and again after a minute without one."""
+        if now < self._ask_again or not self.link.renewal_due(now):
+            return False
+        self._ask_again = now + RENEWAL_RETRY
+        return True
 
     def _over(self, error: SessionOver) -> None:
-        self._path = None
+        self._paths.clear()
         self._listener.peer_failed(self, "session-over", error)
 
     # --- the end

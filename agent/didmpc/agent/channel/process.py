@@ -21,14 +21,16 @@ from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.lines import Line, Lines
 from didmpc.agent.channel.liveness import Liveness
 from didmpc.agent.channel.orders import Session
+from didmpc.agent.channel.paths.mailbox import MailboxPath
 from didmpc.agent.channel.paths.relay import Relay
 from didmpc.agent.channel.peer import Peer
 from didmpc.agent.channel.pipes import InputPipe, OutputPipe
 from didmpc.agent.channel.ui import UserInterface
 from didmpc.agent.channel.witness import Program, explain_exit
 from didmpc.agent.program.wire import PIECE, Frame, FrameType, WireError
+from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, SessionError
-from didmpc.protocols.session.link import Link
+from didmpc.protocols.session.link import Link, LinkLimits
 
 BEAT = 0.05
 """How often links and relays are asked what is due; nothing of the data's way waits for it."""
@@ -63,6 +65,7 @@ class Channel:
         self._program: Program | None = None
         self._peers: dict[int, Peer] = {}
         self._relays: dict[str, Relay] = {}
+        self._mailbox_paths: dict[int, MailboxPath] = {}
         self._frame_paths: dict[int, FramePath] = {}
         self._linked: set[int] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -349,6 +352,18 @@ class Channel:
                 case orders.DidcommLink():
                     self._frame_path(order.pid)
                     self._is_linked(order.pid)
+                case orders.Renewal():
+                    if order.pid in self._peers:
+                        self._peers[order.pid].renew(order.established)
+                case orders.Packet():
+                    if order.pid in self._mailbox_paths:
+                        self._mailbox_paths[order.pid].take(order.data)
+                        self._bridge.flush()
+                        self._pump_touched()
+                case orders.Recognised():
+                    if order.pid in self._peers:
+                        peer = self._peers[order.pid]
+                        self._ui.tell("recognised", pid=peer.pid, name=peer.name, contact=order.name)
                 case orders.Frame():
                     self._frame_path(order.pid).receive(order)
                     self._bridge.flush()
@@ -382,15 +397,34 @@ class Channel:
         pid, path = order.pid, order.path
         if pid in self._peers or pid not in self._names or pid == self._me:
             return
-        link = Link(order.established, now=now(), clock=time.perf_counter)
+        limits = LinkLimits(renew_seconds=self._begun.result().renew_seconds)
+        link = Link(order.established, now=now(), limits=limits, clock=time.perf_counter)
+        if order.contacts:
+            link.offer_contacts(order.contacts)
         peer = self._peers[pid] = Peer(pid, self._names[pid], link, self)
+        if path is None:
+            self._use_mailbox(peer)
+        else:
+            self._use_relay(peer, path)
+        self._is_linked(pid)
+
+    def _use_mailbox(self, peer: Peer) -> None:
+        mailbox = self._mailbox_paths[peer.pid] = MailboxPath(
+            peer.pid,
+            peer,
+            send_line=self._daemon.send,
+            has_room=lambda: self._daemon.waiting < self._limits.daemon_backlog,
+        )
+        mailbox.up()
+        self._pump_touched()
+
+    def _use_relay(self, peer: Peer, path: orders.RelayPath) -> None:
         relay = self._relays.get(path.url)
         if relay is None:
             relay = Relay(path, on_read=self._relay_read, limits=self._limits)
             self._relays[path.url] = relay
             self._spawn(relay.keep_up())
         relay.add(path.capability, peer)
-        self._is_linked(pid)
 
     def _frame_path(self, pid: int) -> FramePath:
         """The way to a party without a session; its first message may come before the daemon's word on it."""
@@ -425,7 +459,7 @@ class Channel:
         """An agent that is gone ends no run, unless the run still needs it."""
         if self._ending or self._fault.done():
             return
-        if self._going and not self._frame_paths:
+        if self._going and not self._frame_paths and not self._mailbox_paths:
             self._ui.tell("agent-lost")
         else:
             self._end_ours("agent-lost", reason)
@@ -438,6 +472,13 @@ class Channel:
 
     def peer_ready(self, peer: Peer) -> None:
         self._go_when_ready()
+
+    def peer_renewed(self, peer: Peer) -> None:
+        log.info("a new session with party %d took over", peer.pid)
+
+    def peer_proofs(self, peer: Peer, proofs: tuple[bytes, ...]) -> None:
+        """Whom they prove is known to the daemon, which has the secrets of our contacts."""
+        self._daemon.send({"contacts": {"pid": peer.pid, "proofs": [b64url(proof) for proof in proofs]}})
 
     def peer_data(self, peer: Peer, start: int, data: bytes) -> None:
         self._deliver(peer.pid, start, data)
@@ -487,6 +528,8 @@ class Channel:
                     peer.pump(at)
                 else:
                     peer.pump_if_touched(at)
+                if peer.wants_renewal(at):
+                    self._daemon.send({"renew": {"pid": peer.pid}})
             for relay in self._relays.values():
                 relay.beat(at, self._wakefulness)
             if self._liveness is not None and not late and not self._ending:

@@ -37,6 +37,8 @@ def collect(
             "bytes_received": link.bytes_received,
             "sealed_bytes": link.sealed_bytes,
             "refused_packets": peer.refused_packets,
+            "wire": peer.link.wire,
+            "sessions": link.sessions,
         }
     for path in frame_paths:
         per_peer[str(path.pid)] = {"frames_sent": path.sent, "frames_received": path.received}

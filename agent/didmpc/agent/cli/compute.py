@@ -27,6 +27,11 @@ class Mode(StrEnum):
     didcomm = "didcomm"
 
 
+class Wire(StrEnum):
+    binary = "binary"
+    json = "json"
+
+
 class ProgramCommand(TyperCommand):
     """Remembers whether `--` was given: what belongs to the program stands behind it."""
 
@@ -69,6 +74,13 @@ def run(
             help="session: sealed packets; didcomm: ordinary messages, slow; auto: whichever all can.",
         ),
     ] = Mode.session,
+    wire: Annotated[
+        Wire,
+        typer.Option(
+            "--wire",
+            help="binary: packets through relays; json: ordinary envelopes, for any mediator, slower.",
+        ),
+    ] = Wire.binary,
     wait: WaitOption = None,
     yes: YesOption = False,
     home: HomeOption = None,
@@ -94,6 +106,7 @@ def run(
         "free_threshold": free_threshold,
         "input": _input(input_),
         "mode": mode.value,
+        "wire": wire.value,
         "wait": Settings.of(place).wait(wait),
         "arguments": list(arguments or []),
         "cwd": os.getcwd(),

@@ -48,6 +48,8 @@ def proposal(event: Event, *, host: bool) -> list[tuple[str, str]]:
         lines.append(
             ("Mode didcomm: each message travels as an ordinary DIDComm message, which is slow.", "yellow")
         )
+    elif event.get("wire") == "json":
+        lines.append(("Packets travel as envelopes in JSON through the mailboxes: slower.", "yellow"))
     return lines
 
 
@@ -123,6 +125,13 @@ def peer(event: Event) -> tuple[str, str]:
         limit = f", for {duration(round(left))} at most" if isinstance(left, int | float) else ""
         return f"{name} is unreachable; the run waits{limit}.", "yellow"
     return f"{name}: {state}", ""
+
+
+def recognised(event: Event) -> str:
+    """A party is one of our contacts, whoever introduced it."""
+    name, contact = str(event.get("name", "A party")), str(event.get("contact", ""))
+    known_as = "" if name == contact else f" {contact}"
+    return f"{name} is your contact{known_as}: proven, with nobody in between."
 
 
 def done(stats: Event, parties: int) -> str:

@@ -243,6 +243,8 @@ class TakingPart:
             self._on_started()
         elif name == "peer":
             self._say(*narration.peer(event))
+        elif name == "recognised":
+            self._say(narration.recognised(event), "green")
         elif name == "agent-lost":
             self._say("Your agent has stopped. This run goes on without it.", "yellow")
         elif name == "waiting":

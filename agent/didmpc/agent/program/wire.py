@@ -18,8 +18,8 @@ HEADER = struct.Struct(">BHII")
 MAX_PAYLOAD = 64 * 1024 * 1024
 """No frame is larger. Without coalescing a frame is one MPyC message, so no message is larger either."""
 MAX_JSON = 1024 * 1024
-PIECE = 256 * 1024
-"""With coalescing, DATA is cut into pieces of this size: a link's record holds as much (session.md, 4)."""
+PIECE = 256 * 1024 - 17
+"""With coalescing, DATA is cut into pieces of this size: one record of a link with its header."""
 
 
 class FrameType(IntEnum):

@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
+from didmpc.agent.contacts import Contacts
 from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.sessions.causes import in_words, read_cause
 from didmpc.agent.sessions.channel_process import ChannelProcess
@@ -17,8 +18,10 @@ from didmpc.agent.sessions.frames import Frames
 from didmpc.agent.sessions.history import History
 from didmpc.agent.sessions.inbox import Arrived, Inbox
 from didmpc.agent.sessions.links import Links
+from didmpc.agent.sessions.packets import Packets
 from didmpc.agent.sessions.post import Post
 from didmpc.agent.sessions.seat import Seat
+from didmpc.protocols.encoding import unb64url
 from didmpc.protocols.errors import DidmpcError, RemoteViolation
 from didmpc.protocols.message import Message
 from didmpc.protocols.mpc import messages
@@ -30,6 +33,7 @@ logger = logging.getLogger(__name__)
 # Signatures, handshakes and links of all parties together, in seconds: many round trips on a slow path.
 CONNECT_WITHIN = 60.0
 FINISH_WITHIN = 15.0
+HOST = 0
 
 Report = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -38,14 +42,21 @@ class Attempt:
     """One party's part of one attempt, from the manifest to the end."""
 
     def __init__(
-        self, seat: Seat, mailbox: Mailbox, channel: ChannelProcess, inbox: Inbox, history: History
+        self,
+        seat: Seat,
+        mailbox: Mailbox,
+        contacts: Contacts,
+        channel: ChannelProcess,
+        inbox: Inbox,
+        history: History,
     ) -> None:
         self._seat = seat
         self._channel = channel
         self._inbox = inbox
         self._history = history
         self._post = Post(seat, mailbox)
-        self._links = Links(seat, mailbox, self._post, channel)
+        self._packets = Packets(seat, mailbox, channel)
+        self._links = Links(seat, mailbox, contacts, self._post, channel, self._packets)
         self._frames = Frames(seat, mailbox, self._post, channel)
         self._agreement = Agreement(seat.manifest, seat.pid, seat.identity)
         self._early_opens: dict[int, Message] = {}
@@ -206,6 +217,10 @@ class Attempt:
                 self._channel.tell({"abort": {"pid": pid, "cause": cause}})
             elif message.type == messages.FRAME:
                 self._frames.take(pid, message)
+            elif message.type == handshake.OPEN:
+                self._spawn(self._renew(pid, message), self._sending)
+            elif message.type == handshake.ACCEPT:
+                self._links.take_accept(pid, message)
         except RemoteViolation as error:
             logger.warning("a malformed %s from party %d: %s", message.type, pid, error)
 
@@ -213,9 +228,32 @@ class Attempt:
         """A line of the running channel that is neither its readiness nor its end."""
         if "frame" in line:
             self._spawn(self._frames.send(line["frame"]), self._sending)
+        elif "packet" in line:
+            self._spawn(self._packets.send(line["packet"]), self._sending)
+        elif "renew" in line:
+            self._spawn(self._renew(int(line["renew"]["pid"])), self._sending)
+        elif "contacts" in line:
+            self._recognise(line["contacts"])
         elif "stopping" in line and line["stopping"].get("pid") is None:
             # Parties with a session hear it through their links.
             self._spawn(self._post.goodbye(line["stopping"], to=self._seat.without_session), self._sending)
+
+    async def _renew(self, pid: int, opened: Message | None = None) -> None:
+        """Make a new session for a link, or answer the peer that does; a failure leaves the present one."""
+        try:
+            if opened is None:
+                await self._links.open(pid)
+            else:
+                await self._links.take_open(pid, opened)
+        except DidmpcError as error:
+            logger.warning("no new session with party %d: %s", pid, error)
+
+    def _recognise(self, line: Mapping[str, Any]) -> None:
+        """A party has sent contact proofs: say so where it is a contact that somebody else introduced."""
+        pid = int(line["pid"])
+        contact = self._links.recognise(pid, [unb64url(proof) for proof in line["proofs"]])
+        if contact is not None and HOST not in (pid, self._seat.pid):
+            self._channel.tell({"recognised": {"pid": pid, "name": contact.name}})
 
     async def _finish_sending(self) -> None:
         """The last messages of mode didcomm may still be on their way to the mediators."""
@@ -238,6 +276,7 @@ class Attempt:
             self._channel.release()
         else:
             await self._channel.stop()
+        self._packets.forget()
         await asyncio.to_thread(shutil.rmtree, self._seat.directory, ignore_errors=True)
         await self._links.revoke_relay_channels()
 

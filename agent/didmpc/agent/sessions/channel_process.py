@@ -16,6 +16,7 @@ from typing import Any
 from didmpc.protocols.errors import DidmpcError
 
 LINE_LIMIT = 16 * 1024 * 1024
+BACKLOG_LIMIT = 64 * 1024 * 1024
 READY_WITHIN = 15.0
 STOP_WITHIN = 3.0
 
@@ -80,6 +81,11 @@ class ChannelProcess:
         """Send one line. A process that is gone is noticed by `next`, not here."""
         if not self._writer.is_closing():
             self._writer.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether there is room for what may as well be lost: lines that it has not read are bounded."""
+        return self._writer.transport.get_write_buffer_size() < BACKLOG_LIMIT
 
     async def drain(self) -> None:
         """Wait until what was told has left our buffers."""

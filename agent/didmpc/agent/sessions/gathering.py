@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from didmpc.agent.contacts import Contacts
 from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.sessions.attempt import Attempt
 from didmpc.agent.sessions.channel_process import ChannelProcess
@@ -37,6 +38,7 @@ class Workshop:
     """What every attempt of this agent works with."""
 
     mailbox: Mailbox
+    contacts: Contacts
     history: History
     home: Path
     label: str
@@ -86,7 +88,10 @@ class Gathering:
 
         Raises `DidmpcError` after the others were told, as it does when the person stops it.
         """
-        attempt = Attempt(seat, self.workshop.mailbox, self.channel, self.inbox, self.workshop.history)
+        workshop = self.workshop
+        attempt = Attempt(
+            seat, workshop.mailbox, workshop.contacts, self.channel, self.inbox, workshop.history
+        )
         self.workshop.history.begin(self.attempt, facts)
         try:
             await attempt.connect(stream.event)

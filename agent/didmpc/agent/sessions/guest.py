@@ -14,7 +14,7 @@ from didmpc.agent.sessions import bundles
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop
 from didmpc.agent.sessions.host import WAITING_EVERY, describe
 from didmpc.agent.sessions.inbox import Arrived, Inbox
-from didmpc.agent.sessions.parties import printable, speaks_sessions, versions
+from didmpc.agent.sessions.parties import can_relay, printable, versions
 from didmpc.agent.sessions.seat import Seat
 from didmpc.protocols.did import same_party
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, RemoteViolation
@@ -102,8 +102,9 @@ class Guest:
             gathering.identity.did,
             printable(workshop.label),
             workshop.mailbox.host,
-            speaks_sessions(workshop.mailbox),
-            versions(),
+            session=True,
+            versions=versions(),
+            relay=can_relay(workshop.mailbox),
         )
         await self._send(messages.JOIN, join.body())
         await self._stream.event({"event": "party", "name": self._host.name, "state": "joined", "why": ""})

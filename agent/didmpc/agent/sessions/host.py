@@ -6,7 +6,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from didmpc.agent.program.bundle import Bundle
 from didmpc.agent.sessions import bundles
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop
 from didmpc.agent.sessions.inbox import Arrived, Inbox
-from didmpc.agent.sessions.parties import printable, speaks_sessions, versions
+from didmpc.agent.sessions.parties import can_relay, printable, versions
 from didmpc.agent.sessions.seat import Seat
 from didmpc.protocols.did import canonical
 from didmpc.protocols.encoding import b64url
@@ -43,6 +43,7 @@ class Plan:
     threshold: int
     free_threshold: bool
     mode: str
+    wire: str
     wait: float
     input: Path | None
 
@@ -71,6 +72,7 @@ class Plan:
             threshold=threshold,
             free_threshold=bool(params.get("free_threshold")),
             mode=params.get("mode") or "session",
+            wire=params.get("wire") or "binary",
             wait=float(params["wait"]),
             input=own_input,
         )
@@ -125,6 +127,7 @@ class Host:
             threshold=plan.threshold,
             free_threshold=plan.free_threshold,
             mode=plan.mode,
+            wire=plan.wire,
             expires=int(time.time() + plan.wait),
         )
 
@@ -136,7 +139,6 @@ class Host:
     async def run(self) -> tuple[Gathering, "asyncio.Task[None]"]:
         """Ask the person, gather the guests, and hand the session over."""
         plan, workshop = self._plan, self._workshop
-        _require_relay(plan, workshop)
         await self._stream.event({"event": "proposal", **describe(self._proposal)})
         if not (await self._stream.answer()).get("consent"):
             raise DidmpcError("Nothing was proposed: you said no.")
@@ -190,9 +192,9 @@ class Host:
         try:
             await self._send(contact, message)
         except DidmpcError as error:
-            if self._unreachable.get(contact.name) != error.what:
+            known, self._unreachable[contact.name] = self._unreachable.get(contact.name), error.what
+            if known != error.what:
                 await self._party(contact.name, "unreachable", error.what)
-            self._unreachable[contact.name] = error.what
         else:
             if self._unreachable.pop(contact.name, "") is not None and contact.name not in self._joined:
                 await self._party(contact.name, "asked")
@@ -209,9 +211,7 @@ class Host:
                 raise DidmpcError(
                     f"{contact.name} answered with something unexpected.", why=error.what
                 ) from error
-            self._joined[contact.name] = Join(
-                join.did, printable(contact.name), join.mediator, join.session, join.versions
-            )
+            self._joined[contact.name] = replace(join, name=printable(contact.name))
             await self._party(contact.name, "joined")
             self._tell_guests()
         elif message.type == messages.DECLINE:
@@ -285,8 +285,9 @@ class Host:
             identity.did,
             self._proposal.parties[0],
             workshop.mailbox.host,
-            speaks_sessions(workshop.mailbox),
-            versions(),
+            session=True,
+            versions=versions(),
+            relay=can_relay(workshop.mailbox),
         )
         roster = (host, *(self._joined[contact.name] for contact in plan.contacts))
         check_versions(roster)
@@ -294,7 +295,7 @@ class Host:
             if plan.mode == "session" and not party.session:
                 raise DidmpcError(
                     f"{party.name} cannot use the session extension.",
-                    why=f"The mediator {party.mediator} does not relay session packets.",
+                    why="Their side does not speak it.",
                     fix="Run with --mode auto, which uses plain DIDComm messages where it must.",
                 )
         manifest = Manifest(
@@ -304,6 +305,7 @@ class Host:
             threshold=plan.threshold,
             free_threshold=plan.free_threshold,
             mode=plan.mode,
+            wire=plan.wire,
             options=OPTIONS,
             roster=roster,
             expires=int(time.time()) + 24 * 3600,
@@ -346,14 +348,6 @@ class Host:
         task.add_done_callback(self._sending.discard)
 
 
-def _require_relay(plan: Plan, workshop: Workshop) -> None:
-    if plan.mode == "session" and not speaks_sessions(workshop.mailbox):
-        raise DidmpcError(
-            f"Your mediator {workshop.mailbox.host} does not relay session packets.",
-            fix="Use another mediator (didmpc agent start --mediator URL), or run with --mode auto.",
-        )
-
-
 def describe(proposal: Proposal) -> dict[str, Any]:
     """A proposal as it is shown to a person."""
     program = proposal.program
@@ -371,4 +365,5 @@ def describe(proposal: Proposal) -> dict[str, Any]:
         "private_unless": proposal.threshold + 1,
         "parties": list(proposal.parties),
         "mode": proposal.mode,
+        "wire": proposal.wire,
     }

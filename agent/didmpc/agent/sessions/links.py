@@ -5,12 +5,15 @@ For pids i < j, i opens the session, and dials the mediator of j, which j has as
 
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from didmpc.agent.contacts import Contact, Contacts
 from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.sessions.channel_process import ChannelProcess
+from didmpc.agent.sessions.packets import Packets
 from didmpc.agent.sessions.post import Post
+from didmpc.agent.sessions.recognition import proofs, recognise
 from didmpc.agent.sessions.seat import Seat
 from didmpc.protocols import relay_control
 from didmpc.protocols.did import canonical, resolve
@@ -19,27 +22,41 @@ from didmpc.protocols.errors import DidmpcError, MessageError
 from didmpc.protocols.message import Message
 from didmpc.protocols.mpc import messages
 from didmpc.protocols.session import handshake
-from didmpc.protocols.session.handshake import Established, Initiation, Party
+from didmpc.protocols.session.handshake import WIRE_BINARY, Established, Initiation, Party
 
 OPEN_EXPIRES = 120
 # The longest that a relay channel is kept by the mediator: the absolute limit of a session.
 CHANNEL_SECONDS = 24 * 3600
+ACCEPTS_KEPT = 256
+_MAILBOX: Mapping[str, Any] = {"mailbox": True}
 
 
 class Links:
     """This party's links, handed to the channel process as they come about."""
 
-    def __init__(self, seat: Seat, mailbox: Mailbox, post: Post, channel: ChannelProcess) -> None:
+    def __init__(
+        self,
+        seat: Seat,
+        mailbox: Mailbox,
+        contacts: Contacts,
+        post: Post,
+        channel: ChannelProcess,
+        packets: Packets,
+    ) -> None:
         self._seat = seat
         self._manifest = seat.manifest
         self._mailbox = mailbox
         self._post = post
+        self._contacts = contacts
         self._channel = channel
+        self._packets = packets
         self._me = Party.of(seat.identity)
         self._initiations: dict[int, Initiation] = {}
         self._accepts: dict[str, Message] = {}
         self._relay_channels: dict[int, relay_control.Channel] = {}
         self._linked: set[int] = set()
+        self._exporters: dict[int, list[bytes]] = {}  # of the last sessions with a party, the newest last
+        self._first_exporters: dict[int, bytes] = {}
 
     @property
     def missing(self) -> list[int]:
@@ -49,7 +66,11 @@ class Links:
     async def create_relay_channels(self) -> None:
         """Ask our mediator for a channel for each party that will dial it."""
         seat = self._seat
-        pids = [pid for pid in seat.peers if pid < seat.pid and pid not in seat.without_session]
+        pids = [
+            pid
+            for pid in seat.peers
+            if pid < seat.pid and pid not in seat.without_session and self._wire(pid) == WIRE_BINARY
+        ]
         if not pids:
             return
         request = relay_control.channel_create(len(pids), int(time.time()) + CHANNEL_SECONDS)
@@ -80,9 +101,17 @@ class Links:
         return [pid for pid in seat.peers if pid > seat.pid and pid not in seat.without_session]
 
     async def open(self, pid: int) -> None:
-        """Begin the handshake with a party of a higher pid."""
+        """Begin the handshake with a party of a higher pid: for its link, or for a new session of it."""
         message_id = Message(type=handshake.OPEN, body={}).id
-        initiation = Initiation(self._me, self._party(pid), message_id, link=self._pair(self._seat.pid, pid))
+        exporters = self._exporters.get(pid)
+        initiation = Initiation(
+            self._me,
+            self._party(pid),
+            message_id,
+            link=self._pair(self._seat.pid, pid),
+            wires=(self._wire(pid),),
+            continues=exporters[-1] if exporters else None,
+        )
         self._initiations[pid] = initiation
         expires = int(time.time()) + OPEN_EXPIRES
         await self._post.send(
@@ -93,32 +122,47 @@ class Links:
         """Answer an `open`; its repetition gets the same answer, byte for byte."""
         known = self._accepts.get(message.id)
         if known is None:
-            channel = self._relay_channels.get(pid)
-            if pid in self._linked or channel is None:
+            if pid > self._seat.pid or pid in self._seat.without_session:
                 raise MessageError("An open that no pair of the manifest asks for.")
-            mediator = self._mailbox.mediator_did
+            mediator, channel = self._mailbox.mediator_did, self._relay_channels.get(pid)
+            offered = channel is not None and pid not in self._linked
             body, established = handshake.respond(
                 self._me,
                 self._party(pid),
                 message.id,
                 message.body,
                 link=self._pair(pid, self._seat.pid),
-                caps=(_relay_capability(mediator, channel.far),),
+                caps=(_relay_capability(mediator, channel.far),) if channel and offered else (),
+                wires=(self._wire(pid),),
+                continues=self._exporters.get(pid, ()),
             )
             known = self._accepts[message.id] = Message(type=handshake.ACCEPT, thid=message.id, body=body)
-            self._link(pid, self._session_link(established, mediator, channel.near))
+            if len(self._accepts) > ACCEPTS_KEPT:
+                del self._accepts[next(iter(self._accepts))]
+            self._established(pid, established, self._path(mediator, channel.near) if channel else _MAILBOX)
         await self._post.send(pid, known)
 
     def take_accept(self, pid: int, message: Message) -> None:
         """Complete a handshake that we began."""
         initiation = self._initiations.get(pid)
         if initiation is None:
+            if pid in self._linked:
+                return  # the answer to an open that was said twice
             raise MessageError("An accept without an open.")
-        if pid in self._linked:
-            return
         established = initiation.finish(message.body)
-        routing = resolve(self._manifest.roster[pid].did).services[0].uri
-        self._link(pid, self._session_link(established, *_find_relay(established, routing)))
+        del self._initiations[pid]
+        path = _MAILBOX
+        if established.wire == WIRE_BINARY and pid not in self._linked:
+            routing = resolve(self._manifest.roster[pid].did).services[0].uri
+            path = self._path(*_find_relay(established, routing))
+        self._established(pid, established, path)
+
+    def recognise(self, pid: int, received: Sequence[bytes]) -> Contact | None:
+        """The contact that party `pid` has proven to be, if it has."""
+        exporter = self._first_exporters.get(pid)
+        if exporter is None:
+            return None
+        return recognise(self._contacts, "i" if pid < self._seat.pid else "r", exporter, received)
 
     def _party(self, pid: int) -> Party:
         return Party.of(resolve(self._manifest.roster[pid].did))
@@ -132,14 +176,29 @@ class Links:
             "pid_r": responder,
         }
 
-    def _session_link(self, established: Established, mediator: str, capability: bytes) -> dict[str, Any]:
-        path = {
+    def _path(self, mediator: str, capability: bytes) -> dict[str, Any]:
+        return {
             "mediator": mediator,
             "ws": _websocket_of(mediator),
             "capability": b64url(capability),
             "private": self._mailbox.allows_private,
         }
-        return {"session": established.to_json(), "path": path}
+
+    def _wire(self, pid: int) -> str:
+        return self._manifest.wire_of(self._seat.pid, pid)
+
+    def _established(self, pid: int, established: Established, path: Mapping[str, Any]) -> None:
+        """Hand a session to the channel process: with the path of its link, or for a link that it has."""
+        if established.wire != WIRE_BINARY:
+            self._packets.expect(pid, established.sid_in)
+        self._exporters[pid] = [*self._exporters.get(pid, ())[-1:], established.exporter]
+        session = established.to_json()
+        if pid in self._linked:
+            self._channel.tell({"renewal": {"pid": pid, "session": session}})
+            return
+        self._first_exporters[pid] = established.exporter
+        ours = proofs(self._contacts, "i" if self._seat.pid < pid else "r", established.exporter)
+        self._link(pid, {"session": session, "path": path, "contacts": [b64url(proof) for proof in ours]})
 
     def _link(self, pid: int, link: Mapping[str, Any]) -> None:
         self._linked.add(pid)

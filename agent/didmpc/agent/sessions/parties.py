@@ -21,8 +21,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def speaks_sessions(mailbox: Mailbox) -> bool:
-    """Whether this party can take part with the session extension: its mediator must relay packets."""
+def can_relay(mailbox: Mailbox) -> bool:
+    """Whether our mediator relays packets; without that they travel as ordinary envelopes, in JSON."""
     return mailbox.supports(RELAY)
 
 

@@ -1,5 +1,6 @@
 """What one party brings to an attempt whose manifest is written."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,8 @@ from didmpc.agent.program.bundle import Bundle
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mpc.manifest import Manifest
 
+# Before a session gives way to a new one with fresh keys.
+RENEW_SECONDS = max(1.0, float(os.environ.get("DIDMPC_RENEW_SECONDS") or 3600.0))
 RESUME_LIMIT = 120.0  # seconds: so long a run waits for a party that cannot be reached
 
 
@@ -46,6 +49,7 @@ class Seat:
             "parties": [{"pid": pid, "name": name} for pid, name in enumerate(self.names)],
             "mode": manifest.mode,
             "resume_limit": RESUME_LIMIT,
+            "renew_seconds": RENEW_SECONDS,
             "directory": str(self.directory),
             "input": str(self.input) if self.input else None,
             "config": {

@@ -36,7 +36,9 @@ class Sessions:
     def __init__(self, *, wallet: Wallet, mailbox: Mailbox, contacts: Contacts, home: Path) -> None:
         self._contacts = contacts
         self._mailbox = mailbox
-        self._workshop = Workshop(mailbox, History(home / "sessions.json"), home, wallet.settings.label)
+        self._workshop = Workshop(
+            mailbox, contacts, History(home / "sessions.json"), home, wallet.settings.label
+        )
         self._inboxes: dict[str, Inbox] = {}
         # By contact and attempt: nobody can take the place of another one's proposal.
         self._proposals: dict[tuple[str, str], tuple[Proposal, Contact]] = {}

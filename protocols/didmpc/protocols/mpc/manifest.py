@@ -15,6 +15,7 @@ from didmpc.protocols.errors import DidmpcError, MessageError
 from didmpc.protocols.mpc.messages import (
     ATTEMPT_DIGITS,
     MODES,
+    WIRES,
     Join,
     Proposal,
     arguments,
@@ -51,6 +52,7 @@ class Manifest:
     options: Mapping[str, int | bool]
     roster: tuple[Join, ...]
     expires: int
+    wire: str = "binary"
 
     @property
     def m(self) -> int:
@@ -72,6 +74,7 @@ class Manifest:
             "threshold": self.threshold,
             "free_threshold": self.free_threshold,
             "mode": self.mode,
+            "wire": self.wire,
             "options": dict(self.options),
             "roster": [party.body() for party in self.roster],
             "expires": self.expires,
@@ -96,7 +99,7 @@ class Manifest:
             raise MessageError("The manifest's MPyC options are not the ones we know.")
         if not all(isinstance(party, dict) for party in roster):
             raise MessageError("The manifest's roster is malformed.")
-        mode = text(value, "mode", 16)
+        mode, wire = text(value, "mode", 16), text(value, "wire", 16)
         manifest = cls(
             attempt=hexadecimal(value, "attempt", ATTEMPT_DIGITS),
             program=check_program(program),
@@ -107,8 +110,9 @@ class Manifest:
             options=options,
             roster=tuple(Join.of(party) for party in roster),
             expires=number(value, "expires", 0, 1 << 40),
+            wire=wire,
         )
-        if mode not in MODES or manifest.encode() != raw:
+        if mode not in MODES or wire not in WIRES or manifest.encode() != raw:
             raise MessageError("The manifest is not in its canonical form.")
         if (
             not 2 <= manifest.m <= 64
@@ -131,6 +135,10 @@ class Manifest:
             return False
         return self.mode == "session" or (self.roster[i].session and self.roster[j].session)
 
+    def wire_of(self, i: int, j: int) -> str:
+        """The form of the pair's packets: what was chosen, or JSON where the responder's mediator relays none."""
+        return self.wire if self.roster[max(i, j)].relay else "json"
+
 
 def check_against_proposal(manifest: Manifest, proposal: Proposal, did: str) -> int:
     """Check that a host's manifest is what its proposal said, with `did` in it; returns our pid.
@@ -150,6 +158,7 @@ def check_against_proposal(manifest: Manifest, proposal: Proposal, did: str) -> 
             ("the parties", names != proposal.parties),
             ("MPyC's options", manifest.options != OPTIONS),
             ("the mode", manifest.mode != proposal.mode),
+            ("the wire form", manifest.wire != proposal.wire),
             ("the roster (we are not among its guests)", not pid),
         )
         if differs

@@ -54,6 +54,8 @@ BUNDLE_PART = 262_144
 MAX_BUNDLE_PARTS = 512
 
 MODES = ("session", "auto", "didcomm")
+WIRES = ("binary", "json")
+"""Forms of a session's packets (docs/session-extension.md, section 6)."""
 
 
 def text(body: Mapping[str, Any], name: str, limit: int = MAX_SENTENCE, *, default: str | None = None) -> str:
@@ -148,6 +150,7 @@ class Proposal:
     free_threshold: bool
     mode: str
     expires: int
+    wire: str = "binary"
 
     def body(self) -> dict[str, Any]:
         """The body of `propose`."""
@@ -159,6 +162,7 @@ class Proposal:
             "threshold": self.threshold,
             "free_threshold": self.free_threshold,
             "mode": self.mode,
+            "wire": self.wire,
             "expires": self.expires,
         }
 
@@ -170,9 +174,9 @@ class Proposal:
         program = body.get("program")
         if len(parties) < 2 or not isinstance(program, dict):
             raise MessageError("A proposal names its program and at least two parties.")
-        mode = text(body, "mode", 16)
-        if mode not in MODES:
-            raise MessageError(f"“{mode}” is not a mode of an MPC session.")
+        mode, wire = text(body, "mode", 16), text(body, "wire", 16)
+        if mode not in MODES or wire not in WIRES:
+            raise MessageError(f"“{mode}, {wire}” is not a mode and wire form of an MPC session.")
         return cls(
             attempt=hexadecimal(body, "attempt", ATTEMPT_DIGITS),
             program=check_program(program),
@@ -182,6 +186,7 @@ class Proposal:
             free_threshold=flag(body, "free_threshold"),
             mode=mode,
             expires=number(body, "expires", 0, 1 << 40),
+            wire=wire,
         )
 
 
@@ -222,13 +227,17 @@ def _did(body: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A guest's yes: the DID that speaks for it in this attempt, and what its side can do."""
+    """A guest's yes: the DID that speaks for it in this attempt, and what its side can do.
+
+    `session`: it speaks session/1.0. `relay`: its mediator speaks relay/1.0.
+    """
 
     did: str
     name: str
     mediator: str
     session: bool
     versions: Mapping[str, str]
+    relay: bool = True
 
     def body(self) -> dict[str, Any]:
         """The body of `join`."""
@@ -237,19 +246,21 @@ class Join:
             "name": self.name,
             "mediator": self.mediator,
             "session": self.session,
+            "relay": self.relay,
             "versions": dict(self.versions),
         }
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> "Join":
         """Read the body of a `join`, or an entry of a roster; raises `MessageError`."""
-        session, versions = body.get("session"), body.get("versions")
-        if not isinstance(session, bool) or not isinstance(versions, dict) or len(versions) > 16:
-            raise MessageError("A party states whether it speaks session/1.0, and its versions.")
+        versions = body.get("versions")
+        if not isinstance(versions, dict) or len(versions) > 16:
+            raise MessageError("A party states its versions.")
         return cls(
             did=_did(body),
             name=text(body, "name", MAX_NAME),
             mediator=text(body, "mediator", 255),
-            session=session,
+            session=flag(body, "session"),
             versions={text({"k": key}, "k", 32): text(versions, key, 64) for key in versions},
+            relay=flag(body, "relay"),
         )

@@ -1,7 +1,7 @@
 """The seam between a link and what carries its packets.
 
 A path may come, go and come back at any time: a link loses and doubles nothing by it. A relay channel
-is one kind of path; a direct connection would be another.
+is one kind of path, the mailbox another; a direct connection would be a third.
 """
 
 from typing import Protocol
@@ -9,6 +9,14 @@ from typing import Protocol
 
 class Path(Protocol):
     """Something that carries packets to one peer, while it is up."""
+
+    @property
+    def wire(self) -> str:
+        """The form of the packets that it carries."""
+
+    @property
+    def stored(self) -> bool:
+        """Whether packets are stored on their way: then each is slow, and pays."""
 
     @property
     def budget(self) -> int:

@@ -21,6 +21,7 @@ from didmpc.agent.dialing import connector, raise_if_not_public
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.keys import PrivateKey
 from didmpc.protocols.relay import hop
+from didmpc.protocols.session.handshake import WIRE_BINARY
 
 FIRST_DELAY, LONGEST_DELAY = 0.1, 2.0
 REBIND_AFTER = 1.0
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 class RelayChannel:
     """Our end of one channel: a path. What may be sent is what the mediator has given credit for."""
+
+    wire = WIRE_BINARY
+    stored = False
 
     def __init__(self, relay: "Relay", number: int, capability: bytes, end: LinkEnd) -> None:
         self._relay = relay
