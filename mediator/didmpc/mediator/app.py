@@ -32,9 +32,11 @@ from didmpc.mediator.limits import Buckets, Limits
 from didmpc.mediator.links import Links
 from didmpc.mediator.mailboxes import Mailboxes
 from didmpc.mediator.metrics import Metrics
+from didmpc.mediator.onward import Onward
 from didmpc.mediator.operator.control import ControlServer
 from didmpc.mediator.operator.live import LiveMediator, add_gauges
 from didmpc.mediator.operator.methods import Operator
+from didmpc.mediator.outgoing import Outgoing
 from didmpc.mediator.places import Places
 from didmpc.mediator.quotas import Quotas
 from didmpc.mediator.registration import Registration
@@ -105,6 +107,8 @@ async def running(
                 stack.push_async_callback(web_dids.close)
                 places = Places(limits.handled_at_once)
                 dids = Dids(store, web_dids, places)
+                outgoing = Outgoing(store, dialer.http, limits)
+                stack.push_async_callback(_ended, asyncio.create_task(outgoing.run(), name="outgoing"))
                 registration = Registration(store, admission)
                 monitors = None
                 metrics_url = local_url(host, settings.port)
@@ -114,7 +118,8 @@ async def running(
                     metrics_url = local_url(where, monitors.getsockname()[1])
                 await stack.enter_async_context(
                     _serving(
-                        *(home, settings, store, dids, places, registration),
+                        *(home, settings, store, dids, places, registration, outgoing),
+                        onwards=outside.onward,
                         listener=listener,
                         monitors=monitors,
                         limits=limits,
@@ -132,7 +137,9 @@ async def _serving(
     dids: Dids,
     places: Places,
     registration: Registration,
+    outgoing: Outgoing,
     *,
+    onwards: bool,
     listener: socket.socket,
     monitors: socket.socket | None,
     limits: Limits,
@@ -144,17 +151,27 @@ async def _serving(
     health = Health(home.root, store, limits)
     quotas = Quotas(limits)
     deliveries = Deliveries(store, quotas, limits)
-    intake = Intake(store, deliveries, quotas)
+    identities = [each for each in (identity, settings.nist_identity) if each is not None]
+    onward = Onward(
+        [each.did for each in identities],
+        [service.uri for service in identity.document.services],
+        dids,
+        Intake(store, deliveries, quotas),
+        outgoing,
+        limits,
+        forwards=onwards,
+    )
     relay = Relay(store, limits)
     links = Links(store, settings.url, limits)
     service = Service(
-        [identity] if (nist := settings.nist_identity) is None else [identity, nist],
+        identities,
         dids,
+        onward,
         places,
         limits,
         [
             Accounts(store, dids, registration, identity.did, limits).handlers(),
-            Mailboxes(store, intake, deliveries, limits).handlers(),
+            Mailboxes(store, onward, deliveries, limits).handlers(),
             Channels(store, relay, limits).handlers(),
             Hops(identity, relay, limits).handlers(),
             links.handlers(),
@@ -215,6 +232,7 @@ class _Front:
         runner = web.AppRunner(
             app,
             access_log=None,
+            auto_decompress=False,
             handle_signals=False,
             keepalive_timeout=limits.idle_seconds,
             shutdown_timeout=STOP_SECONDS,
@@ -324,7 +342,7 @@ async def serve(
         port=configuration["port"],
         public_url=configuration["public-url"],
         limits=configuration.limits,
-        outside=Outside(allow_private=configuration["allow-private"]),
+        outside=Outside(allow_private=configuration["allow-private"], onward=configuration["onward"] == "on"),
         admission=configuration["registration"],
         metrics_listen=configuration["metrics-listen"],
         configuration=configuration,

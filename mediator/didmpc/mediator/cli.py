@@ -80,6 +80,12 @@ def start(
             show_default="no",
         ),
     ] = None,
+    onward: Annotated[
+        str | None,
+        typer.Option(
+            metavar="on|off", help="Pass mail on whose recipient takes it elsewhere.", show_default="on"
+        ),
+    ] = None,
     metrics_listen: Annotated[
         str | None,
         typer.Option(
@@ -131,6 +137,7 @@ def start(
         "public-url": public_url,
         "registration": registration,
         "allow-private": allow_private,
+        "onward": onward,
         "metrics-listen": metrics_listen,
         "limits": limits,
         "limit": limit or None,

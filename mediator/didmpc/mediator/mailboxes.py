@@ -3,13 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from didmpc.mediator.deliveries import Deliveries
-from didmpc.mediator.intake import Intake
 from didmpc.mediator.limits import Limits
+from didmpc.mediator.onward import Onward, Post
 from didmpc.mediator.refusals import Refusal
 from didmpc.mediator.requests import Handler, Outcome, Request
 from didmpc.mediator.store import Mail, Store
 from didmpc.protocols import pickup
-from didmpc.protocols.did import did_of
 from didmpc.protocols.message import Message
 from didmpc.protocols.pickup import Status
 from didmpc.protocols.routing import FORWARD, parse_forward
@@ -25,9 +24,9 @@ class LiveModeNotSupported(Refusal):
 
 
 class Mailboxes:
-    def __init__(self, store: Store, intake: Intake, deliveries: Deliveries, limits: Limits) -> None:
+    def __init__(self, store: Store, onward: Onward, deliveries: Deliveries, limits: Limits) -> None:
         self._store = store
-        self._intake = intake
+        self._onward = onward
         self._deliveries = deliveries
         self._limits = limits
 
@@ -50,14 +49,11 @@ class Mailboxes:
         forward = parse_forward(request.message)
         longest = request.now + self._limits.mail_seconds
         expires = min(longest, forward.expires_time or longest)
-        await self._intake.put(
-            request.unpacked.sender or f"address {request.address}",
-            did_of(forward.next),
-            forward.envelopes,
-            expires=expires,
-            now=request.now,
-            delay_milli=forward.delay_milli,
-        )
+        if self._onward.is_for_us(forward.next):
+            return Outcome(inside=forward.envelopes)
+        sender = request.unpacked.sender or f"address {request.address}"
+        post = Post(sender, forward.next, forward.envelopes, expires, forward.delay_milli)
+        await self._onward.forward(post, request.address, request.now)
         return Outcome()
 
     async def _status(self, request: Request) -> Outcome:

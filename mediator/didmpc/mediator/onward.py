@@ -84,10 +84,6 @@ class Onward:
         except UnknownNext:
             if not self._forwards:
                 raise
-        for envelope in post.envelopes:
-            envelope_recipients(envelope)  # nothing but envelopes leaves
-            if len(envelope) > self._limits.forward_bytes:
-                raise TooBig(self._limits.forward_bytes)
         if not self._onwards.take(address, now):
             raise TooManyRequests
         until = min(post.expires, now + self._limits.outgoing_keep_seconds)
@@ -162,6 +158,10 @@ class Onward:
         return replace(post, recipient=hops[0], envelopes=tuple(envelopes))
 
     async def _send(self, post: Post, way: Way, now: float) -> None:
+        for envelope in post.envelopes:
+            if len(envelope) > self._limits.forward_bytes:
+                raise TooBig(self._limits.forward_bytes)
+            envelope_recipients(envelope)  # nothing but envelopes leaves
         wrapped = await self._wrapped(post, way.hops)
         try:
             host = host_of(way.uri)

@@ -38,6 +38,8 @@ class Request:
     address: str
     now: float
     resolve: Resolve
+    depth: int = 0
+    """In how many forwards for ourselves it was wrapped."""
 
     @property
     def message(self) -> Message:
@@ -70,6 +72,8 @@ class Outcome:
     then: Callable[[], None] | None = None
     unasked: bool = False
     """Whether the reply goes out on a WebSocket without a return_route too."""
+    inside: tuple[bytes, ...] = ()
+    """Envelopes for ourselves that the message carried."""
 
 
 Handler = Callable[[Request], Awaitable[Outcome]]

@@ -1,7 +1,7 @@
 """From an envelope to an answer: open it, find its handler, pack the reply.
 
 DIDComm Messaging 2.1, "Return Route": a reply goes back the way the message came only where the sender
-asks for it. The mediator opens no connections of its own, so other replies are not sent at all.
+asks for it; any other goes to the service of the sender's own DID (`onward`).
 """
 
 import asyncio
@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 
 from didmpc.mediator.database import StoreFailed
 from didmpc.mediator.limits import Buckets, Limits
+from didmpc.mediator.onward import Onward
 from didmpc.mediator.places import Places
-from didmpc.mediator.refusals import Expired, Refusal, TooManyRequests, Unavailable, Unsupported
+from didmpc.mediator.refusals import Expired, Refusal, TooDeep, TooManyRequests, Unavailable, Unsupported
 from didmpc.mediator.requests import Check, Connection, Handler, Outcome, Request
 from didmpc.mediator.resolving import Dids
 from didmpc.protocols import problem_report
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 PAUSE = 0.1
 """Seconds between looks whether a DID is within its rate again."""
 _MINOR = re.compile(r"/(\d+)\.\d+/([^/]+)$")
+_ONLY_BACK = re.compile(r"https://didcomm\.org/message-?pickup/")
+"""Replies that make sense only on the way back: a status in a mailbox would be mail about itself."""
+MAX_DEPTH = 3
+"""How deep forwards for ourselves may be wrapped in one another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,7 @@ class Service:
         self,
         identities: Sequence[Identity],
         dids: Dids,
+        onward: Onward,
         places: Places,
         limits: Limits,
         handlers: Iterable[Mapping[str, Handler]],
@@ -66,6 +72,7 @@ class Service:
         self._identities = {identity.did: identity for identity in identities}
         self._secrets = Identities(*identities)
         self._dids = dids
+        self._onward = onward
         self._limits = limits
         self._checks = tuple(checks)
         self._clock = clock
@@ -150,11 +157,52 @@ class Service:
             request.connection.set_route(message, request.addressed if request.unpacked.sender else None)
         for check in self._checks:
             await check(request)
-        return await handler(request)
+        outcome = await handler(request)
+        for envelope in outcome.inside:
+            await self._act_inside(request, envelope)
+        return outcome
+
+    async def _act_inside(self, outer: Request, envelope: bytes) -> None:
+        """A forward carried an envelope for ourselves: act on it like on any other.
+
+        Who wrote it is another than who forwarded it, so a reply does not go back the same way
+        ("Return Route": not through intermediaries). What is wrong with it the forwarder is told too.
+        """
+        if outer.depth >= MAX_DEPTH:
+            raise TooDeep
+        unpacked = await self._open(envelope)
+        held_back = await self._hold_back(unpacked.sender, None)
+        if held_back is not None and held_back.problem is not None:
+            raise held_back.problem
+        inner = replace(outer, unpacked=unpacked, envelope=envelope, connection=None, depth=outer.depth + 1)
+        try:
+            outcome = await self._act(inner)
+        except RemoteViolation as problem:
+            await self._report_elsewhere(inner, problem)
+            raise
+        await self._reply_elsewhere(inner, outcome.reply)
+
+    async def _reply_elsewhere(self, request: Request, reply: Message | None) -> None:
+        """Send a reply to the sender's own service, where that can be."""
+        sender = request.unpacked.sender
+        if reply is None or sender is None or _ONLY_BACK.match(reply.type):
+            return
+        with contextlib.suppress(RemoteViolation):  # a DID that nothing can be encrypted to
+            envelope = await self.pack(reply, sender, request.addressed)
+            await self._onward.reply(envelope, sender, request.address, request.now)
+
+    async def _report_elsewhere(self, request: Request, problem: RemoteViolation) -> None:
+        """Only to who is proven, and not where the same may succeed in a moment."""
+        is_passing = isinstance(problem, Refusal) and problem.retry_after is not None
+        if not is_passing and not _is_report(request.message):
+            await self._reply_elsewhere(request, problem_report.report_on(request.message, problem))
 
     async def _answered(self, request: Request, outcome: Outcome) -> Answer:
         sender = request.unpacked.sender
-        if outcome.reply is None or sender is None or not (outcome.unasked or _wanted(request)):
+        if outcome.reply is None or sender is None:
+            return Answer(then=outcome.then)
+        if not (outcome.unasked or _wanted(request)):
+            await self._reply_elsewhere(request, outcome.reply)
             return Answer(then=outcome.then)
         reply = await self.pack(outcome.reply, sender, request.addressed)
         return Answer(status=200, reply=reply, then=outcome.then)
@@ -164,7 +212,10 @@ class Service:
         status = problem.status if isinstance(problem, Refusal) else 400
         # A WebSocket has no status, and silence would lose mail: there the report goes out unasked.
         asked = request.connection is not None or _wanted(request)
-        if not asked or request.message.type.startswith(problem_report.PROTOCOL.rpartition("/")[0]):
+        if not asked:
+            await self._report_elsewhere(request, problem)
+            return Answer(status=status, problem=problem)
+        if _is_report(request.message):
             return Answer(status=status, problem=problem)
         report = problem_report.report_on(request.message, problem)
         sender = request.unpacked.sender
@@ -191,6 +242,10 @@ class Service:
 
     def _speaking_as(self, mediator: str | None) -> Identity:
         return self._identities.get(mediator or "", self._identity)
+
+
+def _is_report(message: Message) -> bool:
+    return message.type.startswith(problem_report.PROTOCOL.rpartition("/")[0])
 
 
 def _wanted(request: Request) -> bool:
