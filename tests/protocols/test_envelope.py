@@ -374,6 +374,15 @@ def test_a_key_that_may_only_agree_does_not_sign_and_the_reverse(bob: Identity) 
         unpack(json.dumps(value).encode(), Identities(bob))
 
 
+def test_a_key_of_ours_that_signs_opens_no_envelope() -> None:
+    one = Identity.peer4(curves=("X25519", "secp256k1"))
+    kid, key = one.signing_key
+    header = {"alg": jose.ANONCRYPT, "enc": "A256GCM", "apv": jose.apv_of([kid])}
+    sealed = jose.encrypt(header, Message(type=TYPE).encode(), [(kid, key.public)], None)
+    with pytest.raises(EnvelopeError, match="only signs"):
+        unpack(json.dumps(sealed).encode(), Identities(one))
+
+
 # --- contradictions inside one envelope
 
 

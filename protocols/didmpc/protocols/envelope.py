@@ -22,7 +22,7 @@ from didmpc.protocols.did import DIDDocument, Resolve, VerificationMethod, did_o
 from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.errors import DidError, EnvelopeError, LocalMisuse, MessageError
 from didmpc.protocols.identity import Identity, Secrets
-from didmpc.protocols.keys import RECEIVED_ONLY, PrivateKey, PublicKey
+from didmpc.protocols.keys import AGREEMENT_CURVES, RECEIVED_ONLY, PrivateKey, PublicKey
 from didmpc.protocols.message import ENCRYPTED, SIGNED, Message, decode_json
 
 MAX_ENVELOPE = 32 * 1024 * 1024
@@ -274,9 +274,12 @@ def _ephemeral_key(header: Mapping[str, Any]) -> PublicKey:
     if not isinstance(epk, dict):
         raise EnvelopeError("An envelope's protected header has no ephemeral key (epk).")
     try:
-        return PublicKey.from_jwk(epk)
+        key = PublicKey.from_jwk(epk)
     except DidError as error:
         raise EnvelopeError("An envelope's ephemeral key is not valid.", why=str(error)) from None
+    if key.curve not in AGREEMENT_CURVES:
+        raise EnvelopeError("An envelope's ephemeral key is of a curve that only signs.")
+    return key
 
 
 def _own_key(
