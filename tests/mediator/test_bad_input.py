@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -13,7 +14,7 @@ import pytest
 import pytest_asyncio
 from aiohttp import ClientSession, WSCloseCode, WSMsgType
 from bad_input import CASES, STRANGER, anonymous, ping, plain, sealed
-from mediator_parts import PATIENCE, Client
+from mediator_parts import PATIENCE, Client, Leg
 
 from didmpc.mediator import app
 from didmpc.mediator.app import Running
@@ -68,7 +69,19 @@ ROWS = {
 CODES = {(code.strip("`"), status) for code, statuses, *_ in _cells(4) for status in statuses.split(", ")}
 BODIES = {name.strip("`"): re.findall(r"`([^`]+)`", bodies) for name, bodies in _cells(2)}
 BELOW = {
-    *("media-type", "too-big", "slow-headers", "slow-body", "slow-frame", "binary-frame", "replayed"),
+    *(
+        "media-type",
+        "compressed",
+        "damaged-body",
+        "hop-packet",
+        "broken-frame",
+        "too-big",
+        "slow-headers",
+        "slow-body",
+        "slow-frame",
+        "binary-frame",
+        "replayed",
+    ),
     *("unknown-path", "unknown-method", "not-http", "many-requests", "many-faults"),
 }
 """Inputs that are no single envelope: each has a test of its own."""
@@ -284,6 +297,28 @@ async def test_another_media_type(client: Client) -> None:
     await _goes_on(client)
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "nonsense"])
+async def test_a_compressed_body(coding: str, client: Client) -> None:
+    """However much comes out of it: a megabyte of gzip may hold a thousand."""
+    packed = gzip.compress(client.pack(ping(client)))
+    answer = await _posted(client, packed, **{"Content-Encoding": coding})
+    assert (answer.http, answer.code) == (ROWS["compressed"].http, ROWS["compressed"].code)
+
+
+async def test_a_chunked_body_without_chunks(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    head = f"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: {ENCRYPTED}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with _raw(client) as (reader, writer):
+        writer.write(head.encode())
+        writer.write(b"2\r\n{}\r\n")
+        await writer.drain()
+        writer.write(b"nonsense\r\n")
+        async with asyncio.timeout(PATIENCE):
+            said = await reader.read()
+    assert said.split()[1].decode() == ROWS["damaged-body"].http
+    assert not caplog.records
+    await _goes_on(client)
+
+
 @pytest.mark.parametrize("said", [f"Content-Length: {BIG}", "Transfer-Encoding: chunked"])
 async def test_a_body_of_100_mb(said: str, client: Client) -> None:
     row, piece = ROWS["too-big"], bytes(64 * KIB)
@@ -332,6 +367,28 @@ async def test_a_binary_message_without_a_hop_session(client: Client) -> None:
     assert row.websocket == "as HTTP"
     assert await _told(client, b"\x01\x02\x03", binary=True) == row.code
     assert await _told(client, b"", binary=True) == row.code
+
+
+async def test_a_packet_that_is_none_of_the_hop_session(client: Client) -> None:
+    async with client.http.ws_connect(client.ws_url, compress=0, max_msg_size=0) as ws:
+        await Leg(ws).open(client.mediator.did)
+        await ws.send_bytes(bytes(64))
+        answer = await ws.receive(timeout=PATIENCE)
+        assert f"close {ws.close_code}" == ROWS["hop-packet"].websocket
+        assert answer.extra, "a close without a reason"
+    await _goes_on(client)
+
+
+@pytest.mark.parametrize("frame", [bytes((0xC1, 0x80)), bytes((0x83, 0x80)), bytes((0x89, 0xFE, 0, 126))])
+async def test_a_frame_that_breaks_the_protocol(frame: bytes, client: Client) -> None:
+    """Compressed though nobody agreed on it, of an unknown kind, and a ping that is too long."""
+    async with _upgraded(client) as (reader, writer):
+        writer.write(frame + bytes(4 + 126))
+        async with asyncio.timeout(PATIENCE):
+            answer = await reader.readexactly(4)
+    assert answer[0] == 0x88
+    assert ROWS["broken-frame"].websocket == f"close {int.from_bytes(answer[2:], 'big')}"
+    await _goes_on(client)
 
 
 async def test_many_faults_close_a_socket(client: Client) -> None:

@@ -26,7 +26,7 @@ from didmpc.mediator.store import Store
 from didmpc.mediator.websocket import WebSockets
 from didmpc.protocols import out_of_band
 from didmpc.protocols.encoding import unb64url
-from didmpc.protocols.errors import LocalMisuse
+from didmpc.protocols.errors import LocalMisuse, MessageError
 from didmpc.protocols.message import PLAIN
 
 COUNT_EVERY = 0.5
@@ -100,7 +100,8 @@ class Web:
         address = address_of(request)
         if (held_back := self._hold_back(address)) is not None:
             return held_back
-        if not _MEDIA_TYPES.fullmatch(request.content_type):
+        coding = request.headers.get("Content-Encoding", "identity")
+        if not _MEDIA_TYPES.fullmatch(request.content_type) or coding != "identity":
             return _refusal(Answer(status=415, problem=WrongMediaType()))
         if (request.content_length or 0) > self._limits.message_bytes:
             return self._too_big()
@@ -109,6 +110,8 @@ class Web:
                 envelope = await request.read()
         except web.HTTPRequestEntityTooLarge:
             return self._too_big()
+        except web.RequestPayloadError:
+            return _refusal(Answer(status=400, problem=MessageError("The body of the request is damaged.")))
         except TimeoutError:
             self._metrics.limits_hit.labels("body-seconds").inc()
             return _refusal(Answer(status=408, problem=TooSlow()), close=True)

@@ -108,7 +108,9 @@ class WrongMediaType(Refusal):
     status = 415
 
     def __init__(self) -> None:
-        super().__init__("This is of no media type that envelopes have.", fix=f"Envelopes are {ENCRYPTED}.")
+        super().__init__(
+            "This is of no media type that envelopes have, or compressed.", fix=f"Envelopes are {ENCRYPTED}."
+        )
 
 
 class TooSlow(Refusal):
