@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from didmpc.protocols import (
+    basic_message,
+    binding_proof,
     discover_features,
     empty,
     from_prior,
@@ -26,7 +28,7 @@ from didmpc.protocols.did import Service, canonical, peer4, resolve
 from didmpc.protocols.discover_features import Feature, Query
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.keys import Curve, PrivateKey
-from didmpc.protocols.mediation import Page, Updated
+from didmpc.protocols.mediation import Page, Update, Updated
 from didmpc.protocols.message import Message
 from didmpc.protocols.namespace import NAMESPACE
 from didmpc.protocols.out_of_band import Invitation
@@ -53,6 +55,7 @@ MEDIATOR = Identity.peer2_of(MEDIATOR_KEYS, MEDIATOR_SERVICES)
 AGENT_KEYS = keys("agent", "X25519", "Ed25519")
 AGENT = Identity.peer4_of(AGENT_KEYS, [Service(MEDIATOR.did)])
 OLDER = Identity.peer4_of(keys("older", "X25519", "Ed25519"), [Service(MEDIATOR.did)])
+DELIVERIES = [version.delivery for version in pickup.VERSIONS]
 A, M = canonical(AGENT.did), MEDIATOR.did
 ENVELOPE = {"protected": "eyJ0eXAi...", "recipients": ["..."], "iv": "...", "ciphertext": "...", "tag": "..."}
 
@@ -150,6 +153,7 @@ def messages() -> dict[str, Any]:
         ),
         "coordinate-mediation.keylist-query": query,
         "coordinate-mediation.keylist": mediation.keylist(query, [A], Page(limit=10)),
+        **mediation_3(),
         "messagepickup.status-request": status_request,
         "messagepickup.status": pickup.status(
             status_request, Status(1, live_delivery=False, total_bytes=1234)
@@ -158,6 +162,8 @@ def messages() -> dict[str, Any]:
         "messagepickup.delivery": pickup.delivery([("4" * 32, json.dumps(ENVELOPE).encode())], from_=M, to=A),
         "messagepickup.messages-received": pickup.messages_received(["4" * 32], from_=A, to=M),
         "messagepickup.live-delivery-change": pickup.live_delivery_change(True, from_=A, to=M),
+        **pickup_4(),
+        "basicmessage.message": basic_message.message("May I have an account?", NOW, from_=A, to=M),
         "routing.forward": routing.forward(A, [json.dumps(ENVELOPE).encode()], M, expires_time=NOW + 60),
         "relay.channel-create": create,
         "relay.channel-created": relay_control.channel_created(
@@ -170,10 +176,47 @@ def messages() -> dict[str, Any]:
     }
 
 
+def mediation_3() -> dict[str, Message]:
+    """coordinate-mediation 3.0, and the proof that a DID wants this account."""
+    request = mediation.mediate_request(A, M, version=mediation.V3, pthid="2" * 32)
+    proof = binding_proof.create(AGENT, A, M, NOW)
+    update = mediation.keylist_update([Update(AGENT.did, "add", proof)], A, M, version=mediation.V3)
+    query = mediation.keylist_query(Page(limit=10), A, M, version=mediation.V3)
+    made = (
+        request,
+        mediation.mediate_grant(request, M),
+        mediation.mediate_deny(request),
+        update,
+        mediation.keylist_update_response(update, [Updated(AGENT.did, "add", "success")]),
+        query,
+        mediation.keylist(query, [AGENT.did], Page(limit=10)),
+    )
+    return {f"coordinate-mediation-3.{message.type.rpartition('/')[2]}": message for message in made}
+
+
+def pickup_4() -> dict[str, Message]:
+    """message-pickup 4.0."""
+    asked = pickup.status_request(from_=A, to=M, version=pickup.V4)
+    wanted = pickup.delivery_request(10, from_=A, to=M, version=pickup.V4)
+    made = (
+        asked,
+        pickup.status(asked, Status(1, newest_received_time=NOW + 0.25, oldest_received_time=NOW + 0.25)),
+        wanted,
+        pickup.messages_received(["4" * 32], from_=A, to=M, version=pickup.V4),
+        pickup.live_delivery_change(True, from_=A, to=M, version=pickup.V4),
+    )
+    mail = [("4" * 32, json.dumps(ENVELOPE).encode())]
+    return {
+        **{f"message-pickup-4.{message.type.rpartition('/')[2]}": message for message in made},
+        "message-pickup-4.delivery": pickup.delivery(mail, from_=M, to=A, version=pickup.V4),
+        "message-pickup-4.delivery-of-nothing": pickup.delivery([], request=wanted),
+    }
+
+
 def settled(message: Message) -> Message:
     """The message with ids that do not change from one run to the next."""
     attachments = tuple(
-        attachment if message.type == pickup.DELIVERY else replace(attachment, id="6" * 32)
+        attachment if message.type in DELIVERIES else replace(attachment, id="6" * 32)
         for attachment in message.attachments
     )
     thid = message.thid and "7" * 32

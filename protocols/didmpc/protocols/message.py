@@ -167,6 +167,7 @@ class Message:
             created_time=headers.take("created_time", _is_time),
             expires_time=headers.take("expires_time", _is_time),
             attachments=tuple(Attachment._from_json(item) for item in attachments),
+            lists_attachments=value.get("attachments") is not None,
             return_route=headers.take("return_route", _is_return_route),
             please_ack=_tuple(headers.take("please_ack", _is_texts)),
             ack=_tuple(headers.take("ack", _is_texts)),
