@@ -239,3 +239,23 @@ async def test_the_keys_in_its_memory_are_closed_to_other_processes_and_core_dum
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", ask, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
     assert out == b"0 (0, 0)\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks the kernel")
+@pytest.mark.parametrize(("hard", "allowed", "warned"), [(4096, 2256, False), (1500, 1500, True)])
+async def test_it_may_open_as_many_files_as_its_connections_need(
+    hard: int, allowed: int, warned: bool
+) -> None:
+    ask = f"""if True:
+        import resource
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, {hard}))
+        from didmpc.mediator.app import _allow_open_files
+        _allow_open_files(2000)
+        print(resource.getrlimit(resource.RLIMIT_NOFILE))
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ask, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    out, err = await process.communicate()
+    assert out.decode() == f"({allowed}, {hard})\n"
+    assert (b"1500 files" in err) == warned

@@ -28,7 +28,7 @@ from didmpc.mediator.health import Health
 from didmpc.mediator.home import Home, Settings, local_url
 from didmpc.mediator.http import Web, plain_server_name
 from didmpc.mediator.intake import Intake
-from didmpc.mediator.limits import Buckets, Limits
+from didmpc.mediator.limits import UNLIMITED, Buckets, Limits
 from didmpc.mediator.links import Links
 from didmpc.mediator.mailboxes import Mailboxes
 from didmpc.mediator.metrics import Metrics
@@ -55,6 +55,8 @@ SWEEP_EVERY = 60.0
 STOP_SECONDS = 4.0
 """For requests that are under way when it stops; then they are ended, and no answer says they were done."""
 BACKLOG = 512
+SPARE_FILES = 256
+"""Open files beside those of connections: the store, the log, listeners, requests to others."""
 _PR_SET_DUMPABLE = 4
 
 
@@ -327,6 +329,7 @@ async def serve(
 ) -> signal.Signals:
     """Run with these settings until SIGINT or SIGTERM, and say which it was."""
     _close_to_others()
+    _allow_open_files(configuration.limits.connections)
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[signal.Signals] = loop.create_future()
 
@@ -358,3 +361,22 @@ def _close_to_others() -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def _allow_open_files(connections: int) -> None:
+    """Raise the soft limit, which is 1,024 on most systems, to what so many connections need."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE_FILES
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if allowed > soft != resource.RLIM_INFINITY:
+        with contextlib.suppress(
+            ValueError, OSError
+        ):  # a system with a bound of its own below the hard limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+            soft = allowed
+    if soft < wanted and connections < UNLIMITED:
+        log.warning(
+            "this system lets the mediator open %d files at most, too few for %d connections (see ulimit -n)",
+            soft,
+            connections,
+        )
