@@ -17,7 +17,7 @@ PEERS = (
     "npm_identus live",
     "ours",
 )
-# PyPI `peerdid` writes a service in a shape from before September 2023, which no other peer reads.
+# PyPI `peerdid` writes a service in a shape from before September 2023, which two of the others cannot read.
 FORMS: dict[str, Json] = {"pypi_didcomm": {"flat": False}}
 
 

@@ -51,11 +51,14 @@ def test_envelopes_go_both_ways(identus: Agent, client: str) -> None:
 
 
 @pytest.mark.parametrize("live", [False, True], ids=["polling", "live"])
-def test_mail_arrives_in_order(identus: Agent, mediator: Json, live: bool) -> None:
+def test_each_of_several_messages_arrives_once(identus: Agent, mediator: Json, live: bool) -> None:
+    """In any order: the SDK says what it got when its acknowledgement was answered."""
     ours, theirs = OurMailbox(mediator["did"]), AgentMailbox(identus, mediator["did"], live)
     for n in range(5):
         ours.write(theirs.did, str(n))
-    assert [theirs.read()["body"]["content"] for _ in range(5)] == list("01234")
+    arrived = [theirs.read()["body"]["content"] for _ in range(5)]
+    ours.write(theirs.did, "last")
+    assert (sorted(arrived), theirs.read()["body"]) == (list("01234"), {"content": "last"})
     theirs.stop()
 
 
@@ -91,10 +94,13 @@ def test_it_refuses_a_did_that_holds_a_key_of_another_curve(identus: Agent, medi
         identus.start("refusing", mediator["nist_did"], live=False)
 
 
-def test_it_refuses_to_write_to_a_did_peer_4(identus: Agent, client: str) -> None:
-    did = identus.mailbox(client)
+def test_it_neither_writes_to_a_did_peer_4_nor_reads_what_one_wrote(identus: Agent, client: str) -> None:
+    them, we = dids.resolve(identus.mailbox(client)), Identity.peer4([Service("https://we.example")])
     with pytest.raises(PeerRefused, match="could resolve the DID"):
-        identus.send(client, did, Identity.peer4([Service("https://we.example")]).did, "hi")
+        identus.send(client, them.did, we.did, "hi")
+    message = Message(type=BASIC, body=BODY, from_=we.did, to=(them.did,))
+    with pytest.raises(PeerRefused):
+        identus.do("unpack", client=client, envelope=pack_authcrypt(message, we, them).decode())
 
 
 def test_it_tells_the_recipients_mediator_who_sends(identus: Agent, client: str) -> None:
