@@ -90,6 +90,12 @@ async def test_a_report_is_logged_on_one_short_line_and_never_answered(
     assert len(line) < 150 and "\n" not in line and "stranger" not in line
 
 
+async def test_a_reply_acknowledges_where_that_is_asked_for(alice: Client) -> None:
+    ping = trust_ping.ping("", "")
+    assert (await alice.ask(ping, please_ack=("",))).ack == (ping.id,)
+    assert (await alice.ask(trust_ping.ping("", ""))).ack is None
+
+
 async def test_a_ping_is_answered_when_an_answer_is_wanted(mediator: Running, alice: Client) -> None:
     assert (await alice.ask(trust_ping.ping("", ""))).type == trust_ping.PING_RESPONSE
     silent = trust_ping.ping("", "", response_requested=False)

@@ -158,6 +158,8 @@ class Service:
         for check in self._checks:
             await check(request)
         outcome = await handler(request)
+        if outcome.reply is not None and message.please_ack is not None:
+            outcome = replace(outcome, reply=replace(outcome.reply, ack=(message.id,)))
         for envelope in outcome.inside:
             await self._act_inside(request, envelope)
         return outcome
