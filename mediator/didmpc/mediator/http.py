@@ -5,6 +5,7 @@ is refused without a reply gets a JSON body with the problem's code, so that it 
 """
 
 import asyncio
+import functools
 import ipaddress
 import logging
 import re
@@ -149,14 +150,19 @@ class Web:
         encoded = request.query.get("_oob")
         url = self._invitation if encoded is None else f"{self._url}/?_oob={encoded}"
         if url == self._invitation:
-            host = self._url.partition("://")[2]
-            return _html(page.mediator_page(url, host))
+            return _html(self._own_page)
+        if (held_back := self._hold_back(address_of(request))) is not None:  # drawing a code takes a while
+            return held_back
         try:
             if not _ENCODED.fullmatch(encoded or ""):
                 raise LocalMisuse("It holds characters that no invitation has.")
             return _html(page.invitation_page(url, out_of_band.from_url(url)))
         except LocalMisuse as problem:
             return _html(page.damaged_page(problem.what), status=400)
+
+    @functools.cached_property
+    def _own_page(self) -> str:
+        return page.mediator_page(self._invitation, self._url.partition("://")[2])
 
     async def _short_link(self, request: web.Request) -> web.Response:
         """The invitation itself for a program, its page for a browser (out-of-band/2.0, short URLs)."""
