@@ -1,6 +1,7 @@
 """The processes of a measurement: the mediator under test, and the load generators beside it."""
 
 import json
+import logging
 import os
 import re
 import resource
@@ -13,10 +14,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from didmpc.bench.cluster import Cluster
+from didmpc.bench.cluster import Cluster, ClusterError
 from didmpc.protocols.errors import DidmpcError
 
 Result = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 LIMITS_OFF = ("--limits", "off")
 """All load comes from one address."""
@@ -78,9 +81,8 @@ class Load:
     def _fail(self) -> None:
         assert self._process.stderr is not None
         said = self._process.stderr.read().strip()
-        raise LoadFailed(
-            f"The load generator {self._name} failed.", why=said.rpartition("\n")[2], fix=said[-2000:]
-        )
+        log.debug("%s", said)
+        raise LoadFailed(f"The load generator {self._name} failed.", why=said.rpartition("\n")[2])
 
 
 def run_all(loads: Sequence[Load]) -> list[Result]:
@@ -96,6 +98,10 @@ def run(job: str, **options: Any) -> Result:
     """One load, from beginning to end."""
     with Load(job, **options) as load:
         return run_all([load])[0]
+
+
+class MediatorFailed(DidmpcError):
+    """There is no mediator to measure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +129,15 @@ class Host:
 
 @contextmanager
 def mediator(directory: Path, name: str) -> Iterator[Host]:
-    """`didmpc mediator start` in a home below `directory`, stopped at the end of the block."""
+    """`didmpc mediator start` in the home `name` of `directory`, stopped at the end of the block."""
     with Cluster(directory, names=(), mediator_count=0) as cluster:
         started = cluster.start_mediator(name, *LIMITS_OFF, "--log-level", "error")
-        started.ready()
+        try:
+            started.ready()
+        except ClusterError as problem:
+            raise MediatorFailed(
+                "The mediator to be measured did not start.", why=str(problem).strip().rpartition("\n")[2]
+            ) from None
         yield Host(started.process.pid, started.did, started.home)
 
 

@@ -22,9 +22,9 @@ from didmpc.bench.mediator.turn import Job, Result, Turn, tell
 from didmpc.bench.mediator.wire import EchoConnection, HttpConnection, IdleWebSocket, http_request
 from didmpc.protocols import pickup, trust_ping
 
-ACKNOWLEDGE_EVERY = 10
+ACKNOWLEDGE_EVERY = 64
 ACKNOWLEDGE_WITHIN = 0.02
-"""Live recipients acknowledge so many messages together, or after so many seconds."""
+"""Live recipients acknowledge so many messages together, or after so many seconds, as agents of didmpc do."""
 OPENING_AT_ONCE = 64
 SETTLE = 30.0
 """Seconds within which what was sent must have arrived."""
@@ -165,7 +165,10 @@ async def live_send(job: Job, turn: Turn) -> Result:
 
 
 async def live_receive(job: Job, turn: Turn) -> Result:
-    """Recipients in live mode, a WebSocket each, who acknowledge as a wallet does: when each message came."""
+    """Recipients in live mode, a WebSocket each, who acknowledge as a wallet does: when each message came.
+
+    Told to go on, they say how much is left when all was acknowledged.
+    """
     accounts = [Account.from_json(value) for value in job["accounts"]]
     arrived: dict[str, float] = {}
     twice = 0
@@ -224,13 +227,13 @@ async def live_receive(job: Job, turn: Turn) -> Result:
                 await complete.wait()
         except TimeoutError:
             pass
-        result = turn.result(arrived=arrived, twice=twice)
+        await turn.wait(**turn.result(arrived=arrived, twice=twice))
         connection = await connect(job["mediator"])
         left = await _until_empty(accounts, connection)
         for task in receivers:
             task.cancel()
         await asyncio.gather(*receivers, return_exceptions=True)
-        return {**result, "left": left}
+        return {"left": left}
 
 
 async def _until_empty(accounts: list[Account], connection: HttpConnection) -> int:
