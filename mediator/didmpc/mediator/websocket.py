@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterable
 from math import inf
 
-from aiohttp import WSCloseCode, WSMsgType, web
+from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
 
 from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.limits import KIB, Buckets, Limits
@@ -81,14 +81,14 @@ class Socket:
                     await self._envelope(message.data.encode())
                 elif message.type == WSMsgType.BINARY:
                     await self._binary(message.data)
+                elif message.type == WSMsgType.ERROR:  # and aiohttp has closed it
+                    self._note(message.data)
                 elif message.type == WSMsgType.PING:
                     await self._ws.pong(message.data)
                 self._waits_since = time.monotonic()
         except ConnectionError:
             pass  # it ended while a reply was being written
         finally:
-            if self._ws.close_code == WSCloseCode.MESSAGE_TOO_BIG:
-                self._metrics.limits_hit.labels("message-bytes").inc()
             self._watching.cancel()
             self._deliveries.close(self)
             if self._leg is not None:
@@ -147,6 +147,10 @@ class Socket:
             # It may well send something meanwhile, so that the heartbeat takes it for alive.
             self._abort("did not read in time")
             raise ConnectionError("the peer does not read") from None
+
+    def _note(self, error: object) -> None:
+        if isinstance(error, WebSocketError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:
+            self._metrics.limits_hit.labels("message-bytes").inc()
 
     async def _binary(self, data: bytes) -> None:
         if self._leg is None or data[:1] == b"{":
