@@ -1,6 +1,7 @@
 """The mediator as a process: kill -9, restart, signals, and starts that cannot be."""
 
 import asyncio
+import itertools
 import json
 import signal
 import socket
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from mediator_parts import Client, Leg, Process
+from mediator_parts import PATIENCE, Client, Leg, Line, Process
 
+from didmpc.protocols import pickup
 from didmpc.protocols.encoding import b64url
 from didmpc.protocols.message import Message
 from didmpc.protocols.relay import hop
@@ -259,3 +261,57 @@ async def test_it_may_open_as_many_files_as_its_connections_need(
     out, err = await process.communicate()
     assert out.decode() == f"({allowed}, {hard})\n"
     assert (b"1500 files" in err) == warned
+
+
+async def test_a_stop_under_load_loses_nothing_that_was_taken_in(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    process = await Process(tmp_path / "m").start("--port", "0", "--limits", "off")
+    alice = await Client(http, process.ready["did"]).enrol()
+    did = await alice.new_did()
+    taken: set[bytes] = set()
+    refused: set[int] = set()
+
+    async def keep_posting(sender: int) -> None:
+        for n in itertools.count():
+            body = b'{"sender":%d,"n":%d}' % (sender, n)
+            status = await alice.send(did, body)
+            if status == 202:
+                taken.add(body)
+            else:
+                refused.add(status)
+
+    async def keep_asking(line: Line) -> aiohttp.WSMessage:
+        """Mail on a socket, and after each piece a status that says how much is there."""
+        for n in itertools.count():
+            body = b'{"socket":%d}' % n
+            await line.ws.send_str(alice.forward(did, body).decode())
+            await line.tell(pickup.status_request())
+            answer = await line.ws.receive(timeout=PATIENCE)
+            if answer.type is not aiohttp.WSMsgType.TEXT:
+                return answer
+            taken.add(body)  # messages of one socket are handled one after the other
+        raise AssertionError
+
+    async with alice.line() as line, alice.line() as idle:
+        posting = [asyncio.create_task(keep_posting(n)) for n in range(8)]
+        asking = asyncio.create_task(keep_asking(line))
+        while len(taken) < 100:
+            await asyncio.sleep(0.01)
+        status, said = await process.stop(signal.SIGTERM)
+        ends = [await asking, await idle.ws.receive(timeout=PATIENCE)]
+    for each in posting:
+        each.cancel()
+    await asyncio.gather(*posting, return_exceptions=True)
+    assert status == 0
+    assert "Traceback" not in said
+    assert [(end.data, end.extra) for end in ends] == [(1012, "The mediator stops. Connect again.")] * 2
+    assert refused <= {503}
+
+    again = await Process(tmp_path / "m").start()
+    got: set[bytes] = set()
+    while mail := await alice.fetch(50):
+        got |= {body for _, body in mail}
+        await alice.acknowledge(*(name for name, _ in mail))
+    assert taken <= got
+    await again.stop(signal.SIGTERM)
