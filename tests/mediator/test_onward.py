@@ -2,14 +2,15 @@
 
 import asyncio
 import contextlib
+import itertools
 import signal
 import sqlite3
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import pytest
@@ -17,6 +18,7 @@ import trustme
 from aiohttp import web
 from aiohttp.test_utils import TestServer, unused_port
 from mediator_parts import Client, Documented, Process, code_of
+from zone import Zone
 
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.dialing import Outside
@@ -73,6 +75,7 @@ class Agent:
 
     def __init__(self) -> None:
         self.got: list[bytes] = []
+        self.paths: list[str] = []
         self.url = ""
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -113,6 +116,61 @@ def agent_at(stack: AsyncExitStack) -> NewAgent:
 @pytest.fixture
 async def agent(agent_at: NewAgent) -> Agent:
     return await agent_at()
+
+
+HOST = "wallet.example"
+
+
+class WebAgent(Agent):
+    """An agent with a did:web, which takes messages where its document lies."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.zone = Zone()
+        self.outside = Outside()
+        self.documents: Iterator[DIDDocument] = iter(())
+        self.identity: Documented
+        self.passes_to: dict[str, str] = {}
+
+    async def document(self, request: web.Request) -> web.Response:
+        return web.json_response(next(self.documents).to_json())
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        if request.path not in self.passes_to:
+            return await super().handle(request)
+        envelope = await request.read()
+        async with aiohttp.ClientSession() as http:
+            status, _ = await post(http, self.passes_to[request.path], envelope)
+        self.paths.append(request.path)
+        self.got.append(envelope)
+        return web.Response(status=status)
+
+    async def start(self, stack: AsyncExitStack) -> Self:
+        authority = trustme.CA()
+        served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        authority.issue_cert(HOST).configure_cert(served)
+        trusting = ssl.create_default_context()
+        authority.configure_trust(trusting)
+        self.outside = Outside(names=self.zone, tls=trusting)
+        self.zone.addresses[HOST] = ["127.0.0.1"]
+        app = web.Application()
+        app.router.add_get("/.well-known/did.json", self.document)
+        app.router.add_post("/{path:.*}", self.handle)
+        server = TestServer(app, scheme="https", host="127.0.0.1")
+        await server.start_server(ssl=served)
+        stack.push_async_callback(server.close)
+        self.url = f"https://{HOST}:{server.port}/"
+        did, key = f"did:web:{HOST}%3A{server.port}", PrivateKey.generate("X25519")
+        method = VerificationMethod(f"{did}#k", key.public)
+        document = DIDDocument(did, (method,), services=(Service(self.url),))
+        self.identity = Documented(did, {method.kid: key}, document)
+        self.documents = itertools.repeat(document)
+        return self
+
+
+@pytest.fixture
+async def web_agent(stack: AsyncExitStack) -> WebAgent:
+    return await WebAgent().start(stack)
 
 
 async def mail(client: Client, count: int = 1) -> list[bytes]:
@@ -232,6 +290,33 @@ async def test_who_names_us_and_has_no_mailbox_here_is_not_enrolled(
     ):
         to = Identity.peer4([service])
         assert await Client(http, near.did).send(to.did, sealed(to)) == 404
+
+
+async def test_a_way_that_leads_round_ends(near: Running, far: Running, http: aiohttp.ClientSession) -> None:
+    """Each hop asks for the other one: what comes by a mediator again goes no further."""
+    for hops in ((far.did, near.did), (near.did, far.did, near.did), (far.did, near.did, far.did, near.did)):
+        to = Identity.peer4([Service(far.settings.url, routing_keys=hops)])
+        assert await Client(http, near.did).send(to.did, sealed(to)) == 404
+
+
+async def test_a_did_that_says_something_else_each_time_leads_round_only_once(
+    mediator_at: NewMediator, web_agent: WebAgent, http: aiohttp.ClientSession
+) -> None:
+    """To the one mediator it names the other, and the reverse: neither sees that it goes round."""
+    near = await mediator_at("near", outside=web_agent.outside)
+    far = await mediator_at("far", outside=web_agent.outside)
+    me = web_agent.identity
+    ways = itertools.cycle((("far", far), ("near", near)))
+    web_agent.documents = (
+        replace(me.document, services=(Service(f"{web_agent.url}{path}", routing_keys=(to.did,)),))
+        for path, to in ways
+    )
+    web_agent.passes_to = {"/far": far.settings.url, "/near": near.settings.url}
+    assert await Client(http, near.did).send(me.did, sealed(me)) == 202
+    assert len(await web_agent.has(2)) == 2
+    assert await Client(http, near.did).send(me.did, other := sealed(me)) == 202
+    await web_agent.has(4)
+    assert other and web_agent.paths == ["/far", "/near", "/far", "/near"]
 
 
 async def test_passing_on_can_be_switched_off(
@@ -454,43 +539,11 @@ async def test_a_sender_without_a_service_gets_202(near: Running, http: aiohttp.
 # --- did:web
 
 
-HOST = "wallet.example"
-
-
-@pytest.fixture
-async def web_agent(stack: AsyncExitStack) -> tuple[Agent, Outside, Documented]:
-    """An agent with a did:web, which takes messages where its document lies."""
-    from test_web_dids import Zone
-
-    authority, agent, zone = trustme.CA(), Agent(), Zone()
-    served = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(HOST).configure_cert(served)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
-    zone.addresses[HOST] = ["127.0.0.1"]
-    identity: list[Documented] = []
-
-    async def document(request: web.Request) -> web.Response:
-        return web.json_response(identity[0].document.to_json())
-
-    app = web.Application()
-    app.router.add_get("/.well-known/did.json", document)
-    app.router.add_post("/", agent.handle)
-    server = TestServer(app, scheme="https", host="127.0.0.1")
-    await server.start_server(ssl=served)
-    stack.push_async_callback(server.close)
-    did, key = f"did:web:{HOST}%3A{server.port}", PrivateKey.generate("X25519")
-    method = VerificationMethod(f"{did}#k", key.public)
-    found = DIDDocument(did, (method,), services=(Service(f"https://{HOST}:{server.port}/"),))
-    identity.append(Documented(did, {f"{did}#k": key}, found))
-    return agent, Outside(names=zone, tls=trusting), identity[0]
-
-
 async def test_a_did_web_asks_is_answered_and_gets_mail(
-    mediator_at: NewMediator, web_agent: tuple[Agent, Outside, Documented], http: aiohttp.ClientSession
+    mediator_at: NewMediator, web_agent: WebAgent, http: aiohttp.ClientSession
 ) -> None:
-    agent, outside, me = web_agent
-    mediator = await mediator_at("own", outside=outside)
+    agent, me = web_agent, web_agent.identity
+    mediator = await mediator_at("own", outside=agent.outside)
     alice = Client(http, mediator.did, me)
 
     def opened(envelope: bytes) -> Message:
@@ -508,10 +561,10 @@ async def test_a_did_web_asks_is_answered_and_gets_mail(
 
 
 async def test_a_key_that_its_document_does_not_have_proves_nothing(
-    mediator_at: NewMediator, web_agent: tuple[Agent, Outside, Documented], http: aiohttp.ClientSession
+    mediator_at: NewMediator, web_agent: WebAgent, http: aiohttp.ClientSession
 ) -> None:
-    _, outside, me = web_agent
-    mediator = await mediator_at("own", outside=outside)
+    me = web_agent.identity
+    mediator = await mediator_at("own", outside=web_agent.outside)
     forger = PrivateKey.generate("X25519")
     method = VerificationMethod(f"{me.did}#k", forger.public)
     thief = Documented(me.did, {method.kid: forger}, DIDDocument(me.did, (method,)))

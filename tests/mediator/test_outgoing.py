@@ -328,6 +328,18 @@ async def test_the_same_twice_is_one(new: New, other: Other) -> None:
     assert await outgoing.waiting() == 1
 
 
+async def test_what_was_sent_is_not_sent_again_for_a_while(new: New, other: Other) -> None:
+    """A sender that lost our answer repeats itself, and mail that goes round comes by again."""
+    outgoing = await new()
+    await put(outgoing, parcel(other.url))
+    await other.has(1)
+    await is_empty(outgoing)
+    await put(outgoing, parcel(other.url), parcel(other.url, b'{"new":1}'))
+    await other.has(2)
+    await is_empty(outgoing)
+    assert other.got == [b'{"a":1}', b'{"new":1}']
+
+
 async def test_what_is_over_is_not_sent(new: New, other: Other) -> None:
     outgoing = await new(runs=False)
     await put(outgoing, parcel(other.url, b'{"over":1}'), lasts=-1.0)

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import trustme
 from aiohttp import web
-from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.test_utils import TestServer
+from zone import Zone
 
 from didmpc.mediator.dialing import Dialer, Outside
 from didmpc.mediator.limits import Limits, Rate
@@ -27,25 +27,6 @@ PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"
 HOST = "wallet.example"
 LIMITS = Limits(web_did_seconds=30.0, web_did_bytes=4096)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class Zone(AbstractResolver):
-    """Says which addresses a name has: each look-up the next, the last one again and again."""
-
-    def __init__(self) -> None:
-        self.addresses: dict[str, list[str]] = {}
-        self.asked: list[str] = []
-
-    async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
-        self.asked.append(host)
-        left = self.addresses.get(host)
-        if not left:
-            raise OSError(None, "no such name")
-        address = left.pop(0) if len(left) > 1 else left[0]
-        return [ResolveResult(hostname=host, host=address, port=port, family=2, proto=0, flags=0)]
-
-    async def close(self) -> None:
-        pass
 
 
 class Clock:

@@ -10,8 +10,7 @@ what was passed on.
 
 import hashlib
 import logging
-import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from didmpc.mediator.intake import Intake, seconds_of
@@ -29,8 +28,6 @@ log = logging.getLogger(__name__)
 
 MAX_TURNS = 3
 """How often a way may lead back to ourselves."""
-OURSELVES = "ourselves"
-"""In place of a sender's DID, for the mail quotas of what we write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,6 @@ class Onward:
         limits: Limits,
         *,
         forwards: bool,
-        clock: Callable[[], float] = time.time,
     ) -> None:
         """`forwards`: whether mail for recipients elsewhere is passed on."""
         self._own_dids = frozenset(canonical(did) for did in own_dids)
@@ -67,7 +63,6 @@ class Onward:
         self._outgoing = outgoing
         self._limits = limits
         self._forwards = forwards
-        self._clock = clock
         self._onwards = Buckets(limits.onwards)
         self._replies_per_address = Buckets(limits.replies_per_address)
         self._replies_per_did = Buckets(limits.replies_per_did)
@@ -84,10 +79,9 @@ class Onward:
         except UnknownNext:
             if not self._forwards:
                 raise
-        if not self._onwards.take(address, now):
-            raise TooManyRequests
-        until = min(post.expires, now + self._limits.outgoing_keep_seconds)
-        await self._pass_on(replace(post, expires=until), now)
+        if not all(self._onwards.take(address, now) for _ in post.envelopes):
+            raise TooManyRequests(self._onwards.wait(address, now))
+        await self._pass_on(post, now, self._limits.outgoing_keep_seconds)
 
     async def reply(self, envelope: bytes, recipient: str, address: str, now: float) -> None:
         """Send a reply to the recipient's own service, where it has one. What becomes of it is not told."""
@@ -95,9 +89,10 @@ class Onward:
             return
         if not self._replies_per_address.take(address, now):
             return
-        post = Post(OURSELVES, recipient, (envelope,), now + self._limits.reply_keep_seconds)
+        # It counts as mail of whoever asked for it.
+        post = Post(recipient, recipient, (envelope,), now + self._limits.mail_seconds)
         try:
-            await self._pass_on(post, now)
+            await self._pass_on(post, now, self._limits.reply_keep_seconds)
         except DidmpcError as problem:
             log.info("a reply was not sent: %s", getattr(problem, "code", type(problem).__name__))
 
@@ -113,18 +108,20 @@ class Onward:
             delay_milli=post.delay_milli,
         )
 
-    async def _pass_on(self, post: Post, now: float) -> None:
-        """Along the way that the recipient's DID asks for, which may lead to a mailbox here."""
+    async def _pass_on(self, post: Post, now: float, keep: float) -> None:
+        """Along the way that the recipient's DID asks for, which may lead to a mailbox here.
+
+        What leaves is tried for `keep` seconds.
+        """
         for _ in range(MAX_TURNS):
             way = await self._way_to(post.recipient)
-            if not self._leads_here(way):
-                await self._send(post, way, now)
+            hops = self._after_us(way)
+            if hops is None:
+                await self._send(post, way, now, min(post.expires, now + keep))
                 return
-            hops = way.hops[1:] if way.hops and self.is_for_us(way.hops[0]) else way.hops
             turned = await self._wrapped(post, hops)
             try:
-                # Mail that waits here for its recipient lasts as long as any other.
-                await self._put(replace(turned, expires=now + self._limits.mail_seconds), now)
+                await self._put(turned, now)
                 return
             except UnknownNext:
                 if turned.recipient == post.recipient:
@@ -136,12 +133,22 @@ class Onward:
         """Raises `UnknownNext` where no way is known."""
         did = did_of(recipient)
         try:
-            return await self._dids.run(lambda resolve: way_to(resolve(did), resolve))
+            way = await self._dids.run(lambda resolve: way_to(resolve(did), resolve))
+            for hop in way.hops:
+                did_of(hop)
+            return way
         except DidError:
             raise UnknownNext from None
 
-    def _leads_here(self, way: Way) -> bool:
-        return way.uri.rstrip("/") in self._own_uris or bool(way.hops and self.is_for_us(way.hops[0]))
+    def _after_us(self, way: Way) -> tuple[str, ...] | None:
+        """The hops that are left where a way leads through us; None where it does not.
+
+        Also where we are not its first hop: else it would lead round and back to us.
+        """
+        for number in reversed(range(len(way.hops))):
+            if self.is_for_us(way.hops[number]):
+                return way.hops[number + 1 :]
+        return way.hops if way.uri.rstrip("/") in self._own_uris else None
 
     async def _wrapped(self, post: Post, hops: Sequence[str]) -> Post:
         """What the first of these hops gets."""
@@ -157,7 +164,7 @@ class Onward:
             raise UnknownNext from None
         return replace(post, recipient=hops[0], envelopes=tuple(envelopes))
 
-    async def _send(self, post: Post, way: Way, now: float) -> None:
+    async def _send(self, post: Post, way: Way, now: float, expires: float) -> None:
         for envelope in post.envelopes:
             if len(envelope) > self._limits.forward_bytes:
                 raise TooBig(self._limits.forward_bytes)
@@ -171,7 +178,7 @@ class Onward:
             Parcel(way.uri, host, body, _digest(post.recipient, envelope))
             for body, envelope in zip(wrapped.envelopes, post.envelopes, strict=True)
         ]
-        await self._outgoing.put(parcels, due=now + seconds_of(post.delay_milli), expires=post.expires)
+        await self._outgoing.put(parcels, due=now + seconds_of(post.delay_milli), expires=expires)
 
 
 def _digest(recipient: str, envelope: bytes) -> bytes:

@@ -33,6 +33,8 @@ LONGEST_PAUSE = 3600.0
 REDIRECTS = 3
 LONGEST_ANSWER = 64 * KIB
 REMEMBERED_HOSTS = 10_000
+REMEMBERED_SENT, SENT_SECONDS = 100_000, 3600.0
+"""What was sent to whom, and for how long it is not sent again: mail that comes round again ends here."""
 _SCHEMES = {"http": ("http", "https"), "https": ("https",)}
 """Where a redirect from such a URL may lead."""
 _GOOD_BYES = (0, aiohttp.WSCloseCode.OK, aiohttp.WSCloseCode.GOING_AWAY, 1005)
@@ -102,16 +104,23 @@ class Outgoing:
         self._closed: OrderedDict[str, _Closed] = OrderedDict()
         self._under_way: dict[int, asyncio.Task[None]] = {}
         self._busy: Counter[str] = Counter()
+        self._sent: OrderedDict[bytes, float] = OrderedDict()
         self._wake = asyncio.Event()
         self.traffic = Traffic()
 
     async def put(self, parcels: Sequence[Parcel], *, due: float, expires: float) -> None:
-        """Keep parcels, all or none, to be sent from `due` on until `expires`. Raises a `Refusal`."""
+        """Keep parcels, all or none, to be sent from `due` on until `expires`. Raises a `Refusal`.
+
+        What was sent not long ago is not sent again.
+        """
         now = self._clock()
-        for host in {parcel.host for parcel in parcels}:
-            if not self._rates.take(host, now):
+        parcels = [
+            parcel for parcel in parcels if self._sent.get(parcel.digest, -SENT_SECONDS) + SENT_SECONDS <= now
+        ]
+        for parcel in parcels:
+            if not self._rates.take(parcel.host, now):
                 raise TooMuchOutgoing
-            if (closed := self._closed.get(host)) is not None:
+            if (closed := self._closed.get(parcel.host)) is not None:
                 due = max(due, closed.until)
         await self._store.put_outgoing(parcels, due=due, expires=expires, now=now)
         self._wake.set()
@@ -174,9 +183,6 @@ class Outgoing:
         except StoreFailed as problem:
             log.error("%s", problem)
             await asyncio.sleep(self._limits.outgoing_retry_seconds)
-        except Exception:
-            log.exception("an outgoing message is given up")
-            await self._store.end_outgoing(parcel.id)
         finally:
             del self._under_way[parcel.id]
             self._busy[parcel.host] -= 1
@@ -185,24 +191,34 @@ class Outgoing:
             self._wake.set()
 
     async def _attempt(self, parcel: Parcel) -> None:
+        now = self._clock
         try:
             await self._send(parcel.uri, parcel.body)
-        except _Refused:
-            self._closed.pop(parcel.host, None)
-            self.traffic.refused += 1
-            await self._store.end_outgoing(parcel.id)
         except _Later as later:
             self._closed.pop(parcel.host, None)
             self.traffic.retried += 1
             pause = max(self._pause(parcel.tries), min(later.seconds, LONGEST_PAUSE))
-            await self._store.postpone_outgoing(parcel.id, self._clock() + pause)
+            await self._store.postpone_outgoing(parcel.id, now() + pause)
+            return
         except _Unreachable:
             self.traffic.retried += 1
             await self._store.postpone_host(parcel.host, self._close(parcel.host))
+            return
+        except _Refused:
+            self.traffic.refused += 1
+        except Exception:
+            log.exception("an outgoing message is given up")
+            self.traffic.refused += 1
         else:
-            self._closed.pop(parcel.host, None)
             self.traffic.sent += 1
-            await self._store.end_outgoing(parcel.id)
+            self._remember(parcel.digest, now())
+        self._closed.pop(parcel.host, None)
+        await self._store.end_outgoing(parcel.id)
+
+    def _remember(self, digest: bytes, now: float) -> None:
+        self._sent[digest] = now
+        if len(self._sent) > REMEMBERED_SENT:
+            self._sent.popitem(last=False)
 
     def _close(self, host: str) -> float:
         """No connections to a host until the time that is returned."""

@@ -96,7 +96,7 @@ class WebDids:
         url = web.url_of(did)
         if len(self._under_way) >= self._limits.web_dids_at_once:
             raise Unavailable
-        if not self._fetches.take(urlsplit(url).netloc.lower(), self._clock()):
+        if not self._fetches.take(urlsplit(url).hostname or "", self._clock()):  # over all its ports
             raise Unavailable
         task = asyncio.create_task(self._look_up(did, url), name="did:web")
         self._under_way[did] = task

@@ -56,6 +56,7 @@ def parse(did: str, content: bytes) -> DIDDocument:
     return from_json(did, _usable(did, value))
 
 
+_MEMBERS = ("@context", "service", "alsoKnownAs")
 _RELATIONSHIPS = ("authentication", "keyAgreement")  # what DIDComm asks for
 _MATERIAL = ("publicKeyMultibase", "publicKeyJwk", "publicKeyBase58")
 
@@ -67,7 +68,7 @@ def _usable(did: str, value: dict[str, Any]) -> dict[str, Any]:
     """
     methods = _objects(value, "verificationMethod")
     known = {_absolute(did, each["id"]): each for each in methods if _is_usable(did, each)}
-    usable = {name: value[name] for name in ("@context", "service", "alsoKnownAs") if name in value}
+    usable: dict[str, Any] = {name: value[name] for name in _MEMBERS if name in value}
     for name in _RELATIONSHIPS:
         items = value.get(name) or []
         if not isinstance(items, list):
