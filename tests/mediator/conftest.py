@@ -10,27 +10,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mediator_parts import Client, Leg
+from mediator_parts import SMALL, Client, Leg
 
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
-from didmpc.mediator.limits import KIB, Limits
-
-SMALL = Limits(
-    message_bytes=256 * KIB,
-    forward_bytes=128 * KIB,
-    header_seconds=0.3,
-    keys_per_account=4,
-    mailbox_messages=12,
-    mailbox_bytes=512 * KIB,
-    delivery_messages=3,
-    live_messages=6,
-    channels_per_account=8,
-    channels_per_leg=3,
-    credit_bytes=64 * KIB,
-    faults_per_socket=3,
-)
-"""Limits that tests can reach."""
 
 
 @pytest.fixture

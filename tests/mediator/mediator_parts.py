@@ -14,6 +14,7 @@ from typing import Any, Self
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from didmpc.mediator.limits import KIB, Limits
 from didmpc.protocols import did as dids
 from didmpc.protocols import mediation, pickup, problem_report, relay_control
 from didmpc.protocols.did import DIDDocument, Service, canonical
@@ -25,6 +26,22 @@ from didmpc.protocols.relay import hop
 from didmpc.protocols.routing import forward
 from didmpc.protocols.session.handshake import OPEN, Initiation, Party
 from didmpc.protocols.session.packet import PacketOpener, PacketSealer
+
+SMALL = Limits(
+    message_bytes=256 * KIB,
+    forward_bytes=128 * KIB,
+    header_seconds=0.3,
+    keys_per_account=4,
+    mailbox_messages=12,
+    mailbox_bytes=512 * KIB,
+    delivery_messages=3,
+    live_messages=6,
+    channels_per_account=8,
+    channels_per_leg=3,
+    credit_bytes=64 * KIB,
+    faults_per_socket=3,
+)
+"""Limits that tests can reach."""
 
 PATIENCE = 10.0
 SHORT_WHILE = 0.15

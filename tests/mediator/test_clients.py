@@ -15,8 +15,7 @@ import pytest
 import trustme
 from aiohttp import web
 from aiohttp.abc import AbstractResolver, ResolveResult
-from conftest import SMALL
-from mediator_parts import PATIENCE, Client, Documented, in_short_form
+from mediator_parts import PATIENCE, SMALL, Client, Documented, in_short_form
 
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.dialing import Outside

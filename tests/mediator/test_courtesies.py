@@ -7,8 +7,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from conftest import SMALL
-from mediator_parts import Client, code_of
+from mediator_parts import SMALL, Client, code_of
 
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home

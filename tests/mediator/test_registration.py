@@ -8,8 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from conftest import SMALL
-from mediator_parts import PATIENCE, Client, code_of
+from mediator_parts import PATIENCE, SMALL, Client, code_of
 
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home

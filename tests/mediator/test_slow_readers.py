@@ -10,8 +10,7 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
-from conftest import SMALL
-from mediator_parts import PATIENCE, Client, Line, Process
+from mediator_parts import PATIENCE, SMALL, Client, Line, Process
 
 from didmpc.mediator.app import running
 from didmpc.mediator.home import Home
