@@ -164,7 +164,10 @@ export async function respond(me, peer, openId, body, options) {
   }
   need(hello.kid_i === peer.kid && hello.kid_r === me.kid, CRYPTO)
   const stated = hello.link ?? {}
-  if (Object.hasOwn(stated, 'pid_i')) need(stated.pid_i < stated.pid_r, ROSTER)
+  if (Object.hasOwn(stated, 'pid_i') || Object.hasOwn(stated, 'pid_r')) {
+    const { pid_i: lower, pid_r: higher } = stated
+    need(Number.isSafeInteger(lower) && Number.isSafeInteger(higher) && lower >= 0 && lower < higher, ROSTER)
+  }
   for (const [name, value] of Object.entries(link ?? {})) need(sameJson(stated[name], value), ROSTER)
   need(hello.suites.includes(SUITE), NO_SUITE)
   const wire = hello.wire.find((name) => wires.includes(name))

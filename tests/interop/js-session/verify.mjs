@@ -59,12 +59,12 @@ const initiation = async (item) =>
     continues: exporterBefore(item)
   })
 
-async function answer(item, body, wires = [item.wire]) {
+async function answer(item, body, wires = ['binary', 'json'], link = item.hs_i.link) {
   const [peer, me] = await parties(item)
   const before = exporterBefore(item)
   const draws = { e: unhex(item.responder.e), k: unhex(item.responder.k), sid: unhex(item.responder.sid) }
   return respond(me, peer, item.open.id, body, {
-    link: item.hs_i.link,
+    link,
     wires,
     exporters: before === null ? [] : [before],
     draws: { ...draws, hs: item.accept.body.hs }
@@ -189,7 +189,7 @@ async function refusals() {
   const stated = load('refusals.json')
   for (const item of stated.open) {
     const of = cases.get(item.handshake)
-    if (of !== undefined) await refuses(`open: ${item.name}`, item.error, () => answer(of, item.body, item.wires))
+    if (of !== undefined) await refuses(`open: ${item.name}`, item.error, () => answer(of, item.body, item.wires, item.expects))
   }
   for (const item of stated.accept) {
     const of = cases.get(item.handshake)

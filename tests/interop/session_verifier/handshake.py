@@ -79,8 +79,10 @@ def check_open(body, *, kids, wires, link, open_id, exporters):
     if (hello["kid_i"], hello["kid_r"]) != kids:
         raise Refused(CRYPTO)
     stated = hello["link"] or {}
-    if "pid_i" in stated and not stated["pid_i"] < stated["pid_r"]:
-        raise Refused(ROSTER)
+    if "pid_i" in stated or "pid_r" in stated:
+        pids = stated.get("pid_i"), stated.get("pid_r")
+        if not all(type(pid) is int for pid in pids) or not 0 <= pids[0] < pids[1]:
+            raise Refused(ROSTER)
     if any(stated.get(name) != value for name, value in (link or {}).items()):
         raise Refused(ROSTER)
     if not {CLASSICAL, HYBRID} & set(hello["suites"]) or not set(wires) & set(hello["wire"]):

@@ -99,6 +99,7 @@ class Verifier:
             self.same(f"{name} sid", hello["sid"], party["sid"])
         self.same(f"{name} suite", hello_r["suite"], HYBRID if case["suite"] == HYBRID else case["suite"])
         self.same(f"{name} wire", hello_r["wire"], case["wire"])
+        self.same(f"{name} wire, the first that the initiator named", hello_i["wire"][0], case["wire"])
         before = self.exporter_before(case)
         check_open(
             opened["body"],
@@ -205,7 +206,7 @@ class Verifier:
                 item["body"],
                 kids=(case["initiator"]["kid"], case["responder"]["kid"]),
                 wires=item["wires"],
-                link=case["hs_i"]["link"],
+                link=item["expects"],
                 open_id=case["open"]["id"],
                 exporters=[before] if before else [],
             )

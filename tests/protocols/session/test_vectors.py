@@ -13,7 +13,7 @@ from didmpc.protocols.relay import hop
 from didmpc.protocols.session import frames, handshake
 from didmpc.protocols.session.exports import contact_proof, export
 from didmpc.protocols.session.frames import Control
-from didmpc.protocols.session.handshake import WIRE_JSON, Established, Initiation, Party, respond
+from didmpc.protocols.session.handshake import WIRE_JSON, WIRES, Established, Initiation, Party, respond
 from didmpc.protocols.session.hello import exact_b64
 from didmpc.protocols.session.packet import EpochLimits, PacketOpener, PacketSealer
 from didmpc.protocols.session.packet_json import JsonOpener, JsonSealer
@@ -81,7 +81,7 @@ def initiation(case: Any) -> Initiation:
     return made
 
 
-def answer(case: Any, body: Any, wires: Any = None, monkeypatch: Any = None) -> Any:
+def answer(case: Any, body: Any, refusal: Any = None, monkeypatch: Any = None) -> Any:
     """What the responder of a vector answers to the body of an `open`."""
     peer, me = parties(case)
     stated, before = case["responder"], exporter_before(case)
@@ -93,10 +93,10 @@ def answer(case: Any, body: Any, wires: Any = None, monkeypatch: Any = None) -> 
         peer,
         case["open"]["id"],
         body,
-        link=case["hs_i"]["link"],
+        link=refusal["expects"] if refusal else case["hs_i"]["link"],
         caps=case["hs_r"]["caps"],
         suites=[case["suite"]] if monkeypatch else handshake.SUITES,
-        wires=wires or [case["wire"]],
+        wires=refusal["wires"] if refusal else WIRES,
         continues=[before] if before else [],
         random=draws(stated["e"], stated["k"], stated["sid"]),
     )
@@ -156,7 +156,7 @@ def as_bytes(packet: str, wire: str) -> bytes:
 @pytest.mark.parametrize("refusal", named(load("refusals.json")["open"]))
 def test_an_open_is_refused(refusal: Any) -> None:
     with pytest.raises(SessionError) as caught:
-        answer(HANDSHAKES[refusal["handshake"]], refusal["body"], refusal["wires"])
+        answer(HANDSHAKES[refusal["handshake"]], refusal["body"], refusal)
     assert caught.value.code == refusal["error"]
 
 

@@ -636,6 +636,7 @@ def binary_file():
         refused(flipped(len(packet) - 1), "e.p.trust.crypto"),
         refused(packet[:-1].hex(), "e.p.trust.crypto"),
         refused((forged_step[:-1] + bytes([forged_step[-1] ^ 1])).hex(), "e.p.trust.crypto"),
+        refused(one.seal(2, 2, text), "e.p.session.epoch"),  # the forgery took no step
         opens(packet.hex(), text),
         opens(one.seal(0, 1, b""), b""),
     ]
@@ -726,6 +727,7 @@ def json_file():
             ),
             "e.p.trust.crypto",
         ),
+        refused(one.seal(2, 2, text), "e.p.session.epoch"),  # the forgery took no step
         opens(json.dumps(dict(reversed(value.items())), indent=2), text),
     ]
     cases.append(sequence("altered packets change nothing", one, steps))
@@ -863,11 +865,18 @@ def small_order_points():
 def refusals_file(classical, hybrid, continued):
     opens, accepts = [], []
 
-    def of_open(name, base, code, text=None, *, body=None, **members):
+    def of_open(name, base, code, text=None, *, body=None, expects=True, **members):
         if body is None:
             body = {"hs": text if text is not None else hs(base.hello_i, members)}
         opens.append(
-            {"name": name, "handshake": base.name, "wires": [base.wire], "body": body, "error": code}
+            {
+                "name": name,
+                "handshake": base.name,
+                "wires": [base.wire],
+                "expects": base.hello_i["link"] if expects else None,
+                "body": body,
+                "error": code,
+            }
         )
 
     def of_accept(name, base, code, text=None, *, body=None, **members):
@@ -927,9 +936,16 @@ def refusals_file(classical, hybrid, continued):
         of_open(f"e of small order, {number}", classical, crypto, e=b64(point))
     of_open("link is a list", classical, wrong, link=[])
     of_open("another computation", classical, roster, link={**classical.hello_i["link"], "attempt": "b"})
-    of_open(
-        "the higher pid opens", classical, roster, link={**classical.hello_i["link"], "pid_i": 3, "pid_r": 1}
-    )
+    for name, pids in (
+        ("the higher opens", (3, 1)),
+        ("below 0", (-1, 1)),
+        ("alike", (1, 1)),
+        ("as text", ("0", "1")),
+        ("only one", (0, None)),
+    ):
+        link = {**classical.hello_i["link"], "pid_i": pids[0], "pid_r": pids[1]}
+        stated = {key: value for key, value in link.items() if value is not None}
+        of_open(f"pids: {name}", classical, roster, expects=False, link=stated)
     of_open("kid_i of another", classical, crypto, kid_i=classical.hello_i["kid_r"])
     of_open("kid_r of another", classical, crypto, kid_r=classical.hello_i["kid_i"])
     of_open("no kid", classical, wrong, kid_i="left out")
@@ -987,8 +1003,9 @@ def refusals_file(classical, hybrid, continued):
     of_accept("continues by the wrong role", continued, policy, continues=continued.hello_i["continues"])
     of_accept("continues what is not there", classical, policy, continues=b64(bytes(32)))
     return {
-        "what": "Bodies of `open` (to the responder of a handshake, which takes the forms in `wires`) "
-        "and of `accept` (to its initiator), and the code of the refusal.",
+        "what": "Bodies of `open` (to the responder of a handshake, which takes the forms in `wires` and "
+        "expects the members of a link in `expects`) and of `accept` (to its initiator), and the code of "
+        "the refusal.",
         "open": opens,
         "accept": accepts,
     }
