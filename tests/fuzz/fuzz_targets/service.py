@@ -20,6 +20,7 @@ from didmpc.mediator import app
 from didmpc.mediator.dialing import Outside
 from didmpc.mediator.home import Home
 from didmpc.mediator.limits import Limits
+from didmpc.mediator.relay import Relay
 from didmpc.mediator.service import Answer, Service
 from didmpc.protocols import did as dids
 from didmpc.protocols import mediation, pickup, relay_control
@@ -73,14 +74,16 @@ class Mediator:
         self._stack = contextlib.AsyncExitStack()
         folder = tempfile.TemporaryDirectory(prefix="didmpc-fuzz-")
         self._stack.callback(folder.cleanup)
-        made: list[Service] = []
+        made: dict[type, Any] = {}
 
-        class Watched(Service):
-            def __init__(self, *args: Any, **options: Any) -> None:
-                super().__init__(*args, **options)
-                made.append(self)
+        def kept(kind: type) -> Any:
+            def make(*args: Any, **options: Any) -> Any:
+                made[kind] = kind(*args, **options)
+                return made[kind]
 
-        with mock.patch.object(app, "Service", Watched):
+            return mock.patch.object(app, kind.__name__, make)
+
+        with kept(Service), kept(Relay):
             running = app.running(
                 Home(Path(folder.name) / "m"),
                 port=0,
@@ -89,11 +92,11 @@ class Mediator:
                 outside=Outside(names=NoNames()),
             )
             self.did = self.loop.run_until_complete(self._stack.enter_async_context(running)).did
-        self._service = made[0]
+        self._service: Service = made[Service]
+        self.relay: Relay = made[Relay]
         self._line = Line()
         self.document = dids.resolve(self.did)
-        grant = self.send(pack_authcrypt(_to(mediation.mediate_request(), self.did), ALICE, self.document))
-        assert grant.reply is not None
+        self.ask(mediation.mediate_request())
 
     def send(self, envelope: bytes, *, on_websocket: bool = False) -> Answer:
         line = self._line if on_websocket else None
@@ -103,6 +106,12 @@ class Mediator:
         if answer.then is not None:
             self.loop.call_soon(answer.then)
         return answer
+
+    def ask(self, message: Message) -> Message:
+        """The reply to a request of Alice's account."""
+        answer = self.send(pack_authcrypt(_to(message, self.did), ALICE, self.document))
+        assert answer.reply is not None, answer.problem
+        return unpack(answer.reply, Identities(ALICE)).message
 
     def close(self) -> None:
         quiet = _to(pickup.live_delivery_change(False), self.did)
