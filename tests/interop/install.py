@@ -81,7 +81,7 @@ class Environment:
     def _from_pypi(self) -> None:
         run([sys.executable, "-m", "venv", "--clear", str(self.folder)], self.folder)
         pip = [str(self.folder / "bin" / "python"), "-m", "pip", "--disable-pip-version-check"]
-        locked = [*pip, "install", "--quiet", "--require-hashes", "-r", str(self.lock)]
+        locked = [*pip, "install", "--quiet", "--no-compile", "--require-hashes", "-r", str(self.lock)]
         reach = [*pip, "download", "--quiet", "--no-cache-dir", "--no-deps", "--dest", ".", "varint==1.0.2"]
         run(locked, self.folder, reach, "the Python package index is out of reach")
 
