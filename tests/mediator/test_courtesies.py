@@ -11,6 +11,7 @@ from mediator_parts import SMALL, Client, code_of
 
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
+from didmpc.mediator.limits import Rate
 from didmpc.mediator.store import Store
 from didmpc.protocols import basic_message, discover_features, problem_report, trust_ping
 from didmpc.protocols.did import canonical
@@ -40,7 +41,7 @@ async def test_words_reach_the_operator_and_nothing_answers_them(
 
 
 async def test_words_to_the_operator_are_bounded(tmp_path: Path, http: aiohttp.ClientSession) -> None:
-    limits = replace(SMALL, operator_messages=3, operator_messages_per_did=2, operator_message_bytes=100)
+    limits = replace(SMALL, operator_messages=6, operator_messages_per_did=2, operator_message_bytes=100)
     async with running(Home(tmp_path / "mediator"), port=0, limits=limits) as mediator:
         one, other, third = (Client(http, mediator.did) for _ in range(3))
         assert code_of(await one.ask(words("x" * 101))) == "e.p.msg.bad-body"
@@ -49,6 +50,20 @@ async def test_words_to_the_operator_are_bounded(tmp_path: Path, http: aiohttp.C
         assert code_of(await one.ask(words("again"))) == "e.p.me.res.quota"
         assert (await other.post(other.pack(words("me too"))))[0] == 202
         assert code_of(await third.ask(words("and me"))) == "e.p.me.res.quota"
+        await third.enrol()  # the other half is for accounts
+        assert (await third.post(third.pack(words("and me"))))[0] == 202
+
+
+async def test_words_from_one_address_are_few_whatever_its_dids(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    limits = replace(SMALL, operator_message_rate=Rate(0.001, 2))
+    async with running(Home(tmp_path / "mediator"), port=0, limits=limits) as mediator:
+        answers = []
+        for _ in range(3):
+            client = Client(http, mediator.did)
+            answers.append((await client.post(client.pack(words("hi"))))[0])
+        assert answers == [202, 202, 429]
 
 
 async def test_anonymous_words_are_refused(alice: Client) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sqlite3
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -77,6 +78,28 @@ async def test_an_invitation_opens_as_many_accounts_as_it_says(
         assert await admitted(first, None, version)
         assert await admitted(second, ticket, version)
         assert not await admitted(third, ticket, version)
+
+
+async def test_an_invitation_that_many_use_at_once_opens_no_more(place: Place) -> None:
+    ticket = await place.ticket(uses=2)
+    async with place.opened("invitation") as mediator:
+        clients = [place.client(mediator) for _ in range(6)]
+        answers = await asyncio.gather(*(admitted(client, ticket) for client in clients))
+    assert sum(answers) == 2
+
+
+async def test_an_evicted_account_is_gone_with_what_it_did(place: Place) -> None:
+    async with place.opened("open") as mediator:
+        client = await place.client(mediator).enrol()
+        did = await client.new_did()
+        await client.send(did, b"{}")
+        evict = {"did": canonical(client.identity.did)}
+        await asyncio.to_thread(call, place.home.root, "evict", evict)
+        assert code_of(await client.ask(pickup.status_request())) == "e.p.req.not_enroll"
+        assert await client.send(did, b"{}") == 404
+    with sqlite3.connect(place.home.root / "mediator.sqlite3") as db:
+        tables = ("account", "box", "msg", "seen")
+        assert [db.execute(f"SELECT count(*) FROM {table}").fetchone() for table in tables] == [(0,)] * 4
 
 
 async def test_an_invitation_that_is_over_opens_nothing(place: Place) -> None:

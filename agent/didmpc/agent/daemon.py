@@ -32,7 +32,7 @@ from didmpc.agent.embedded import EmbeddedMediator
 from didmpc.agent.home import PRIVATE_FILE, Home
 from didmpc.agent.invitations import EXPIRES, GOAL_CODE, Invitations
 from didmpc.agent.keystore import KEY_FILE_WARNING
-from didmpc.agent.mailbox import Mailbox, check_mediator
+from didmpc.agent.mailbox import Mailbox, NotAdmitted, check_mediator
 from didmpc.agent.ping import Pinger
 from didmpc.agent.sessions import Sessions
 from didmpc.agent.wallet import Wallet, leftovers
@@ -224,7 +224,11 @@ async def _connect(mailbox: Mailbox, wallet: Wallet, choice: _Choice, on_notice:
     if not await mailbox.start(KNOWN_MEDIATOR if known and not choice.named else FIRST_CONNECTION):
         if not known or choice.named:
             raise mailbox.unreachable()
-        on_notice(f"The mediator {mailbox.host} cannot be reached now; this agent keeps trying.")
+        problem = mailbox.unreachable()
+        if isinstance(problem, NotAdmitted):
+            on_notice(f"{problem.what} {problem.fix}")
+        else:
+            on_notice(f"The mediator {mailbox.host} cannot be reached now; this agent keeps trying.")
     if not known:
         wallet.forget_mail()
         identity = await mailbox.new_identity(keep=True)

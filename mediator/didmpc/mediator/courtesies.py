@@ -3,7 +3,8 @@
 import logging
 from collections.abc import Mapping
 
-from didmpc.mediator.limits import Limits
+from didmpc.mediator.limits import Buckets, Limits
+from didmpc.mediator.refusals import TooManyRequests
 from didmpc.mediator.requests import Handler, Outcome, Request
 from didmpc.mediator.store import Store
 from didmpc.protocols import (
@@ -55,6 +56,7 @@ class Courtesies:
     def __init__(self, store: Store, limits: Limits) -> None:
         self._store = store
         self._limits = limits
+        self._words_per_address = Buckets(limits.operator_message_rate)
         self._features = features(limits)
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -82,6 +84,8 @@ class Courtesies:
                 f"A message to the operator may have {self._limits.operator_message_bytes} bytes.",
                 code="e.p.msg.bad-body",
             )
+        if not self._words_per_address.take(request.address, request.now):
+            raise TooManyRequests(self._words_per_address.wait(request.address, request.now))
         await self._store.keep_operator_message(request.sender, words, request.now)
         return Outcome()
 

@@ -130,6 +130,9 @@ class Limits:
     requests: Rate = rate(RATES, 1_000, 5_000, "messages from one address: 429 with Retry-After")  # noqa: RUF009
     requests_per_did: Rate = rate(RATES, 500, 5_000, "messages from one DID: 429 with Retry-After")  # noqa: RUF009
     enrolments: Rate = rate(RATES, 1, 300, "new accounts from one address: 429 with Retry-After")  # noqa: RUF009
+    operator_message_rate: Rate = rate(  # noqa: RUF009
+        RATES, 0.05, 20, "messages to the operator from one address: 429 with Retry-After"
+    )
     hop_opens: Rate = rate(RATES, 10, 200, "handshakes of relay connections from one address")  # noqa: RUF009
     hop_opens_in_all: Rate = rate(RATES, 200, 1_000, "handshakes of relay connections")  # noqa: RUF009
 
@@ -145,7 +148,7 @@ class Limits:
     )
     undated_per_account: int = count(
         ACCOUNT,
-        20_000,
+        250_000,
         "of these, without created_time: they are remembered for good",
         quota=True,
     )

@@ -27,6 +27,8 @@ from didmpc.protocols.errors import DidError, MessageError
 from didmpc.protocols.message import Message
 
 MAX_UPDATES = 256
+MAX_PROOF = 32_768
+"""Longest proof in characters: with keys and DIDs in their long forms it is longer than other texts."""
 
 Action = Literal["add", "remove"]
 Result = Literal["success", "no_change", "client_error", "server_error"]
@@ -233,7 +235,13 @@ def _entry(value: Any) -> str:
 def _update(value: Any) -> Update:
     proof = mapping(value).get("proof")
     action = cast(Action, _action(value.get("action")))
-    return Update(_entry(value), action, None if proof is None else text(proof))
+    return Update(_entry(value), action, None if proof is None else _proof(proof))
+
+
+def _proof(value: Any) -> str:
+    if not isinstance(value, str) or len(value) > MAX_PROOF:
+        raise ValueError(f"must have proofs that are texts of at most {MAX_PROOF} characters")
+    return value
 
 
 def _updated(value: Any) -> Updated:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from didmpc.mediator.refusals import TooMany
-from didmpc.mediator.store.part import Part
+from didmpc.mediator.store.part import Part, account_id
 from didmpc.protocols.did import canonical
 
 
@@ -24,7 +24,10 @@ class OperatorMessageStore(Part):
     """The table `operator_message`, which the operator reads and empties."""
 
     async def keep_operator_message(self, did: str, text: str, now: float) -> None:
-        """Raises `TooMany` where the operator has not read what is there."""
+        """Raises `TooMany` where the operator has not read what is there.
+
+        Half of the room is for those who have an account: anybody else can have any number of DIDs.
+        """
         self._check_room(self._limits.free_disk_bytes)
         name = canonical(did)
 
@@ -32,7 +35,10 @@ class OperatorMessageStore(Part):
             count, own = db.execute(
                 "SELECT count(*), coalesce(sum(did = ?), 0) FROM operator_message", (name,)
             ).fetchone()
-            if own >= self._limits.operator_messages_per_did or count >= self._limits.operator_messages:
+            room = self._limits.operator_messages
+            if account_id(db, name) is None:
+                room = (room + 1) // 2
+            if own >= self._limits.operator_messages_per_did or count >= room:
                 raise TooMany("The operator has too many messages to read.", fix="Write in another way.")
             db.execute("INSERT INTO operator_message(at, did, text) VALUES (?, ?, ?)", (now, name, text))
 
