@@ -134,6 +134,7 @@ CASES |= {
     "not-on-curve": header(
         epk={"kty": "EC", "crv": "P-256", "x": b64url(b"\1" * 32), "y": b64url(b"\1" * 32)}
     ),
+    "signing-curve": header(epk=PrivateKey.generate("Ed25519").public.jwk()),
     "low-order-point": header(epk={"kty": "OKP", "crv": "X25519", "x": b64url(bytes(32))}),
     "skid-not-apu": header(apu=b64url(b"did:example:other#key-1")),
 }
@@ -181,6 +182,14 @@ def _(client: Client) -> bytes:
 @case("skid-document-broken")
 def _(client: Client) -> bytes:
     method = {"id": "#key-1", "type": [], "publicKeyMultibase": "z6LS"}
+    name = dids.peer4.encode({"verificationMethod": [method], "keyAgreement": ["#key-1"]}) + "#key-1"
+    return header_changed(asked(client), lambda value: value.update(skid=name, apu=b64url(name.encode())))
+
+
+@case("skid-not-on-curve")
+def _(client: Client) -> bytes:
+    off = {"kty": "EC", "crv": "P-256", "x": b64url(b"\1" * 32), "y": b64url(b"\1" * 32)}
+    method = {"id": "#key-1", "type": "JsonWebKey2020", "publicKeyJwk": off}
     name = dids.peer4.encode({"verificationMethod": [method], "keyAgreement": ["#key-1"]}) + "#key-1"
     return header_changed(asked(client), lambda value: value.update(skid=name, apu=b64url(name.encode())))
 
