@@ -98,6 +98,20 @@ async def test_a_did_that_sends_too_much_is_told_so_wherever_it_comes_from(
         assert (await figures(http, mediator.settings.url))["limits_hit_total requests-per-did"] == 1
 
 
+async def test_an_envelope_that_somebody_caught_uses_up_his_rate_and_not_its_writers(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with limited(tmp_path, requests_per_did=Rate(NEVER, 3)) as mediator:
+        alice = Client(http, mediator.did)
+        caught = alice.pack(ping(alice))
+        came = [
+            (await post(http, alice.url, caught, **{"X-Forwarded-For": "192.0.2.7"}))[0] for _ in range(6)
+        ]
+        assert came == [202, 202, 202, 202, 429, 429]
+        for _ in range(2):
+            await alice.ask(ping(alice))
+
+
 async def test_on_a_websocket_a_did_that_sends_too_much_is_slowed_down_and_loses_nothing(
     tmp_path: Path, http: aiohttp.ClientSession
 ) -> None:

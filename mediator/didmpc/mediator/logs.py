@@ -21,7 +21,7 @@ from didmpc.protocols.one_line import OneLine
 KEY_SIZE = 32
 NAME_BYTES = 6
 NAME = re.compile(rf"account-[0-9a-f]{{{2 * NAME_BYTES}}}")
-FIELDS = ("account", "type", "code", "transport")
+FIELDS = ("account", "type", "code")
 """What a record may carry beside its text (`extra=`), for the JSON form."""
 
 LONGEST_FIELD = 8192

@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from didmpc.mediator.database import StoreFailed
-from didmpc.mediator.limits import Buckets, Limits
+from didmpc.mediator.did_rates import DidRates
+from didmpc.mediator.limits import Limits
 from didmpc.mediator.onward import Onward
 from didmpc.mediator.places import Places
 from didmpc.mediator.refusals import Expired, Refusal, TooDeep, TooManyRequests, Unavailable, Unsupported
 from didmpc.mediator.requests import Check, Connection, Handler, Outcome, Request
 from didmpc.mediator.resolving import Dids
 from didmpc.protocols import problem_report
-from didmpc.protocols.did import canonical
 from didmpc.protocols.envelope import Unpacked, pack_authcrypt, pack_signed, unpack
 from didmpc.protocols.errors import DidmpcError, RemoteViolation
 from didmpc.protocols.identity import Identities, Identity
@@ -76,7 +76,7 @@ class Service:
         self._limits = limits
         self._checks = tuple(checks)
         self._clock = clock
-        self._per_did = Buckets(limits.requests_per_did)
+        self._rates = DidRates(limits.requests_per_did)
         self._on_held_back = on_held_back
         self._places = places
         self._handlers = {type: handler for group in handlers for type, handler in group.items()}
@@ -91,7 +91,7 @@ class Service:
         except StoreFailed as problem:
             log.error("%s", problem)
             return self._unreadable(Unavailable(), connection)
-        held_back = await self._hold_back(unpacked.sender, connection)
+        held_back = await self._hold_back(unpacked.sender, envelope, address, connection)
         if held_back is not None:
             return held_back
         async with self._places.taken():
@@ -114,17 +114,18 @@ class Service:
 
     # --- inner
 
-    async def _hold_back(self, sender: str | None, connection: Connection | None) -> Answer | None:
+    async def _hold_back(
+        self, sender: str | None, envelope: bytes, address: str, connection: Connection | None
+    ) -> Answer | None:
         """A DID that sends too much waits on its WebSocket; over HTTP it is told when to come again."""
-        if sender is None:
-            return None
-        party = canonical(sender)
-        is_new = True
-        while not self._per_did.take(party, time.monotonic()):
-            if is_new:
+        was_held_back = False
+        while sender is not None:
+            wait = self._rates.take(sender, envelope, address, time.monotonic())
+            if not wait:
+                break
+            if not was_held_back:
                 self._on_held_back()
-            is_new = False
-            wait = self._per_did.wait(party, time.monotonic())
+            was_held_back = True
             if connection is None:
                 return Answer(status=429, problem=TooManyRequests(wait, "this DID"))
             await asyncio.sleep(PAUSE)  # not read meanwhile: TCP holds the peer back
@@ -173,7 +174,7 @@ class Service:
         if outer.depth >= MAX_DEPTH:
             raise TooDeep
         unpacked = await self._open(envelope)
-        held_back = await self._hold_back(unpacked.sender, None)
+        held_back = await self._hold_back(unpacked.sender, envelope, outer.address, None)
         if held_back is not None and held_back.problem is not None:
             raise held_back.problem
         inner = replace(outer, unpacked=unpacked, envelope=envelope, connection=None, depth=outer.depth + 1)
