@@ -84,11 +84,15 @@ def mediator(
     Example:  didmpc bench mediator forwards live --seconds 10
     """
     from didmpc.bench.mediator import report  # noqa: PLC0415  (the command's own help needs none of it)
+    from didmpc.bench.mediator.host import Generators  # noqa: PLC0415
     from didmpc.bench.mediator.machine import machine  # noqa: PLC0415
     from didmpc.bench.mediator.sections import Plan, idle, status, traffic  # noqa: PLC0415
 
     wanted = sections or list(Section)
-    with tempfile.TemporaryDirectory(prefix="didmpc-bench-", dir=directory) as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="didmpc-bench-", dir=directory) as folder,
+        Generators() as generators,
+    ):
         plan = Plan(
             directory=Path(folder),
             seconds=seconds or (1.0 if quick else 5.0),
@@ -99,6 +103,7 @@ def mediator(
             sockets=sockets or (500 if quick else 5000),
             mailboxes=mailboxes or (1000 if quick else 100_000),
             messages=messages or (10_000 if quick else 1_000_000),
+            generators=generators,
             say=lambda text: typer.echo(f"... {text}", err=True),
         )
         result: dict[str, Any] = {"machine": machine(plan.directory)}

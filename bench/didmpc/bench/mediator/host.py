@@ -7,7 +7,7 @@ import re
 import resource
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,18 +30,13 @@ class LoadFailed(DidmpcError):
 
 
 class Load:
-    """A load generator: `ready` when prepared, then `go`, then `result`."""
+    """A job of a load generator: `ready` when prepared, then `go`, then `result`."""
 
-    def __init__(self, job: str, **options: Any) -> None:
-        self._name = job
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "didmpc.bench.mediator.load"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._tell(json.dumps({"job": job, **options}))
+    def __init__(self, generators: "Generators", name: str, options: Mapping[str, Any]) -> None:
+        self._generators = generators
+        self._name = name
+        self._process = generators.take()
+        self._tell(json.dumps({"job": name, **options}))
 
     def __enter__(self) -> Self:
         return self
@@ -49,8 +44,8 @@ class Load:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._process.kill()
-        self._process.communicate()
+        # Only one that has given its result is free for another job.
+        self._generators.give_back(self._process, free=kind is None)
 
     def ready(self) -> Result:
         """Wait until it is prepared (or, told to hold something, holds it), and what it says then."""
@@ -85,6 +80,52 @@ class Load:
         raise LoadFailed(f"The load generator {self._name} failed.", why=said.rpartition("\n")[2])
 
 
+class Generators:
+    """The load generators: processes that do one job after another. All end with the block."""
+
+    def __init__(self) -> None:
+        self._all: list[subprocess.Popen[str]] = []
+        self._free: list[subprocess.Popen[str]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._all:
+            process.kill()
+            process.communicate()
+
+    def load(self, name: str, **options: Any) -> Load:
+        return Load(self, name, options)
+
+    def run(self, name: str, **options: Any) -> Result:
+        """One job, from beginning to end."""
+        with self.load(name, **options) as load:
+            return run_all([load])[0]
+
+    def take(self) -> "subprocess.Popen[str]":
+        """One that has nothing to do."""
+        if self._free:
+            return self._free.pop()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "didmpc.bench.mediator.load"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._all.append(process)
+        return process
+
+    def give_back(self, process: "subprocess.Popen[str]", *, free: bool) -> None:
+        if free:
+            self._free.append(process)
+        else:
+            process.kill()
+
+
 def run_all(loads: Sequence[Load]) -> list[Result]:
     """Start loads at the same moment, once all are prepared, and wait for their results."""
     for load in loads:
@@ -92,12 +133,6 @@ def run_all(loads: Sequence[Load]) -> list[Result]:
     for load in loads:
         load.go()
     return [load.result() for load in loads]
-
-
-def run(job: str, **options: Any) -> Result:
-    """One load, from beginning to end."""
-    with Load(job, **options) as load:
-        return run_all([load])[0]
 
 
 class MediatorFailed(DidmpcError):

@@ -1,7 +1,7 @@
 """What the load generators do, each a process: `python -m didmpc.bench.mediator.load`.
 
-A job comes as one line of JSON on stdin. When everything is prepared one line goes out; the next line that
-comes in starts the load; its results go out as one line. So packing, connecting and enrolling are off the
+Jobs come as lines of JSON on stdin. When one is prepared a line goes out; the next line that comes in
+starts the load; its results go out as one line. So packing, connecting and enrolling are off the
 clock. Two clocks count: the wall's, and the CPU of this process (`cpu`), to be seen beside the mediator's.
 """
 
@@ -338,14 +338,14 @@ JOBS: dict[str, Callable[[Job, Turn], Awaitable[Result]]] = {
 
 
 def main() -> None:
+    """Do jobs until stdin ends."""
     import uvloop  # noqa: PLC0415  (there is none for Windows, where nothing is measured)
 
-    job = json.loads(sys.stdin.readline())
-
-    async def run() -> Result:
+    async def run(job: Job) -> Result:
         return await JOBS[job["job"]](job, Turn())
 
-    tell(uvloop.run(run()))
+    for line in iter(sys.stdin.readline, ""):
+        tell(uvloop.run(run(json.loads(line))))
 
 
 if __name__ == "__main__":

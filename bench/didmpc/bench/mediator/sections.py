@@ -14,7 +14,7 @@ from typing import Any
 
 from didmpc.bench.mediator import host
 from didmpc.bench.mediator.account import Account, packed
-from didmpc.bench.mediator.host import Host, Load, Result, run, run_all
+from didmpc.bench.mediator.host import Generators, Host, Load, Result, run_all
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identity
 
@@ -49,6 +49,7 @@ class Plan:
     sockets: int
     mailboxes: int
     messages: int
+    generators: Generators
     say: Callable[[str], None]
 
 
@@ -77,6 +78,7 @@ class _Stage:
     def __init__(self, plan: Plan, mediator: Host) -> None:
         self._plan = plan
         self._mediator = mediator
+        self._run, self._load = plan.generators.run, plan.generators.load
         self._opens = 0.0
         self._packed = 0
 
@@ -87,22 +89,24 @@ class _Stage:
         files = self._pack(SAMPLE, self._accounts(1))
         envelope = len(packed(files)[0][1])
         home = str(self._mediator.home)
-        warm = run("unpacking", home=home, files=files, count=SAMPLE)
+        warm = self._run("unpacking", home=home, files=files, count=SAMPLE)
         count = max(SAMPLE, int(plan.seconds * SAMPLE / warm["seconds"] / 2))
-        opened = run("unpacking", home=home, files=files, count=count)
+        opened = self._run("unpacking", home=home, files=files, count=count)
         # CPU time, not the wall's: a core that somebody else uses meanwhile is no slower core.
         self._opens = count / opened["cpu"]
-        stored = run(
+        stored = self._run(
             "commits",
             directory=str(plan.directory),
             size=envelope // 2,  # what is stored is what was inside
             seconds=plan.seconds / 2,
             at_once=plan.connections,
         )
-        with Load("relay") as relay:
+        with self._load("relay") as relay:
             port = relay.ready()["port"]
             exchanges = max(1000, int(5000 * plan.seconds))
-            echoed = run("echo", port=port, size=envelope, connections=plan.connections, count=exchanges)
+            echoed = self._run(
+                "echo", port=port, size=envelope, connections=plan.connections, count=exchanges
+            )
             relay.go()
             relay.result()
         return {
@@ -123,7 +127,7 @@ class _Stage:
         with ExitStack() as stack:
             jobs = [
                 stack.enter_context(
-                    Load(
+                    self._load(
                         f"forward_{transport}",
                         mediator=mediator.did,
                         files=files[number::generators],
@@ -161,11 +165,11 @@ class _Stage:
         accounts = self._accounts(plan.recipients)
         files = self._pack(count, accounts)
         with (
-            Load(
+            self._load(
                 "live_receive",
                 **{"mediator": mediator.did, "accounts": accounts, "count": count, "seconds": plan.seconds},
             ) as receiver,
-            Load(
+            self._load(
                 "live_send",
                 **{"mediator": mediator.did, "files": files, "rate": rate, "connections": plan.connections},
             ) as sender,
@@ -196,9 +200,9 @@ class _Stage:
         plan.say(f"pickup: {count:,} messages")
         accounts = self._accounts(plan.recipients)
         files = self._pack(count, accounts)
-        run("forward_http", mediator=mediator.did, files=files, connections=plan.connections)
+        self._run("forward_http", mediator=mediator.did, files=files, connections=plan.connections)
         clients = min(plan.connections, len(accounts))
-        with Load(
+        with self._load(
             "fetch_all", mediator=mediator.did, accounts=accounts, connections=clients, limit=PICKED_UP
         ) as job:
             (result,), cpu = self._timed([job])
@@ -227,7 +231,7 @@ class _Stage:
         return [job.result() for job in jobs], self._mediator.cpu - before
 
     def _accounts(self, count: int) -> list[Result]:
-        accounts: list[Result] = run("enrol", mediator=self._mediator.did, count=count)["accounts"]
+        accounts: list[Result] = self._run("enrol", mediator=self._mediator.did, count=count)["accounts"]
         return accounts
 
     def _pack(self, count: int, accounts: Sequence[Result]) -> list[str]:
@@ -239,7 +243,7 @@ class _Stage:
             for share in _shares(count, _cores()):
                 self._packed += 1
                 paths.append(str(self._plan.directory / f"forwards-{self._packed}"))
-                job = Load(
+                job = self._load(
                     "pack_forwards",
                     **{"mediator": self._mediator.did, "recipients": dids, "count": share},
                     **{"size": self._plan.size, "file": paths[-1]},
@@ -250,7 +254,7 @@ class _Stage:
 
     def _waiting(self, accounts: Sequence[Result]) -> int:
         """How many messages accounts have waiting, by their own status-requests."""
-        return int(run("count_waiting", mediator=self._mediator.did, accounts=accounts)["waiting"])
+        return int(self._run("count_waiting", mediator=self._mediator.did, accounts=accounts)["waiting"])
 
 
 # --- idle sockets
@@ -263,10 +267,10 @@ def idle(plan: Plan) -> Result:
     plan.say(f"idle sockets: {sockets:,}")
     with (
         host.mediator(plan.directory, "idle") as mediator,
-        Load("idle", mediator=mediator.did, count=sockets) as job,
+        plan.generators.load("idle", mediator=mediator.did, count=sockets) as job,
     ):
         # The first ones pay for what is loaded and grown once.
-        run("enrol", mediator=mediator.did, count=2)
+        plan.generators.run("enrol", mediator=mediator.did, count=2)
         job.ready()
         before = mediator.resident
         job.go()
@@ -297,7 +301,7 @@ def status(plan: Plan) -> Result:
     asking = [Identity.peer4() for _ in range(min(200, plan.mailboxes))]
     home = plan.directory / "status"
     home.mkdir(mode=0o700)
-    filled = run(
+    filled = plan.generators.run(
         "fill",
         home=str(home),
         dids=[identity.did for identity in asking],
@@ -309,7 +313,7 @@ def status(plan: Plan) -> Result:
         accounts = [Account(identity, mediator.did).to_json() for identity in asking]
         count = max(200, int(200 * plan.seconds))
         cpu = mediator.cpu
-        result = run("ask_status", mediator=mediator.did, accounts=accounts, count=count)
+        result = plan.generators.run("ask_status", mediator=mediator.did, accounts=accounts, count=count)
         cpu = mediator.cpu - cpu
     each = plan.messages / plan.mailboxes
     if not set(result["counts"]) <= {math.floor(each), math.ceil(each)}:
