@@ -192,6 +192,11 @@ async def post(http: aiohttp.ClientSession, url: str, envelope: bytes) -> tuple[
         return response.status, await response.read()
 
 
+async def figures(http: aiohttp.ClientSession, mediator: Running) -> str:
+    async with http.get(mediator.metrics_url) as response:
+        return await response.text()
+
+
 async def nothing_leaves(home: Path) -> None:
     """Wait until the store of a mediator holds nothing more that is on its way out."""
     with contextlib.closing(sqlite3.connect(home / "mediator.sqlite3")) as db:
@@ -249,6 +254,9 @@ async def test_an_agent_gets_its_mail_at_its_own_service(
     envelopes = [sealed(to, text) for text in "abc"]
     assert await Client(http, near.did).send(to.did, *envelopes) == 202
     assert sorted(await agent.has(3)) == sorted(envelopes)
+    async with asyncio.timeout(PATIENCE):
+        while "didmpc_mediator_outgoing_sent_total 3.0" not in await figures(http, near):
+            await asyncio.sleep(0.01)
 
 
 async def test_a_key_may_be_the_next(near: Running, agent: Agent, http: aiohttp.ClientSession) -> None:

@@ -184,7 +184,7 @@ async def _serving(
     )
     requests = Buckets(limits.requests)
     websockets = WebSockets(service, deliveries, relay, requests, metrics, limits)
-    add_gauges(metrics, deliveries, relay, websockets)
+    add_gauges(metrics, deliveries, relay, websockets, outgoing)
     routes = Web(
         *(settings, service, websockets, store, links, requests, health, metrics, limits),
         shows_metrics=monitors is None,

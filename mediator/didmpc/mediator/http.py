@@ -201,8 +201,14 @@ class Web:
             return
         self._count_again = now + COUNT_EVERY
         totals = await self._store.totals()
-        stored = {"accounts": totals.accounts, "mailboxes": totals.keys, "messages": totals.messages}
-        for what, number in {**stored, "bytes": totals.bytes}.items():
+        stored = {
+            "accounts": totals.accounts,
+            "mailboxes": totals.keys,
+            "messages": totals.messages,
+            "bytes": totals.bytes,
+            "outgoing": await self._store.outgoing(),
+        }
+        for what, number in stored.items():
             self._metrics.stored.labels(what).set(number)
         self._metrics.disk_free.set(self._store.free_bytes)
 

@@ -125,14 +125,6 @@ class Outgoing:
         await self._store.put_outgoing(parcels, due=due, expires=expires, now=now)
         self._wake.set()
 
-    async def waiting(self) -> int:
-        """How many are on their way."""
-        return await self._store.outgoing()
-
-    async def next_attempt(self) -> float | None:
-        """When the next one is due, of those that are not yet."""
-        return await self._store.next_outgoing(self._clock())
-
     async def run(self) -> None:
         """Send, for ever. Cancelled, it leaves what has not arrived for the next start."""
         try:

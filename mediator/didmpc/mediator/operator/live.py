@@ -9,6 +9,7 @@ from didmpc.mediator.health import Health
 from didmpc.mediator.home import Settings
 from didmpc.mediator.metrics import Metrics
 from didmpc.mediator.operator.control import Json
+from didmpc.mediator.outgoing import Outgoing
 from didmpc.mediator.relay import Relay
 from didmpc.mediator.websocket import WebSockets
 from didmpc.protocols.errors import LocalMisuse
@@ -74,7 +75,9 @@ class LiveMediator:
         return {key: self._configuration[key] for key in ("registration", "limits")}
 
 
-def add_gauges(metrics: Metrics, deliveries: Deliveries, relay: Relay, websockets: WebSockets) -> None:
+def add_gauges(
+    metrics: Metrics, deliveries: Deliveries, relay: Relay, websockets: WebSockets, outgoing: Outgoing
+) -> None:
     """The figures that are asked for when somebody reads."""
     metrics.gauge("websockets", "WebSockets that are open.", lambda: websockets.count)
     metrics.gauge("live_subscriptions", "Sockets in live mode.", lambda: deliveries.live_count)
@@ -82,3 +85,7 @@ def add_gauges(metrics: Metrics, deliveries: Deliveries, relay: Relay, websocket
     metrics.gauge("relay_channels", "Relay channels of which an end is bound.", lambda: relay.channel_count)
     metrics.running_total("relay_bytes", "Bytes relayed.", lambda: relay.traffic.bytes)
     metrics.running_total("relay_packets", "Packets relayed.", lambda: relay.traffic.packets)
+    traffic = outgoing.traffic
+    metrics.running_total("outgoing_sent", "Messages that another server took.", lambda: traffic.sent)
+    metrics.running_total("outgoing_refused", "Messages that none takes.", lambda: traffic.refused)
+    metrics.running_total("outgoing_retried", "Attempts that are made again.", lambda: traffic.retried)
