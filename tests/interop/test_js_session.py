@@ -233,9 +233,19 @@ def test_it_notices_an_altered_vector(node, tmp_path):
     assert "x25519-json json i2r" in checked.stderr
 
 
-@pytest.mark.parametrize(("ours_opens", "wire"), [(True, WIRE_BINARY), (False, WIRE_JSON)])
-def test_bytes_go_both_ways_over_a_bad_network_in_order_and_once(start, ours_opens, wire):
-    pair = start(ours_opens=ours_opens, wire=wire, seed=1)
+MORE = [
+    pytest.param(ours_opens, wire, seed, marks=pytest.mark.soak)
+    for seed in range(2, 12)
+    for ours_opens in (True, False)
+    for wire in (WIRE_BINARY, WIRE_JSON)
+]
+
+
+@pytest.mark.parametrize(
+    ("ours_opens", "wire", "seed"), [(True, WIRE_BINARY, 1), (False, WIRE_JSON, 1), *MORE]
+)
+def test_bytes_go_both_ways_over_a_bad_network_in_order_and_once(start, ours_opens, wire, seed):
+    pair = start(ours_opens=ours_opens, wire=wire, seed=seed)
     pair.faults = True
     out, back = blocks("out", 60), blocks("back", 60)
     for sent, (ours, theirs) in enumerate(zip(out, back, strict=True)):
