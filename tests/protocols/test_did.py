@@ -9,7 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from didmpc.protocols import did
-from didmpc.protocols.did import DIDDocument, Service, canonical, did_of, peer2, peer4, resolve, same_party
+from didmpc.protocols.did import (
+    DIDDocument,
+    Service,
+    canonical,
+    did_of,
+    names,
+    peer2,
+    peer4,
+    resolve,
+    same_party,
+)
 from didmpc.protocols.encoding import b64url, multibase, varint
 from didmpc.protocols.errors import DidError
 from didmpc.protocols.keys import CURVES, Curve, PrivateKey, PublicKey
@@ -341,3 +351,9 @@ def test_a_document_reads_back_from_its_json() -> None:
     for made in (peer4.create([X, ED], [HTTP, WS]), peer2.create([P256, ED], [HTTP])):
         document = resolve(made)
         assert did.document.from_json(made, json.loads(json.dumps(document.to_json()))) == document
+
+
+def test_the_did_of_a_long_did_url_is_found_and_the_url_not_kept() -> None:
+    before = names._did_of.cache_info().currsize
+    assert names.did_of("did:example:long#" + "x" * 100_000) == "did:example:long"
+    assert names._did_of.cache_info().currsize == before

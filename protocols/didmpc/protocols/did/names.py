@@ -20,6 +20,12 @@ _SHA2_256 = b"\x12\x20"  # multihash: sha2-256, 32 bytes
 
 def did_of(did_url: str) -> str:
     """The DID of a DID URL (`did:...#key-1` gives `did:...`)."""
+    # One message asks for the same few DIDs a dozen times. What is too long is not kept.
+    return _did_of(did_url) if len(did_url) <= 2 * MAX_DID else _did_of.__wrapped__(did_url)
+
+
+@lru_cache(maxsize=512)
+def _did_of(did_url: str) -> str:
     found = _DID_URL.fullmatch(did_url)
     if found is None:
         raise DidError("This is not a DID.", why=f"it reads {did_url[:60]!r}")
