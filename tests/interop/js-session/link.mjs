@@ -6,8 +6,7 @@ import { Opener, Sealer, read } from './packets.mjs'
 
 const VIOLATION = 'e.p.session.frame'
 const PACKET = 65536
-const WINDOW_RECORDS = 8192n
-const WINDOW_BYTES = 32 * 1024 * 1024
+const LIMITS = { window_records: 8192, window_bytes: 32 * 1024 * 1024 }
 const PING_EVERY = 1
 const RESEND_AFTER = 1
 const RETIRED_FOR = 60
@@ -31,8 +30,8 @@ class Session {
 }
 
 export class Link {
-  constructor(established, { epochPackets = 1n << 20n, state = {} } = {}) {
-    Object.assign(this, { epochPackets, state })
+  constructor(established, { epochPackets = 1n << 20n, state = {}, limits = LIMITS } = {}) {
+    Object.assign(this, { epochPackets, state, windowRecords: BigInt(limits.window_records), windowBytes: limits.window_bytes })
     this.session = new Session(established, epochPackets)
     this.proposed = this.retired = null
     this.retiredUntil = this.proposeAt = Infinity
@@ -162,11 +161,11 @@ export class Link {
     for (const { number, data } of records) {
       if (number === upcoming) upcoming++
       else if (number > upcoming) {
-        refuse(number - this.nextIn >= WINDOW_RECORDS)
-        early += data.length
+        refuse(number - this.nextIn >= this.windowRecords)
+        early += this.early.has(number) ? 0 : data.length
       }
     }
-    refuse(early > 0 && this.earlyBytes + early > WINDOW_BYTES)
+    refuse(early > 0 && this.earlyBytes + early > this.windowBytes)
     const total = this.total ?? close?.records ?? null
     const highest = records.reduce((high, { number }) => (number > high ? number : high), this.highestIn)
     refuse(total !== null && (highest >= total || (close !== undefined && close.records !== total)))
@@ -280,9 +279,9 @@ export class Link {
     }
   }
 
-  // The next record for a packet that has `size` bytes of them: one that may be large, or as many as fit.
-  nextRecord(size) {
-    const fits = (record) => size === 0 || size + record.data.length + 17 <= PACKET
+  // The next record for a packet that has `used` bytes of them: one that may be large, or as many as fit.
+  nextRecord(used) {
+    const fits = (record) => used === 0 || used + record.data.length + 17 <= PACKET
     while (this.again.length > 0) {
       const [record] = this.again
       if (this.flight.has(record.number) && !fits(record)) return null
@@ -293,7 +292,8 @@ export class Link {
     }
     const [record] = this.queue
     if (record === undefined || !fits(record)) return null
-    const isOpen = record.number - this.lowest < WINDOW_RECORDS && this.flightBytes + record.data.length + 17 <= WINDOW_BYTES
+    const size = this.flightBytes + record.data.length + 17
+    const isOpen = record.number - this.lowest < this.windowRecords && size <= this.windowBytes
     if (this.flight.size > 0 && !isOpen) return null
     this.queue.shift()
     this.flight.set(record.number, record)

@@ -8,6 +8,7 @@ import { canonical, canonicalKid, resolve } from './didcomm.mjs'
 import * as frames from './frames.mjs'
 import { Initiation, SUITE, respond } from './handshake.mjs'
 import * as hop from './hop.mjs'
+import { Link } from './link.mjs'
 import { Opener, Sealer } from './packets.mjs'
 import { ed25519Public, x25519, x25519Public } from './primitives.mjs'
 import * as schedule from './schedule.mjs'
@@ -160,6 +161,34 @@ async function allFrames() {
   for (const item of load('padding.json').padding) same('padding', frames.paddedLength(item.frames), item.plaintext)
 }
 
+// A link of a responder that sends nothing, and its peer's packets.
+async function links() {
+  const [send, receive] = [new Uint8Array(32).fill(1), new Uint8Array(32).fill(2)]
+  const sids = { sidIn: new Uint8Array(8).fill(3), sidOut: new Uint8Array(8).fill(4) }
+  for (const item of load('link.json').links) {
+    const session = { role: 'responder', wire: 'binary', send, receive, ...sids }
+    const link = new Link(session, { limits: item.limits })
+    const sealer = new Sealer(receive, sids.sidIn, 'binary')
+    for (const [index, step] of item.steps.entries()) {
+      const place = `link, ${item.name}, step ${index}`
+      const packet = await sealer.seal(unhex(step.plaintext))
+      if (step.error !== undefined) {
+        await refuses(place, step.error, () => link.receive(packet, index))
+        continue
+      }
+      const events = await link.receive(packet, index)
+      const one = (type) => events.find((event) => event.type === type)
+      const data = events.filter((event) => event.type === 'data')
+      same(place, data.map((event) => ({ start: event.start, data: hex(event.data) })), step.delivers)
+      same(`${place} ends`, one('closed') !== undefined, step.ends ?? false)
+      same(`${place} proofs`, one('contacts')?.proofs.slice(0, 1).map(hex), step.proofs)
+      same(`${place} aborts`, one('aborted')?.cause, step.aborts)
+      const { packet: _, ...ack } = link.ack()
+      same(`${place} ack`, Object.fromEntries(Object.entries(ack).map(([name, value]) => [name, shown(value)])), step.ack)
+    }
+  }
+}
+
 async function contacts() {
   const stated = load('contact.json')
   for (const role of ['i', 'r']) {
@@ -206,6 +235,7 @@ for (const item of cases.values()) {
 await sequences('binary')
 await sequences('json')
 await allFrames()
+await links()
 await contacts()
 await hops()
 await refusals()

@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from . import frames, hop, schedule
 from .handshake import HYBRID, Initiator, check_open, read_hs, shared_secret
+from .links import ReceivingLink
 from .packets import Receiver
 from .reading import Refused, agreement_key, canonical, to_b64url
 
@@ -57,6 +58,7 @@ class Verifier:
         self.frames()
         for item in self.load("padding.json")["padding"]:
             self.same(f"padding {item['frames']}", frames.padded(item["frames"]), item["plaintext"])
+        self.links()
         self.contacts()
         self.hop()
         self.refusals()
@@ -162,6 +164,20 @@ class Verifier:
         for item in stated["refused"]:
             plaintext = bytes.fromhex(item["plaintext"]) + bytes(item.get("zeros", 0))
             self.refuses(item["name"], item["error"], frames.read, plaintext)
+
+    def links(self):
+        for case in self.load("link.json")["links"]:
+            link = ReceivingLink(**case["limits"])
+            for index, step in enumerate(case["steps"]):
+                place = f"link, {case['name']}, step {index}"
+                plaintext = bytes.fromhex(step["plaintext"])
+                if "error" in step:
+                    self.refuses(place, step["error"], link.take, plaintext)
+                    continue
+                found = link.take(plaintext)
+                for name in ("delivers", "ends", "proofs", "aborts"):
+                    self.same(f"{place} {name}", found.get(name), step.get(name))
+                self.same(f"{place} ack", link.ack(), step["ack"])
 
     def contacts(self):
         stated = self.load("contact.json")

@@ -15,6 +15,7 @@ from didmpc.protocols.session.exports import contact_proof, export
 from didmpc.protocols.session.frames import Control
 from didmpc.protocols.session.handshake import WIRE_JSON, WIRES, Established, Initiation, Party, respond
 from didmpc.protocols.session.hello import exact_b64
+from didmpc.protocols.session.link import Aborted, Closed, Contacts, Data, Link, LinkLimits
 from didmpc.protocols.session.packet import EpochLimits, PacketOpener, PacketSealer
 from didmpc.protocols.session.packet_json import JsonOpener, JsonSealer
 from didmpc.protocols.session.schedule import epoch_key
@@ -218,6 +219,51 @@ def test_frames_are_refused(case: Any) -> None:
     with pytest.raises(frames.PeerViolation) as caught:
         frames.decode(bytes.fromhex(case["plaintext"]) + bytes(case.get("zeros", 0)))
     assert caught.value.code == case["error"]
+
+
+@pytest.mark.parametrize("case", named(load("link.json")["links"]))
+def test_what_a_link_delivers_and_acknowledges(case: Any) -> None:
+    """The link is that of a responder; each second it sends a PING, and an ACK with it."""
+    ours, theirs, sid_in, sid_out = b"\1" * 32, b"\2" * 32, b"\3" * 8, b"\4" * 8
+    established = Established(
+        role="responder",
+        suite=handshake.CLASSICAL,
+        wire="binary",
+        sid_in=sid_in,
+        sid_out=sid_out,
+        secret_send=ours,
+        secret_receive=theirs,
+        exporter=bytes(32),
+        peer_hs={},
+        transcript=bytes(32),
+    )
+    link = Link(established, now=0.0, limits=LinkLimits(**case["limits"]))
+    link.path_up(0.0)
+    sealer, opener = PacketSealer(theirs, sid_in), PacketOpener(ours, sid_out)
+    for now, step in enumerate(case["steps"], start=1):
+        packet = sealer.seal(bytes.fromhex(step["plaintext"]))
+        if "error" in step:
+            with pytest.raises(frames.PeerViolation) as caught:
+                link.receive(packet, now)
+            assert caught.value.code == step["error"]
+            continue
+        events = link.receive(packet, now)
+        delivered = [event for event in events if isinstance(event, Data)]
+        assert [{"start": data.start, "data": data.data.hex()} for data in delivered] == step["delivers"]
+        assert any(isinstance(event, Closed) for event in events) == step.get("ends", False)
+        proofs = [event.proofs[0].hex() for event in events if isinstance(event, Contacts)]
+        assert proofs == step.get("proofs", [])
+        causes = [event.cause for event in events if isinstance(event, Aborted)]
+        assert causes == ([step["aborts"]] if "aborts" in step else [])
+        (answer,) = link.packets(now + 0.5) or link.packets(now + 0.999)
+        ack = frames.decode(opener.open(answer))[1].ack  # type: ignore[union-attr]
+        assert ack is not None
+        assert {
+            "next": str(ack.next),
+            "ranges": [[str(first), str(end)] for first, end in ack.ranges],
+            "closed": ack.closed,
+            "contacts": ack.contacts,
+        } == step["ack"]
 
 
 def test_padding() -> None:

@@ -526,6 +526,158 @@ def frames_file():
     }
 
 
+def link_file():
+    """What a link that sends nothing itself makes of the plaintexts of its peer."""
+    piece = [f"data of record {number}".encode() for number in range(100)]
+
+    def records(*numbers):
+        return b"".join(frame_record(number, 1, piece[number % 100]) for number in numbers)
+
+    def step(plaintext, delivers=(), following=0, ranges=(), closed=False, contacts=False, **events):
+        return {
+            "plaintext": plaintext.hex(),
+            "delivers": [
+                {"start": 1, "data": piece[number].hex()} if isinstance(number, int) else number
+                for number in delivers
+            ],
+            **events,
+            "ack": {
+                "next": str(following),
+                "ranges": [[str(first), str(end)] for first, end in ranges],
+                "closed": closed,
+                "contacts": contacts,
+            },
+        }
+
+    def refused(plaintext):
+        return {"plaintext": plaintext.hex(), "error": "e.p.session.frame"}
+
+    ready, close = b"\x02", frame_close
+    odd = [(number, number + 1) for number in range(1, 65, 2)]
+    cause = {"kind": "interrupted"}
+    aborted = frame_abort(compact(cause).encode())
+    proofs = [frame_contact([seed(f"proof {name} {number}") for number in range(16)]) for name in "ab"]
+    other = {"start": 2, "data": ""}
+    default = {"window_records": 8192, "window_bytes": 33_554_432}
+    narrow = {"window_records": 16, "window_bytes": 100}
+    cases = [
+        (
+            "order, gaps and duplicates",
+            default,
+            [
+                step(ready),
+                step(records(0), [0], 1),
+                step(records(2, 3), [], 1, [(2, 4)]),
+                step(records(6), [], 1, [(2, 4), (6, 7)]),
+                step(records(3, 6), [], 1, [(2, 4), (6, 7)]),
+                step(records(0), [], 1, [(2, 4), (6, 7)]),
+                step(records(1), [1, 2, 3], 4, [(6, 7)]),
+                step(records(5, 4), [4, 5, 6], 7),
+                step(padded(records(7, 8)), [7, 8], 9),
+            ],
+        ),
+        (
+            "generations, and empty records",
+            default,
+            [step(records(0) + frame_record(1, 2, b"") + frame_record(2, 1, piece[2]), [0, other, 2], 3)],
+        ),
+        (
+            "more gaps than an acknowledgement holds",
+            default,
+            [
+                step(records(*range(1, 81, 2)), [], 0, odd),
+                step(records(0), [0, 1], 2, [(number, number + 1) for number in range(3, 67, 2)]),
+            ],
+        ),
+        (
+            "a close before its records",
+            default,
+            [
+                step(close(2), [], 0, closed=True),
+                step(records(1), [], 0, [(1, 2)], closed=True),
+                step(records(0), [0, 1], 2, closed=True, ends=True),
+                step(close(2), [], 2, closed=True),
+                step(records(1), [], 2, closed=True),
+                refused(close(3)),
+                refused(close(1)),
+                refused(records(2)),
+            ],
+        ),
+        ("a close of nothing", default, [step(close(0), [], 0, closed=True, ends=True)]),
+        (
+            "a close below what came",
+            default,
+            [
+                step(records(5), [], 0, [(5, 6)]),
+                refused(close(5)),
+                refused(records(0) + close(5)),
+                step(close(6), [], 0, [(5, 6)], closed=True),
+                refused(records(6)),
+            ],
+        ),
+        (
+            "a window of 16 records",
+            narrow,
+            [
+                refused(frame_record(16, 1, b"")),
+                step(frame_record(15, 1, b""), [], 0, [(15, 16)]),
+                step(records(0), [0], 1, [(15, 16)]),
+                step(frame_record(16, 1, b""), [], 1, [(15, 17)]),
+                refused(frame_record(17, 1, b"")),
+            ],
+        ),
+        (
+            "a window of 100 bytes",
+            narrow,
+            [
+                step(frame_record(1, 1, bytes(60)), [], 0, [(1, 2)]),
+                refused(frame_record(2, 1, bytes(41))),
+                step(frame_record(1, 1, bytes(60)), [], 0, [(1, 2)]),  # held already
+                step(frame_record(3, 1, bytes(40)), [], 0, [(1, 2), (3, 4)]),
+                step(
+                    frame_record(0, 1, bytes(1000)),
+                    [{"start": 1, "data": bytes(size).hex()} for size in (1000, 60)],
+                    2,
+                    [(3, 4)],
+                ),
+            ],
+        ),
+        (
+            "a wrong frame refuses the whole packet",
+            default,
+            [
+                refused(records(0) + b"\x09"),
+                refused(records(0) + frame_ack(0, 0, 1, [])),
+                refused(records(0) + frame_ack(0, 0, 0, [(1, 2)])),
+                step(records(0), [0], 1),
+            ],
+        ),
+        (
+            "contacts count once",
+            default,
+            [
+                step(proofs[0], [], 0, contacts=True, proofs=[proofs[0][3:35].hex()]),
+                step(proofs[1], [], 0, contacts=True),
+            ],
+        ),
+        (
+            "an abort",
+            default,
+            [
+                step(records(0), [0], 1),
+                step(records(1) + aborted, [1], 2, aborts=cause),
+                step(records(2), [], 2),
+            ],
+        ),
+    ]
+    return {
+        "what": "Plaintexts as they come to a link that sends no records, with its limits: what it "
+        "delivers, that the peer's end has come (`ends`), the first of the proofs, the cause of an abort; "
+        "and what its next ACK says. What is refused changes nothing.",
+        "links": [{"name": name, "limits": limits, "steps": steps} for name, limits, steps in cases],
+    }
+
+
 def padding_file():
     lengths = [0, 1, 63, 64, 65, 960, 961, 1023, 1024, 1025, 1056, 1057, 2047, 2048, 2049, 4096, 4097]
     lengths += [65_535, 65_536, 65_537, 262_143, 262_144, 262_145, 1_000_000]
@@ -1074,6 +1226,7 @@ def files(folder):
         "packets-binary.json": binary_file(),
         "packets-json.json": json_file(),
         "frames.json": frames_file(),
+        "link.json": link_file(),
         "padding.json": padding_file(),
         "contact.json": contact_file(first),
         "hop.json": hop_file(classical[3]),

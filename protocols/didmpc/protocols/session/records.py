@@ -238,7 +238,8 @@ class Inbox:
             elif number > upcoming:
                 if number - self.next_number >= self._window_records:
                     raise PeerViolation("A peer sends more records than its window allows.")
-                early += len(data)
+                if number not in self._early:
+                    early += len(data)
         if early and self._early_bytes + early > self._window_bytes:
             raise PeerViolation("A peer sends more bytes than its window allows.")
         total = close if self.total is None else self.total
