@@ -6,6 +6,7 @@ import itertools
 import signal
 import sqlite3
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -246,6 +247,18 @@ async def test_a_mediator_behind_a_mediator_takes_its_mail_from_a_mailbox(
     assert parse_forward(unpack(wrapped, Identities(behind)).message).next == to.did
 
 
+async def test_a_forward_says_at_the_next_mediator_too_when_it_is_over(
+    near: Running, agent: Agent, http: aiohttp.ClientSession
+) -> None:
+    hop = Identity.peer2()
+    to = Identity.peer4([Service(agent.url, routing_keys=(f"{hop.did}#key-1",))])
+    until = int(time.time()) + 3600
+    assert await Client(http, near.did).send(to.did, envelope := sealed(to), expires_time=until) == 202
+    (wrapped,) = await agent.has()
+    inside = parse_forward(unpack(wrapped, Identities(hop)).message)
+    assert (inside.next, inside.envelopes, inside.expires_time) == (to.did, (envelope,), until)
+
+
 @pytest.mark.parametrize("scheme", ["http", "ws"])
 async def test_an_agent_gets_its_mail_at_its_own_service(
     near: Running, agent: Agent, http: aiohttp.ClientSession, scheme: str
@@ -373,7 +386,7 @@ async def test_what_was_taken_in_outlives_a_kill(
     tmp_path: Path, agent_at: NewAgent, http: aiohttp.ClientSession
 ) -> None:
     port = unused_port()
-    options = ("--port", "0")
+    options = ("--port", "0", "--limit", "outgoing-retry-seconds=0.05s")
     first = await Process(tmp_path / "m").start(*options)
     to = Identity.peer4([Service(f"http://127.0.0.1:{port}/")])
     alice = Client(http, first.ready["did"])

@@ -52,7 +52,9 @@ class Mailboxes:
         if self._onward.is_for_us(forward.next):
             return Outcome(inside=forward.envelopes)
         sender = request.unpacked.sender or f"address {request.address}"
-        post = Post(sender, forward.next, forward.envelopes, expires, forward.delay_milli)
+        post = Post(
+            sender, forward.next, forward.envelopes, expires, forward.delay_milli, forward.expires_time
+        )
         await self._onward.forward(post, request.address, request.now)
         return Outcome()
 

@@ -19,7 +19,7 @@ from didmpc.mediator.outgoing import Outgoing, host_of
 from didmpc.mediator.refusals import TooBig, TooManyRequests, UnknownNext
 from didmpc.mediator.resolving import Dids
 from didmpc.mediator.store import Parcel
-from didmpc.protocols.did import canonical, did_of
+from didmpc.protocols.did import Resolve, canonical, did_of
 from didmpc.protocols.envelope import envelope_recipients
 from didmpc.protocols.errors import DidError, DidmpcError
 from didmpc.protocols.routing import Way, way_to, wrap
@@ -41,6 +41,8 @@ class Post:
     envelopes: tuple[bytes, ...]
     expires: float
     delay_milli: int = 0
+    expires_time: int | None = None
+    """What their forward said, for the forwards that it is wrapped in."""
 
 
 class Onward:
@@ -132,11 +134,15 @@ class Onward:
     async def _way_to(self, recipient: str) -> Way:
         """Raises `UnknownNext` where no way is known."""
         did = did_of(recipient)
-        try:
-            way = await self._dids.run(lambda resolve: way_to(resolve(did), resolve))
+
+        def found(resolve: Resolve) -> Way:
+            way = way_to(resolve(did), resolve)
             for hop in way.hops:
-                did_of(hop)
+                resolve(did_of(hop))  # so that all are known before the first wrap
             return way
+
+        try:
+            return await self._dids.run(found)
         except DidError:
             raise UnknownNext from None
 
@@ -154,26 +160,29 @@ class Onward:
         """What the first of these hops gets."""
         if not hops:
             return post
-        did = did_of(post.recipient)
+
+        def wrapped(resolve: Resolve) -> tuple[bytes, ...]:
+            return tuple(
+                wrap(envelope, post.recipient, hops, resolve, expires_time=post.expires_time)
+                for envelope in post.envelopes
+            )
+
         try:
-            envelopes = [
-                await self._dids.run(lambda resolve, each=each: wrap(each, did, hops, resolve))  # type: ignore[misc]
-                for each in post.envelopes
-            ]
+            envelopes = await self._dids.run(wrapped)
         except DidError:
             raise UnknownNext from None
-        return replace(post, recipient=hops[0], envelopes=tuple(envelopes))
+        return replace(post, recipient=hops[0], envelopes=envelopes)
 
     async def _send(self, post: Post, way: Way, now: float, expires: float) -> None:
         for envelope in post.envelopes:
             if len(envelope) > self._limits.forward_bytes:
                 raise TooBig(self._limits.forward_bytes)
             envelope_recipients(envelope)  # nothing but envelopes leaves
-        wrapped = await self._wrapped(post, way.hops)
         try:
             host = host_of(way.uri)
         except DidError:
             raise UnknownNext from None
+        wrapped = await self._wrapped(post, way.hops)
         parcels = [
             Parcel(way.uri, host, body, _digest(post.recipient, envelope))
             for body, envelope in zip(wrapped.envelopes, post.envelopes, strict=True)
