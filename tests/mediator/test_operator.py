@@ -228,13 +228,17 @@ async def test_where_there_is_no_mediator_every_command_says_how_to_start_one(ho
     assert watched.status == 1
 
 
-async def test_settings_in_force_are_those_of_the_process_that_runs(tmp_path: Path) -> None:
-    process = await Process(tmp_path).start("--port", "0", "--limit", "accounts=9", "--log-level", "info")
+async def test_settings_in_force_are_those_of_the_process_that_runs_and_limits_that_are_off_are_loud(
+    tmp_path: Path,
+) -> None:
+    options = ("--limits", "off", "--limit", "accounts=9", "--log-level", "info")
+    process = await Process(tmp_path).start("--port", "0", *options)
     (tmp_path / "mediator.toml").write_text('registration = "allow-list"\n[limits]\naccounts = 8\n')
     found = (await mediator_command(tmp_path, "config", "--json")).json
     assert found["running"] is True
     assert found["settings"]["port"]["value"] == int(process.ready["url"].rpartition(":")[2])
     assert found["settings"]["registration"] == {"value": "open", "source": "default"}
+    assert found["limits"]["mailbox-messages"]["value"] == "unlimited"
     assert found["limits"]["accounts"]["value"] == "9"
     assert found["limits"]["accounts"]["source"] == "--limit accounts"
     ahead = (await mediator_command(tmp_path, "config", "--check", "--json")).json
@@ -244,18 +248,11 @@ async def test_settings_in_force_are_those_of_the_process_that_runs(tmp_path: Pa
     assert "accounts" in text and "--limit accounts" in text
     status, said = await process.stop(signal.SIGTERM)
     assert status == 0 and "ready at" in said
+    assert "LIMITS ARE OFF" in said and "mailbox-messages" in said
     (tmp_path / "mediator.toml").write_text("regristration = 1\n")
     wrong = await mediator_command(tmp_path, "start")
     assert wrong.status == 1
     assert "line 1" in wrong.err and "Did you mean registration?" in wrong.err
-
-
-async def test_limits_that_are_off_are_said_loudly(tmp_path: Path) -> None:
-    process = await Process(tmp_path).start("--port", "0", "--limits", "off")
-    found = (await mediator_command(tmp_path, "status", "--json")).json
-    _, said = await process.stop(signal.SIGTERM)
-    assert found["settings"]["limits"] == "off"
-    assert "LIMITS ARE OFF" in said and "mailbox-messages" in said
 
 
 # --- the live view

@@ -99,8 +99,9 @@ class Service:
             try:
                 return await self._answered(request, await self._act(request))
             except RemoteViolation as problem:
-                about = {"account": unpacked.sender, "type": unpacked.message.type, "code": problem.code}
-                log.info("refused %.120s: %s", unpacked.message.type, problem.code, extra=about)
+                sender, type = unpacked.sender, unpacked.message.type
+                about = {"account": sender, "type": type, "code": problem.code}
+                log.info("refused %.120s from %s: %s", type, sender or "nobody", problem.code, extra=about)
                 return await self._refused(request, problem)
             except StoreFailed as problem:
                 log.error("%s", problem)

@@ -1,6 +1,7 @@
 """What an operator asks and orders, by name; the mediator runs, or its home is opened alone."""
 
 import asyncio
+import logging
 import re
 import shutil
 import threading
@@ -16,6 +17,8 @@ from didmpc.mediator.operator.backup import back_up
 from didmpc.mediator.operator.control import Json, Method
 from didmpc.mediator.store import Store
 from didmpc.protocols.errors import LocalMisuse
+
+log = logging.getLogger(__name__)
 
 PAGE = 500
 LONGEST_DID = 8192
@@ -103,6 +106,7 @@ class Operator:
         if params.get("rule") not in rules:
             raise LocalMisuse("A rule is allow, deny or none.")
         await self._store.set_rule(did, rules[params["rule"]])
+        log.info("the operator's rule for %s: %s", did, params["rule"])
         if params["rule"] == "deny" and self._live is not None:
             await self._live.shut_out(did, ())  # what is open was opened before
         return {"did": did, "rule": params["rule"], "has_account": await self._store.is_enrolled(did)}
@@ -113,6 +117,7 @@ class Operator:
         evicted = await self._store.evict(did)
         if evicted is None:
             raise _no_account(did)
+        log.info("the operator has evicted %s", did)
         sockets = await self._live.shut_out(evicted.did, evicted.channels) if self._live else 0
         return {"did": evicted.did, "messages": evicted.messages, "sockets": sockets}
 
@@ -121,10 +126,14 @@ class Operator:
         name = params.get("did")
         if not isinstance(name, str) or not logs.NAME.fullmatch(name):
             return _did(params)
-        did = await self._store.find_account(lambda other: self._names.of(other) == name)
-        if did is None:
-            raise _no_account(name)
-        return did
+        after: int | None = 0
+        while after is not None:  # page by page: whoever reads mail need not wait for all of them
+            rows = await self._store.accounts(after, PAGE)
+            for row in rows:
+                if self._names.of(row.did) == name:
+                    return row.did
+            after = rows[-1].number if len(rows) == PAGE else None
+        raise _no_account(name)
 
     async def ticket(self, params: Json) -> Json:
         """A new invitation to open accounts."""

@@ -2,7 +2,6 @@
 
 import secrets
 import sqlite3
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from didmpc.mediator.store.mail import delete_mail
@@ -79,14 +78,6 @@ class RuleStore(Part):
         )
         rows = await self._database.read(lambda db: db.execute(find, (after, limit)).fetchall())
         return [AccountRow(*row) for row in rows]
-
-    async def find_account(self, matches: Callable[[str], bool]) -> str | None:
-        """The DID of the first account for which `matches` holds; looks at all of them."""
-
-        def job(db: sqlite3.Connection) -> str | None:
-            return next((did for (did,) in db.execute("SELECT did FROM account") if matches(did)), None)
-
-        return await self._database.read(job)
 
     async def totals(self) -> Totals:
         find = (
