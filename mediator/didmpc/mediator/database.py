@@ -41,7 +41,10 @@ PRAGMA journal_size_limit=67108864;
 PRAGMA foreign_keys=ON;
 PRAGMA temp_store=MEMORY;
 PRAGMA busy_timeout=5000;
+PRAGMA secure_delete=FAST;
 """
+# secure_delete: wipe deleted mail where its page is written anyway. Some builds of SQLite write every freed
+# page otherwise, so that deleting a large message takes as much space and time as putting it.
 _READER_PRAGMAS = "PRAGMA query_only=ON; PRAGMA wal_autocheckpoint=0; PRAGMA busy_timeout=5000;"
 
 
@@ -185,14 +188,23 @@ class Database:
             for pending in group:
                 pending.error = error
             freeing = [pending for pending in group if not pending.grows]
-            if not (_is_full(error) and freeing and self._ballast is not None):
+            if not (_is_full(error) and freeing):
                 return
-            self._ballast.release()
+            if self._ballast is not None:
+                self._ballast.release()
+            self._checkpoint()
             try:
                 self._transact(freeing)
             except Exception as again:
                 for pending in freeing:
                     pending.error = again
+        if self._ballast is not None and not self._ballast.is_held:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        """Let the log begin anew in the space that it has, rather than grow."""
+        with contextlib.suppress(sqlite3.Error):
+            self._writer.execute("PRAGMA wal_checkpoint(RESTART)").fetchall()
 
     def _transact(self, group: list[_Pending]) -> None:
         writer = self._writer

@@ -246,7 +246,7 @@ class Limits:
         DISK, 256 * MIB, "free space below which no more mail is taken in: 507", least=0
     )
     ballast_bytes: int = size(
-        DISK, 8 * MIB, "held in a file, let go when the disk is full so that acknowledging goes on", least=0
+        DISK, 24 * MIB, "held in a file, let go when the disk is full so that acknowledging goes on", least=0
     )
 
     @classmethod

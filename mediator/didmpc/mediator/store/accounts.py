@@ -51,7 +51,7 @@ class AccountStore(Part):
             )
             return True
 
-        return await self._database.write(job)
+        return await self._grow(job)
 
     async def is_enrolled(self, did: str) -> bool:
         return await self._database.read(lambda db: account_id(db, did) is not None)

@@ -48,7 +48,7 @@ class ChannelStore(Part):
                 for side, digest in enumerate(ends):
                     db.execute("INSERT INTO capability(h, cid, side) VALUES (?, ?, ?)", (digest, cid, side))
 
-        await self._database.write(job)
+        await self._grow(job)
 
     async def revoke_channels(self, account: str, names: Sequence[str]) -> list[int]:
         """Delete channels of this account; returns which they were."""

@@ -29,7 +29,7 @@ class LinkStore(Part):
                 raise TooMany("You have too many short links.", fix="Pass on the long link.")
             db.execute("INSERT INTO link(name, aid, oob, exp) VALUES (?, ?, ?, ?)", (name, aid, oob, expires))
 
-        await self._database.write(job)
+        await self._grow(job)
 
     async def link(self, name: str, now: float) -> str | None:
         """What a short link leads to, while it lasts."""

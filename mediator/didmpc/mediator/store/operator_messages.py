@@ -42,7 +42,7 @@ class OperatorMessageStore(Part):
                 raise TooMany("The operator has too many messages to read.", fix="Write in another way.")
             db.execute("INSERT INTO operator_message(at, did, text) VALUES (?, ?, ?)", (now, name, text))
 
-        await self._database.write(job)
+        await self._grow(job)
 
     async def operator_messages(self, limit: int = 100) -> list[OperatorMessage]:
         """The oldest that wait."""
