@@ -70,6 +70,8 @@ async def test_a_live_socket_of_the_old_did_is_pushed_nothing_more(alice: Client
         await successor.go_live()
         await bob.send(did, b'{"n":1}')
         assert [body for _, body in await successor.pushed()] == [b'{"n":1}']
+        await alice.enrol()  # anew: what it had switched on was for the account that has gone
+        await bob.send(await alice.new_did(), b'{"n":2}')
         assert await line.stays_silent()
 
 

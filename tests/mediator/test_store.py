@@ -187,6 +187,14 @@ async def test_all_mailboxes_of_an_account_are_bounded_together(tmp_path: Path, 
     await store.close()
 
 
+async def test_a_ticket_is_good_until_its_time_and_is_not_used_up_in_vain(store: Store) -> None:
+    ticket = await store.issue_ticket(1, NOW + 10)
+    assert not await store.enrol(Identity.peer4().did, NOW + 10, "invitation", ticket)
+    assert await store.enrol(ALICE, NOW + 9, "invitation", ticket)  # is there
+    assert await store.enrol(Identity.peer4().did, NOW + 9, "invitation", ticket)
+    assert not await store.enrol(Identity.peer4().did, NOW + 9, "invitation", ticket)
+
+
 async def test_a_rule_holds_as_soon_as_it_is_set(store: Store) -> None:
     assert not await store.is_denied(ALICE)
     await store.set_rule(ALICE, False)
