@@ -2,7 +2,7 @@
 
 It starts from tests/fuzz/corpus/TARGET. What it finds worth keeping goes to .cache/fuzz/TARGET/, and an
 input that breaks something to .cache/fuzz/TARGET-crash-...: mend the reader, put the input into the corpus.
-`--seeds` writes what the target starts from into the corpus, `--merge` what was found worth keeping.
+`--seeds` writes what the target starts from into the corpus; merge.py takes over what was found.
 """
 
 import hashlib
@@ -25,7 +25,7 @@ def main() -> None:
     name, *options = sys.argv[1:] or [""]
     sys.argv[1:] = []  # MPyC reads the command line when it is imported
     logging.disable(logging.ERROR)  # what is refused is logged
-    home = ROOT / ".cache" / "fuzz" / "tmp"
+    home = ROOT / ".cache" / "fuzz" / "tmp" / name
     shutil.rmtree(home, ignore_errors=True)
     home.mkdir(parents=True)
     tempfile.tempdir = str(home)  # libFuzzer ends without cleaning up
@@ -44,15 +44,12 @@ def main() -> None:
         for seed in target.seeds():
             (corpus / hashlib.sha1(seed).hexdigest()).write_bytes(seed)
         return
-    places = [str(found), str(corpus)]
-    if options == ["--merge"]:
-        options, places = ["-merge=1"], places[::-1]
 
     def mutator(data: bytes, max_size: int, seed: int) -> bytes:
         changed = mutate(data, max_size, seed) if seed % 4 else None
         return atheris.Mutate(data, max_size) if changed is None else changed
 
-    arguments = [sys.argv[0], *BOUNDS, f"-artifact_prefix={found}-", *options, *places]
+    arguments = [sys.argv[0], *BOUNDS, f"-artifact_prefix={found}-", *options, str(found), str(corpus)]
     atheris.Setup(arguments, target.run, custom_mutator=mutator if target.is_json else None)
     atheris.Fuzz()
 

@@ -106,6 +106,8 @@ def _did_seeds() -> Iterator[bytes]:
         ]
     )
     yield to_json(_document())
+    untyped = {"id": "#key-1", "type": [], "publicKeyMultibase": public[0].multikey()}
+    yield to_json({"verificationMethod": [untyped], "keyAgreement": ["#key-1"]})  # once an IndexError
     yield b"did:peer:4zQm#key-1?a;b/c"
 
 

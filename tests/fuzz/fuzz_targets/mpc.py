@@ -77,7 +77,9 @@ def _manifest_seeds() -> Iterator[bytes]:
         Join(did, name, "example.org", True, {"mpyc": "0.11"})
         for did, name in ((ALICE.did, "alice"), (BOB.did, "bob"))
     )
-    yield Manifest("0" * 32, program, ("-x",), 0, False, "session", dict(OPTIONS), roster, expires=1).encode()
+    manifest = Manifest("0" * 32, program, ("-x",), 0, False, "session", dict(OPTIONS), roster, expires=1)
+    yield manifest.encode()
+    yield manifest.encode().replace(ALICE.did.encode(), b"did:")  # once a DidError
 
 
 def _value_seeds() -> Iterator[bytes]:
