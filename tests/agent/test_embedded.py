@@ -107,7 +107,10 @@ def wait_until(condition: Callable[[], bool], within: float = 10.0) -> None:
         time.sleep(0.02)
 
 
-def test_two_agents_with_mediators_of_their_own_meet(launch: Launch) -> None:
+def test_two_agents_with_mediators_of_their_own_meet(launch: Launch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "DIDMPC_MEDIATOR_REGISTRATION", "allow-list"
+    )  # of a mediator that is hosted for others
     alice, bob = launch("alice", label="Alice"), launch("bob", label="Bob")
     assert alice.ready["embedded"] and alice.ready["connected"]
     assert alice.ready["mediator"] != bob.ready["mediator"]
