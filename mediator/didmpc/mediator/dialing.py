@@ -5,12 +5,14 @@ no redirect leads around that. Proxies of the environment are not used, cookies 
 """
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -21,6 +23,9 @@ LOOKUPS_AT_ONCE = 16
 KEEP_SECONDS = 15.0
 NAMES_SECONDS = 10
 CONNECT_SECONDS = 10.0
+
+
+_Infos = Sequence[tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]]
 
 
 class NotPublic(OSError):
@@ -51,17 +56,41 @@ class Outside:
 
 
 class Names(AbstractResolver):
-    """The names of the system, looked up in threads of our own: a slow name delays no other work."""
+    """The names of the system, in threads of our own: a slow one delays no other work, and no stop."""
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(LOOKUPS_AT_ONCE, thread_name_prefix="names")
+        self._free = asyncio.Semaphore(LOOKUPS_AT_ONCE)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        found = await asyncio.get_running_loop().run_in_executor(
-            self._pool, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
-        )
+        await (
+            self._free.acquire()
+        )  # released once the thread has ended, which nobody may be waiting for by then
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[_Infos] = loop.create_future()
+
+        def look_up() -> None:
+            infos: _Infos = ()
+            problem: Exception | None = None
+            try:
+                infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
+            except Exception as error:
+                problem = error if isinstance(error, OSError) else OSError(None, str(error))
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(end, infos, problem)
+
+        def end(infos: _Infos, problem: Exception | None) -> None:
+            self._free.release()
+            if found.done():
+                return
+            if problem is None:
+                found.set_result(infos)
+            else:
+                found.set_exception(problem)
+
+        # A daemon: a thread of an executor would be waited for when the process ends.
+        threading.Thread(target=look_up, name="names", daemon=True).start()
         return [
             ResolveResult(
                 hostname=host,
@@ -71,11 +100,11 @@ class Names(AbstractResolver):
                 proto=protocol,
                 flags=socket.AI_NUMERICHOST,
             )
-            for family, _, protocol, _, address in found
+            for family, _, protocol, _, address in await found
         ]
 
     async def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        """Nothing to close: a look-up that is under way ends by itself."""
 
 
 class Dialer:
