@@ -150,7 +150,7 @@ async def _serving(
     identity = settings.identity
     metrics = Metrics()
     store.observe_commits(metrics.committed)
-    health = Health(home.root, store, limits)
+    health = Health(store)
     quotas = Quotas(limits)
     deliveries = Deliveries(store, quotas, limits)
     identities = [each for each in (identity, settings.nist_identity) if each is not None]

@@ -1,11 +1,9 @@
 """Whether the mediator lives, and whether it can take in mail now."""
 
 import asyncio
-import shutil
 import time
-from pathlib import Path
 
-from didmpc.mediator.limits import Limits
+from didmpc.mediator.refusals import DiskFull
 from didmpc.mediator.store import Store
 from didmpc.protocols.errors import DidmpcError
 
@@ -15,10 +13,8 @@ PROBE_SECONDS = 5.0
 
 
 class Health:
-    def __init__(self, folder: Path, store: Store, limits: Limits) -> None:
-        self._folder = folder
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._limits = limits
         self._stopping = False
         self._looked = -PROBE_EVERY
         self._found: tuple[str, ...] = ()
@@ -44,7 +40,9 @@ class Health:
 
     async def _look(self) -> tuple[str, ...]:
         found: list[str] = []
-        if shutil.disk_usage(self._folder).free < self._limits.free_disk_for_mail_bytes:
+        try:
+            self._store.check_room_for_mail()
+        except DiskFull:
             found.append("disk")
         try:
             async with asyncio.timeout(PROBE_SECONDS):

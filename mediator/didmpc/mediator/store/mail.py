@@ -81,8 +81,7 @@ class MailStore(Part):
         acknowledged: a sender that lost our answer may send it again. Its first `due` and `expires` hold.
         `beyond` is what the mailbox may hold beyond its limit.
         """
-        self._check_room(self._limits.free_disk_bytes)
-        self._check_room(self._limits.free_disk_for_mail_bytes, self._database.reusable_bytes)
+        self.check_room_for_mail()
         for envelope in envelopes:
             if len(envelope) > self._limits.forward_bytes:
                 raise TooBig(self._limits.forward_bytes)

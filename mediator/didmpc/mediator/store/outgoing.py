@@ -27,8 +27,7 @@ class OutgoingStore(Part):
         self, parcels: Sequence[Parcel], *, due: float, expires: float, now: float
     ) -> None:
         """Keep parcels, all or none. Raises `TooMuchOutgoing`."""
-        self._check_room(self._limits.free_disk_bytes)
-        self._check_room(self._limits.free_disk_for_mail_bytes, self._database.reusable_bytes)
+        self.check_room_for_mail()
         if any(len(parcel.body) > self._limits.outgoing_message_bytes for parcel in parcels):
             raise TooBig(self._limits.outgoing_message_bytes)
 

@@ -58,6 +58,11 @@ class Part:
         """Free space of the disk."""
         return shutil.disk_usage(self._folder).free
 
+    def check_room_for_mail(self) -> None:
+        """Raise `DiskFull` where no more mail is taken in."""
+        self._check_room(self._limits.free_disk_bytes)
+        self._check_room(self._limits.free_disk_for_mail_bytes, self._database.reusable_bytes)
+
     def _check_room(self, needed: int, reusable: int = 0) -> None:
         """Raise `DiskFull` before the disk is full, and while no ballast is left for emptying mailboxes."""
         free = shutil.disk_usage(self._folder).free
