@@ -1,6 +1,7 @@
 """What a monitor sees: alive, ready, figures; and who may see figures at all."""
 
 import asyncio
+import contextlib
 import sqlite3
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,10 +10,11 @@ import aiohttp
 import pytest
 from mediator_parts import PATIENCE, Client, figures
 
-from didmpc.mediator import health
+from didmpc.mediator import app, health
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
 from didmpc.mediator.limits import Limits
+from didmpc.protocols.message import ENCRYPTED
 
 
 async def get(http: aiohttp.ClientSession, url: str, **headers: str) -> tuple[int, str]:
@@ -157,3 +159,19 @@ async def test_while_it_stops_it_is_not_ready_and_sockets_are_told_to_come_back(
     assert int.from_bytes(frame[2:4], "big") == 1012
     writer.close()
     await kept.close()
+
+
+async def test_a_request_that_never_ends_holds_a_stop_up_only_for_a_while(
+    http: aiohttp.ClientSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "STOP_SECONDS", 0.1)
+    async with asyncio.timeout(PATIENCE):
+        async with running(Home(tmp_path), port=0) as mediator:
+            parts = urlsplit(mediator.settings.url)
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+            head = f"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: {ENCRYPTED}\r\nContent-Length: 9\r\n\r\n{{"
+            writer.write(head.encode())
+            await get(http, f"{mediator.settings.url}/healthz")  # by now that was read too
+        with contextlib.suppress(ConnectionError):
+            assert b" 202 " not in await reader.read()
+    writer.close()
