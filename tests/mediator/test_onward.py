@@ -291,6 +291,17 @@ async def test_a_key_may_be_the_next(near: Running, agent: Agent, http: aiohttp.
         "did:example:123",
         "did:peer:4nonsense",
     ],
+    ids=[
+        "key",
+        "peer4",
+        "short",
+        "mail",
+        "credentials",
+        "via a private name",
+        "nowhere",
+        "example",
+        "nonsense",
+    ],
 )
 async def test_who_cannot_be_found_is_not_enrolled(
     near: Running, http: aiohttp.ClientSession, to: str
