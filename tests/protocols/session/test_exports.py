@@ -26,6 +26,22 @@ def test_a_link_goes_on_in_a_session_that_proves_the_one_before(parties, pair):
     assert continued(*parties, initiator.exporter, [initiator.exporter], "third")
 
 
+def test_accepts_that_get_lost_however_often_do_not_end_that(parties, pair):
+    first = pair[0].exporter
+    held = (first,)
+    for attempt in range(5):  # the initiator has not heard of any of these, and tries again
+        initiation = Initiation(
+            parties[0], parties[1], f"lost {attempt}", suites=[CLASSICAL], continues=first
+        )
+        _, responder = respond(parties[1], parties[0], f"lost {attempt}", initiation.body, continues=held)
+        held = responder.continuable
+    initiator, responder = continued(*parties, first, held, "arrived")
+    assert initiator.continuable == responder.continuable == (first, initiator.exporter)
+    _, responder = continued(*parties, initiator.exporter, responder.continuable, "an hour later")
+    with pytest.raises(SessionError):
+        continued(*parties, first, responder.continuable, "by a thief of old keys")
+
+
 @pytest.mark.parametrize(
     ("mine", "theirs", "code"),
     [

@@ -55,7 +55,7 @@ class Links:
         self._accepts: dict[str, Message] = {}
         self._relay_channels: dict[int, relay_control.Channel] = {}
         self._linked: set[int] = set()
-        self._exporters: dict[int, list[bytes]] = {}  # of the last sessions with a party, the newest last
+        self._exporters: dict[int, tuple[bytes, ...]] = {}  # that a new session may continue, newest last
         self._first_exporters: dict[int, bytes] = {}
 
     @property
@@ -191,7 +191,7 @@ class Links:
         """Hand a session to the channel process: with the path of its link, or for a link that it has."""
         if established.wire != WIRE_BINARY:
             self._packets.expect(pid, established.sid_in)
-        self._exporters[pid] = [*self._exporters.get(pid, ())[-1:], established.exporter]
+        self._exporters[pid] = established.continuable
         session = established.to_json()
         if pid in self._linked:
             self._channel.tell({"renewal": {"pid": pid, "session": session}})

@@ -113,6 +113,15 @@ class Established:
     exporter: bytes
     peer_hs: dict[str, Any]  # link, caps, limits and policy as the peer stated them
     transcript: bytes
+    continues: bytes | None = None  # the exporter of the session that it continues; no part of `to_json`
+
+    @property
+    def continuable(self) -> tuple[bytes, ...]:
+        """The exporters that the next `open` of the link may continue: of this session and the one before.
+
+        The one before, since this one's `accept` may get lost, however often.
+        """
+        return (self.exporter,) if self.continues is None else (self.continues, self.exporter)
 
     def __repr__(self) -> str:
         return f"<Established {self.role} {self.suite} {self.wire} keys redacted>"
@@ -251,6 +260,7 @@ class Initiation:
             exporter=label(prk, "exp", transcript),
             peer_hs=hello.terms.public(),
             transcript=transcript,
+            continues=self._continues,
         )
 
     def _check(self, hello: HelloR) -> None:
@@ -301,7 +311,8 @@ def respond(
     _two_parties(me, peer)
     hs_i = _hello_text(open_body)
     hello = HelloI.decode(hs_i)
-    proof = _answer_continuation(hello.terms.continues, continues, open_id)
+    continued = _continued(hello.terms.continues, continues, open_id)
+    proof = None if continued is None else continuation(continued, "r", open_id)
     own = _terms(me, peer, hello.terms.link, caps, limits, policy, proof, initiator=False)
     _check_terms(hello.terms, own)
     _check_link(hello.terms.link, link or {})
@@ -336,6 +347,7 @@ def respond(
         exporter=label(prk, "exp", transcript),
         peer_hs=hello.terms.public(),
         transcript=transcript,
+        continues=continued,
     )
     return {"hs": hs_r, "confirm": b64url(label(prk, "confirm r", transcript))}, established
 
@@ -364,8 +376,8 @@ def _choose_wire(hello: HelloI, wires: Sequence[str]) -> str:
     raise SessionError("The peer offers no form of packets that is accepted here.", code="e.p.session.suite")
 
 
-def _answer_continuation(proof: bytes | None, exporters: Sequence[bytes], open_id: str) -> bytes | None:
-    """Our `continues` in answer to the peer's (docs/session-extension.md, section 9)."""
+def _continued(proof: bytes | None, exporters: Sequence[bytes], open_id: str) -> bytes | None:
+    """Which of the sessions the peer proves to continue (docs/session-extension.md, section 9)."""
     if proof is None:
         if exporters:
             raise SessionError("There is such a session already.", code="e.p.session.roster")
@@ -374,7 +386,7 @@ def _answer_continuation(proof: bytes | None, exporters: Sequence[bytes], open_i
         raise SessionError("There is no session that could be continued.", code="e.p.session.roster")
     for exporter in exporters:
         if hmac.compare_digest(proof, continuation(exporter, "i", open_id)):
-            return continuation(exporter, "r", open_id)
+            return exporter
     raise SessionError("The peer does not prove the session that it continues.", code="e.p.session.policy")
 
 
