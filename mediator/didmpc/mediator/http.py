@@ -26,6 +26,7 @@ from didmpc.mediator.service import Answer, Service, words
 from didmpc.mediator.store import Store
 from didmpc.mediator.websocket import WebSockets
 from didmpc.protocols import out_of_band
+from didmpc.protocols.did import same_party
 from didmpc.protocols.encoding import unb64url
 from didmpc.protocols.errors import LocalMisuse, MessageError
 from didmpc.protocols.message import PLAIN
@@ -156,13 +157,20 @@ class Web:
         try:
             if not _ENCODED.fullmatch(encoded or ""):
                 raise LocalMisuse("It holds characters that no invitation has.")
-            return _html(page.invitation_page(url, out_of_band.from_url(url)))
+            invitation = out_of_band.from_url(url)
+            if same_party(invitation.from_, self._did):
+                return _html(page.mediator_page(url, self._host))
+            return _html(page.invitation_page(url, invitation))
         except LocalMisuse as problem:
             return _html(page.damaged_page(problem.what), status=400)
 
     @functools.cached_property
     def _own_page(self) -> str:
-        return page.mediator_page(self._invitation, self._url.partition("://")[2])
+        return page.mediator_page(self._invitation, self._host)
+
+    @property
+    def _host(self) -> str:
+        return self._url.partition("://")[2]
 
     async def _short_link(self, request: web.Request) -> web.Response:
         """The invitation itself for a program, its page for a browser (out-of-band/2.0, short URLs)."""
