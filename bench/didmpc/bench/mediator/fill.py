@@ -35,7 +35,10 @@ async def add_box(store: Store, did: str, now: float) -> None:
 
 
 async def fill(job: Job, turn: Turn) -> Result:
-    """Give each of `dids`, and synthetic ones up to `boxes`, a mailbox with an equal part of `messages`."""
+    """Give each of `dids`, and synthetic ones up to `boxes`, a mailbox with an equal part of `messages`.
+
+    Afterwards the store alone is asked for the status of each of `dids`.
+    """
     store = Store(Path(job["home"]), ROOMY)
     boxes: int = job["boxes"]
     dids = [*job["dids"], *map(synthetic_did, range(boxes - len(job["dids"])))]
@@ -49,7 +52,13 @@ async def fill(job: Job, turn: Turn) -> Result:
         await turn.wait()
         await _all(lambda number: add_box(store, dids[number], now), range(boxes))
         await _all(put, range(job["messages"]))
-        return turn.result(queued=await store.queued())
+        filled = turn.result(queued=await store.queued())
+        took: list[float] = []
+        for did in job["dids"]:
+            before = time.monotonic()
+            await store.queue(did, None, now)
+            took.append(time.monotonic() - before)
+        return {**filled, "took": took}
     finally:
         await store.close()
 

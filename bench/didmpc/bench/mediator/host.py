@@ -21,6 +21,7 @@ Result = dict[str, Any]
 
 log = logging.getLogger(__name__)
 
+MOST_FILES = 65_536
 LIMITS_OFF = ("--limits", "off")
 """All load comes from one address."""
 
@@ -46,6 +47,11 @@ class Load:
     ) -> None:
         # Only one that has given its result is free for another job.
         self._generators.give_back(self._process, free=kind is None)
+
+    @property
+    def resident(self) -> int:
+        """Bytes of memory that its process occupies."""
+        return resident(self._process.pid)
 
     def ready(self) -> Result:
         """Wait until it is prepared (or, told to hold something, holds it), and what it says then."""
@@ -84,6 +90,8 @@ class Generators:
     """The load generators: processes that do one job after another. All end with the block."""
 
     def __init__(self) -> None:
+        self.open_files = raise_open_files()
+        """How many files each of them may open."""
         self._all: list[subprocess.Popen[str]] = []
         self._free: list[subprocess.Popen[str]] = []
 
@@ -156,10 +164,7 @@ class Host:
     @property
     def resident(self) -> int:
         """Bytes of memory it occupies."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
-        found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
-        assert found is not None
-        return int(found[1]) * 1024
+        return resident(self.pid)
 
 
 @contextmanager
@@ -176,8 +181,16 @@ def mediator(directory: Path, name: str) -> Iterator[Host]:
         yield Host(started.process.pid, started.did, started.home)
 
 
+def resident(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
+    assert found is not None
+    return int(found[1]) * 1024
+
+
 def raise_open_files() -> int:
     """Let this process and those it starts open as many files as the system allows; how many these are."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = max(soft, min(hard, MOST_FILES))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed

@@ -120,13 +120,17 @@ async def echo(job: Job, turn: Turn) -> Result:
     connections = [await EchoConnection.connect("127.0.0.1", job["port"]) for _ in range(job["connections"])]
     todo = iter(range(job["count"]))
 
+    took: list[float] = []
+
     async def work(connection: EchoConnection) -> None:
         for _ in todo:
+            before = time.monotonic()
             await connection.echo(payload)
+            took.append(time.monotonic() - before)
 
     await turn.wait()
     await asyncio.gather(*map(work, connections))
-    result = turn.result()
+    result = turn.result(took=took)
     for connection in connections:
         connection.close()
     return result
@@ -311,20 +315,26 @@ async def ask_status(job: Job, turn: Turn) -> Result:
 
 
 async def idle(job: Job, turn: Turn) -> Result:
-    """Open WebSockets, a few at a time, and hold them until told to end."""
-    url = ws_url(job["mediator"])
-    sockets: list[IdleWebSocket] = []
+    """Open WebSockets, or with a `port` plain connections to a relay, and hold them until told to end."""
+    sockets: list[IdleWebSocket | EchoConnection] = []
     todo: Iterator[int] = iter(range(job["count"]))
 
     async def work() -> None:
         for _ in todo:
-            sockets.append(await IdleWebSocket.connect(url))
+            sockets.append(
+                await EchoConnection.connect("127.0.0.1", job["port"])
+                if "port" in job
+                else await IdleWebSocket.connect(ws_url(job["mediator"]))
+            )
 
     await turn.wait()
     await asyncio.gather(*(work() for _ in range(OPENING_AT_ONCE)))
     opened = turn.result()
     await turn.wait()  # held while the mediator is looked at
-    return {**opened, "open": sum(not socket.lost for socket in sockets)}
+    result = {**opened, "open": sum(not socket.lost for socket in sockets)}
+    for socket in sockets:
+        socket.close()
+    return result
 
 
 JOBS: dict[str, Callable[[Job, Turn], Awaitable[Result]]] = {

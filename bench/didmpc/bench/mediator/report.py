@@ -47,7 +47,8 @@ def lines(result: Result) -> list[str]:
         out += [
             "",
             "Ceilings, each alone on this machine                 per second",
-            _row(f"  raw TCP relay, {size} there and back", ceilings["relay_per_second"]),
+            _row(f"  raw TCP relay, {size} there and back", ceilings["relay_per_second"])
+            + f"   alone p50 {ceilings['relay_p50_ms']:.2f} ms, p99 {ceilings['relay_p99_ms']:.2f} ms",
             _row("  commits of the store, one envelope each", ceilings["commits_per_second"]),
             _row(f"  opening forwards of {size}, one core", ceilings["unpack_per_second"]),
         ]
@@ -86,7 +87,8 @@ def lines(result: Result) -> list[str]:
             "",
             f"Idle WebSockets: {each['sockets']:,} take {each['all_mib']:.0f} MiB,"
             f" {each['each_kib']:.1f} KiB each, {each['per_gib']:,.0f} per GiB;"
-            f" the mediator itself {each['before_mib']:.0f} MiB",
+            f" the mediator itself {each['before_mib']:.0f} MiB."
+            f" A plain TCP connection takes {each['plain_tcp_kib']:.1f} KiB.",
         ]
     if "status" in result:
         each = result["status"]
@@ -94,7 +96,8 @@ def lines(result: Result) -> list[str]:
             "",
             f"Status with {each['messages']:,} messages in {each['mailboxes']:,} mailboxes:"
             f" p50 {each['p50_ms']:.2f} ms, p99 {each['p99_ms']:.2f} ms"
-            f" (put in at {each['filled_per_second']:,.0f}/s)",
+            f" (the store alone: {each['store_p50_ms']:.2f} and {each['store_p99_ms']:.2f} ms;"
+            f" put in at {each['filled_per_second']:,.0f}/s)",
         ]
     if result["aims"]:
         out += ["", "Aims on two cores"]

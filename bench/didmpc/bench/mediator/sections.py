@@ -19,6 +19,7 @@ from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identity
 
 MIB = 1024 * 1024
+SPARE_FILES = 256
 SAMPLE = 500
 """Forwards packed to learn how fast this machine opens them."""
 PICKED_UP = 10
@@ -107,13 +108,17 @@ class _Stage:
             echoed = self._run(
                 "echo", port=port, size=envelope, connections=plan.connections, count=exchanges
             )
+            alone = self._run("echo", port=port, size=envelope, connections=1, count=500)
             relay.go()
             relay.result()
+        trip = _percentiles(alone["took"])
         return {
             "forward_bytes": envelope,
             "unpack_per_second": self._opens,
             "commits_per_second": stored["count"] / stored["seconds"],
             "relay_per_second": exchanges / echoed["seconds"],
+            "relay_p50_ms": trip["p50_ms"],
+            "relay_p99_ms": trip["p99_ms"],
         }
 
     def forwards(self, transport: str) -> Result:
@@ -262,26 +267,22 @@ class _Stage:
 
 def idle(plan: Plan) -> Result:
     """What sockets that say nothing cost the mediator in memory."""
-    files = host.raise_open_files()
-    sockets = min(plan.sockets, files - 256)
+    sockets = min(plan.sockets, plan.generators.open_files - SPARE_FILES)
     plan.say(f"idle sockets: {sockets:,}")
-    with (
-        host.mediator(plan.directory, "idle") as mediator,
-        plan.generators.load("idle", mediator=mediator.did, count=sockets) as job,
-    ):
-        # The first ones pay for what is loaded and grown once.
-        plan.generators.run("enrol", mediator=mediator.did, count=2)
-        job.ready()
+    # A process that did other jobs before has room that it need not ask the system for.
+    with Generators() as fresh, fresh.load("relay") as relay:
+        port = relay.ready()["port"]
+        bare, _ = _held(plan, relay, sockets, port=port)
+        relay.go()
+        relay.result()
+    with host.mediator(plan.directory, "idle") as mediator:
+        plan.generators.run("enrol", mediator=mediator.did, count=2)  # what is loaded and grown once
         before = mediator.resident
-        job.go()
-        job.ready()  # all are open
-        after = mediator.resident
-        job.go()
-        result = job.result()
-    if result["open"] != sockets:
-        raise Inconsistent(f"{sockets} sockets were opened and {result['open']} are open")
-    each = (after - before) / sockets
+        grown, result = _held(plan, mediator, sockets, mediator=mediator.did)
+    after = before + grown
+    each = grown / sockets
     return {
+        "plain_tcp_kib": bare / sockets / 1024,
         "sockets": sockets,
         "before_mib": before / MIB,
         "after_mib": after / MIB,
@@ -290,6 +291,21 @@ def idle(plan: Plan) -> Result:
         "per_gib": 2**30 / max(1.0, each),
         "opened_per_second": sockets / result["seconds"],
     }
+
+
+def _held(plan: Plan, server: Host | Load, sockets: int, **to: Any) -> tuple[int, Result]:
+    """By how much a server grows with idle connections, and the result of the load."""
+    with plan.generators.load("idle", count=sockets, **to) as job:
+        job.ready()
+        before = server.resident
+        job.go()
+        opened = job.ready()  # all are open, and held
+        after = server.resident
+        job.go()
+        result = job.result()
+    if result["open"] != sockets:
+        raise Inconsistent(f"{sockets} sockets were opened and {result['open']} are open")
+    return after - before, {**opened, **result}
 
 
 # --- a great many messages
@@ -315,6 +331,7 @@ def status(plan: Plan) -> Result:
         cpu = mediator.cpu
         result = plan.generators.run("ask_status", mediator=mediator.did, accounts=accounts, count=count)
         cpu = mediator.cpu - cpu
+    store = _percentiles(filled["took"])
     each = plan.messages / plan.mailboxes
     if not set(result["counts"]) <= {math.floor(each), math.ceil(each)}:
         raise Inconsistent(f"each mailbox holds {each:g} messages, and a status said {result['counts']}")
@@ -324,6 +341,8 @@ def status(plan: Plan) -> Result:
         "filled_per_second": plan.messages / filled["seconds"],
         "count": count,
         "mediator_cpu_us": cpu / count * 1e6,
+        "store_p50_ms": store["p50_ms"],
+        "store_p99_ms": store["p99_ms"],
         **_percentiles(result["took"]),
     }
 

@@ -40,7 +40,7 @@ class _Exchange(asyncio.Protocol):
         self._received = bytearray()
         self._waiter: asyncio.Future[bytes] | None = None
         self._transport: asyncio.Transport | None = None
-        self._lost = False
+        self.lost = False
 
     @classmethod
     async def connect(cls, host: str, port: int) -> Self:
@@ -61,7 +61,7 @@ class _Exchange(asyncio.Protocol):
                 waiter.set_result(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = True
+        self.lost = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(ConnectionLost())
 
@@ -71,7 +71,7 @@ class _Exchange(asyncio.Protocol):
 
     async def exchange(self, request: bytes) -> bytes:
         """Send, and wait for the answer. Raises `ConnectionLost`."""
-        if self._lost or self._transport is None:
+        if self.lost or self._transport is None:
             raise ConnectionLost
         self._waiter = asyncio.get_running_loop().create_future()
         self._transport.write(request)
@@ -170,6 +170,9 @@ class IdleWebSocket(asyncio.Protocol):
             )
             if frame[0] == 0x89:  # ping; a mask of zeros leaves the payload as it is
                 self._transport.write(bytes([0x8A, 0x80 | frame[1], 0, 0, 0, 0]) + frame[2:])
+
+    def close(self) -> None:
+        self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
