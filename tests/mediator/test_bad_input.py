@@ -23,9 +23,10 @@ from didmpc.mediator.limits import KIB, Limits, Rate
 from didmpc.mediator.refusals import Refusal
 from didmpc.mediator.service import Service
 from didmpc.protocols import mediation, pickup, problem_report, trust_ping
+from didmpc.protocols.body import MAX_ITEMS, MAX_TEXT
 from didmpc.protocols.envelope import unpack
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.message import ENCRYPTED, Message
+from didmpc.protocols.message import ENCRYPTED, MAX_DEPTH, Message
 from didmpc.protocols.routing import FORWARD
 from didmpc.protocols.session.handshake import OPEN
 
@@ -505,6 +506,13 @@ async def test_a_stranger_without_an_account_is_told_where_to_start(client: Clie
     envelope = CASES["no-account"](client)
     assert (await _posted(client, envelope)).code == ROWS["no-account"].code
     assert (await _told(client, client.pack(pickup.status_request()))) == ""
+
+
+async def test_the_guide_has_the_numbers_of_the_code() -> None:
+    words = GUIDE.read_text()
+    assert f"After {Limits().faults_per_socket} refused" in words
+    assert f"at most {MAX_TEXT:,} characters, lists of at most {MAX_ITEMS:,}" in words
+    assert f"deeper than {MAX_DEPTH} levels" in words
 
 
 async def test_the_guide_has_every_code_with_its_status() -> None:
