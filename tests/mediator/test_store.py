@@ -110,6 +110,18 @@ async def test_expired_mail_is_hidden_at_once_and_deleted_in_batches(store: Stor
     assert await store.queued() == 0
 
 
+async def test_acknowledged_mail_is_forgotten_in_batches_too(store: Store, tmp_path: Path) -> None:
+    did = await registered(store)
+    seqs: list[int] = []
+    for n in range(EXPIRY_BATCH + 10):
+        kept = await store.enqueue(did, [f"{n}".encode()], LATER, NOW)
+        seqs += [seq for seq, _ in kept.mail]
+    await store.acknowledge(ALICE, seqs, NOW)
+    later = NOW + Limits().acknowledged_seconds
+    assert [await store.expire(later - 1) for _ in range(2)] == [0, 0]
+    assert [await store.expire(later) for _ in range(3)] == [EXPIRY_BATCH, 10, 0]
+
+
 async def test_what_changed_an_account_once_does_not_again(store: Store) -> None:
     did = Identity.peer4().did
     await store.update_keylist(ALICE, [Update(did, "add")], b"envelope", NOW)

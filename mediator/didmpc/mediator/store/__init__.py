@@ -60,11 +60,15 @@ class Store(AccountStore, MailStore, ChannelStore, LinkStore, RuleStore, Operato
             forgotten = db.execute(
                 "DELETE FROM seen WHERE h IN (SELECT h FROM seen WHERE exp <= ? LIMIT ?)", (now, EXPIRY_BATCH)
             ).rowcount
-            db.execute("DELETE FROM acknowledged WHERE exp <= ?", (now,))
+            acknowledged = db.execute(
+                "DELETE FROM acknowledged WHERE (mid, h) IN"
+                " (SELECT mid, h FROM acknowledged WHERE exp <= ? ORDER BY exp LIMIT ?)",
+                (now, EXPIRY_BATCH),
+            ).rowcount
             db.execute("DELETE FROM channel WHERE exp <= ?", (now,))
             db.execute("DELETE FROM link WHERE exp <= ?", (now,))
             db.execute("DELETE FROM ticket WHERE exp <= ?", (now,))
             db.execute("DELETE FROM outgoing WHERE exp <= ?", (now,))
-            return max(len(rows), forgotten)
+            return max(len(rows), forgotten, acknowledged)
 
         return await self._database.write(job)
