@@ -270,6 +270,14 @@ async def test_a_failing_server_may_be_asked_later(new: New, wallet: Wallet) -> 
         await new().resolve(wallet.did)
 
 
+async def test_while_names_cannot_be_looked_up_nothing_is_said_to_be_unknown(
+    new: New, wallet: Wallet
+) -> None:
+    wallet.zone.fails = True
+    with pytest.raises(NotNow):
+        await new().resolve(wallet.did)
+
+
 async def test_a_certificate_that_nobody_vouches_for_is_refused(new: New, wallet: Wallet) -> None:
     with pytest.raises(DidError) as caught:
         await new(trusts=False).resolve(wallet.did)

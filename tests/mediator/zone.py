@@ -1,5 +1,6 @@
 """Names without a network."""
 
+import socket
 from typing import Any
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -11,9 +12,12 @@ class Zone(AbstractResolver):
     def __init__(self) -> None:
         self.addresses: dict[str, list[str]] = {}
         self.asked: list[str] = []
+        self.fails = False
 
     async def resolve(self, host: str, port: int = 0, family: Any = 0) -> list[ResolveResult]:
         self.asked.append(host)
+        if self.fails:
+            raise socket.gaierror(socket.EAI_AGAIN, "temporary failure in name resolution")
         left = self.addresses.get(host)
         if not left:
             raise OSError(None, "no such name")

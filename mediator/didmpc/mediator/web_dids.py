@@ -5,6 +5,7 @@ not followed, everything is bounded, and a failure is remembered: one request ma
 """
 
 import asyncio
+import socket
 import time
 from collections import OrderedDict
 from collections.abc import Callable
@@ -140,7 +141,7 @@ class WebDids:
             raise _not_now(url, "its server does not answer in time") from None
         except (aiohttp.ClientError, OSError) as error:
             # Not told apart, so that nobody can ask us what there is in the network around us.
-            if is_not_public(error) or isinstance(error, aiohttp.ClientConnectorDNSError):
+            if is_not_public(error) or _is_unknown(error):
                 raise _unresolvable(url, "its host is not known on the internet") from None
             if isinstance(error, aiohttp.ClientSSLError):
                 raise _unresolvable(url, "the certificate of its server is not valid") from None
@@ -148,6 +149,11 @@ class WebDids:
         if content is None:
             raise _unresolvable(url, f"its document is larger than {self._limits.web_did_bytes} bytes")
         return content
+
+
+def _is_unknown(error: Exception) -> bool:
+    """Whether there is no such host, and not only no answer to who it is."""
+    return isinstance(error, aiohttp.ClientConnectorDNSError) and error.errno != socket.EAI_AGAIN
 
 
 def _unresolvable(url: str, why: str) -> Unresolvable:
