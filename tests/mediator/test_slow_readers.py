@@ -82,6 +82,25 @@ async def test_it_is_let_go_although_it_still_sends_and_its_mail_waits_for_the_n
             assert first == bodies(1)[0]
 
 
+async def test_one_that_has_died_without_a_word_loses_its_mail_to_the_next(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    """A push into a dead socket: nobody answers its pings, and nobody has closed it."""
+    limits = replace(SMALL, heartbeat_seconds=0.4, lease_seconds=3600.0)
+    async with running(Home(tmp_path / "m"), port=0, limits=limits) as mediator:
+        alice, bob = [await Client(http, mediator.did).enrol() for _ in range(2)]
+        did = await alice.new_did()
+        async with alice.line() as dead:
+            await dead.go_live()
+            transport = stop_reading(dead)
+            assert await bob.send(did, b'{"n":1}') == 202  # pushed there, and leased for an hour
+            async with asyncio.timeout(PATIENCE):
+                while not (mail := await alice.fetch()):
+                    await asyncio.sleep(0.02)
+            assert [body for _, body in mail] == [b'{"n":1}']
+            transport.abort()
+
+
 def resident(pid: int) -> int:
     """Bytes of memory of a process."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import sqlite3
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -249,6 +250,37 @@ async def test_writes_that_come_together_share_commits_and_one_that_fails_is_alo
     await database.close()
     with pytest.raises(StoreFailed):
         await write(1000)
+
+
+async def test_nothing_is_reported_as_done_before_its_commit_is_on_disk(store: Store) -> None:
+    did = await registered(store)
+    database = store._database
+    (mode,) = database._writer.execute("PRAGMA journal_mode").fetchone()
+    (level,) = database._writer.execute("PRAGMA synchronous").fetchone()
+    assert (mode, level) == ("wal", 2)  # FULL: the log is synced in each commit
+    at_commit, may_commit = threading.Event(), threading.Event()
+
+    def hold(sql: str) -> None:
+        if sql.startswith("COMMIT"):
+            at_commit.set()
+            may_commit.wait(10)
+
+    database._writer.set_trace_callback(hold)
+    putting = asyncio.create_task(store.enqueue(did, [b"one"], LATER, NOW))
+    assert await asyncio.to_thread(at_commit.wait, 10)
+    assert await all_mail(store) == []
+    assert not putting.done()
+    may_commit.set()
+    await putting
+    assert await all_mail(store) == [b"one"]
+    (mail,) = (await store.oldest(ALICE, None, NOW, messages=1, bytes=100)).mail
+    at_commit.clear()
+    may_commit.clear()
+    acknowledging = asyncio.create_task(store.acknowledge(ALICE, [mail.seq], NOW))
+    assert await asyncio.to_thread(at_commit.wait, 10)
+    assert not acknowledging.done()
+    may_commit.set()
+    await acknowledging
 
 
 async def test_readers_cannot_write(tmp_path: Path) -> None:
