@@ -13,6 +13,7 @@ from didmpc.mediator.database import Database, StoreFailed
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.refusals import DiskFull, MailboxFull, Replayed, TooMany, UnknownNext
 from didmpc.mediator.store import EXPIRY_BATCH, Store
+from didmpc.protocols.did import canonical
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mediation import Update
 
@@ -198,6 +199,18 @@ async def test_all_mailboxes_of_an_account_are_bounded_together(tmp_path: Path, 
     await store.enqueue(second, [b"e" * 10_000], LATER, NOW)
     assert counters(tmp_path) == (2, 16_000)
     await store.close()
+
+
+async def test_a_long_form_that_comes_later_is_kept(store: Store) -> None:
+    account, key = Identity.peer4().did, Identity.peer4().did
+    for form in (canonical, str):
+        await store.enrol(form(account), NOW)
+        await store.update_keylist(account, [Update(form(key), "add")], form(key).encode(), NOW)
+    for form in (canonical, str):
+        await store.enrol(form(account), NOW)
+        assert await store.long_form(canonical(account)) == account
+        assert await store.long_form(canonical(key)) == key
+    assert await store.keylist(account) == [key]
 
 
 async def test_a_ticket_is_good_until_its_time_and_is_not_used_up_in_vain(store: Store) -> None:

@@ -38,6 +38,10 @@ class AccountStore(Part):
             if rule is False:
                 return False
             if account_id(db, did) is not None:
+                # Where only the short form was known until now, it is known what that resolves to.
+                db.execute(
+                    "UPDATE account SET long_did = ? WHERE did = ? AND long_did = did", (did, canonical(did))
+                )
                 return True
             if not rule and (
                 admission == "allow-list"
@@ -146,7 +150,11 @@ class AccountStore(Part):
             db.execute("DELETE FROM box WHERE mid = ?", (row[0],))
             return "success"
         if row is not None and row[1] == aid:
-            db.execute("UPDATE box SET proven = max(proven, ?) WHERE mid = ?", (claimed, row[0]))
+            db.execute(
+                "UPDATE box SET proven = max(proven, ?), long_did = iif(long_did = did, ?, long_did)"
+                " WHERE mid = ?",
+                (claimed, update.recipient_did, row[0]),
+            )
             return "no_change"
         if row is not None and claimed <= row[2]:
             return "client_error"
