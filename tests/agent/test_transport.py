@@ -1,5 +1,6 @@
 """How envelopes leave: POST, and what redirects are followed."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
@@ -10,6 +11,7 @@ from aiohttp.test_utils import TestServer
 from didmpc.agent import dialing
 from didmpc.agent.dialing import ALLOW_PRIVATE
 from didmpc.agent.transport import Transport, host_of
+from didmpc.protocols.encoding import unb64url
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.out_of_band import Invitation
@@ -173,6 +175,23 @@ async def test_nor_does_a_short_link(far: Transport, serve: Serve) -> None:
     link = ShortLink.to(Invitation(from_=Identity.key().did), await serve(handler) + "?_oobid=abc")
     with pytest.raises(DidmpcError, match="no public address"):
         await far.invitation(str(link))
+
+
+async def test_an_invitation_may_come_in_pieces(transport: Transport, serve: Serve) -> None:
+    invitation = Invitation(from_=Identity.key().did)
+    text = Invitation.to_url(invitation, "https://x/").partition("_oob=")[2]
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        content = unb64url(text)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for piece in (content[:10], content[10:]):
+            await response.write(piece)
+            await asyncio.sleep(0.02)  # so that they do not travel as one
+        return response
+
+    link = ShortLink.to(invitation, await serve(handler) + "?_oobid=abc")
+    assert (await transport.invitation(str(link))).from_ == invitation.from_
 
 
 async def test_each_connection_is_checked_not_only_the_first(

@@ -120,8 +120,11 @@ class Transport:
                         why="It has expired, was used up, or was not copied whole.",
                         fix="Ask for a new one:  didmpc invite",
                     )
-                # One byte more than is taken tells a longer text apart.
-                content = await response.content.read(out_of_band.MAX_INVITATION + 1)
+                content = bytearray()
+                async for chunk in response.content.iter_any():
+                    content += chunk
+                    if len(content) > out_of_band.MAX_INVITATION:
+                        break  # more than is taken, which shows when it is read
                 return content.decode(errors="replace")
         raise DidmpcError(f"The short link of {host_of(url)} leads in circles.", fix="Ask for the long link.")
 
