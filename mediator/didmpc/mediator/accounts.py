@@ -48,6 +48,7 @@ class Accounts:
             raise TooManyRequests
         did = self._dids.long_form(request.sender)  # what the short form of it is resolved with later
         if not await self._registration.admit(did, request.message.pthid, request.now):
+            log.info("%s was not admitted", did, extra={"account": did})
             return Outcome(mediation.mediate_deny(request.message))
         return Outcome(mediation.mediate_grant(request.message, request.addressed or self._routing_did))
 
@@ -75,7 +76,8 @@ class Accounts:
                 try:
                     proven[did] = await self._verify(update.recipient_did, update.proof, request)
                 except RemoteViolation as problem:
-                    log.info("a proof of a key binding does not hold: %s", problem.what)
+                    about = {"account": request.sender, "code": problem.code}
+                    log.info("a proof of a key binding does not hold: %s", problem.what, extra=about)
         return proven
 
     async def _verify(self, recipient: str, proof: str, request: Request) -> int:

@@ -87,6 +87,7 @@ class Courtesies:
         if not self._words_per_address.take(request.address, request.now):
             raise TooManyRequests(self._words_per_address.wait(request.address, request.now))
         await self._store.keep_operator_message(request.sender, words, request.now)
+        log.info("a message to the operator waits to be read", extra={"account": request.sender})
         return Outcome()
 
     async def _problem(self, request: Request) -> Outcome:

@@ -39,4 +39,4 @@ class Rotations:
         new = self._dids.long_form(sender)
         if await self._store.move_account(prior.did, new, text.encode(), request.now, prior.stated):
             self._deliveries.drop(prior.did)
-            log.info("an account has moved to a new DID")
+            log.info("the account of %s is that of %s now", prior.did, sender, extra={"account": sender})
