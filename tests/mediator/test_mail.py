@@ -1,12 +1,17 @@
 """Mail over HTTP: accounts, key lists, forwards and pickup."""
 
+import asyncio
 import json
 import time
+from pathlib import Path
 
+import aiohttp
 import pytest
-from mediator_parts import Client, code_of, in_short_form
+from mediator_parts import PATIENCE, Client, code_of, in_short_form
 
-from didmpc.mediator.app import Running
+from didmpc.mediator.app import Running, running
+from didmpc.mediator.home import Home
+from didmpc.mediator.limits import Limits
 from didmpc.protocols import discover_features, empty, mediation, pickup, problem_report, trust_ping
 from didmpc.protocols.did import Service, canonical
 from didmpc.protocols.envelope import pack_anoncrypt, pack_signed, unpack
@@ -182,6 +187,36 @@ async def test_a_full_mailbox_refuses_with_a_time_to_try_again(alice: Client, bo
         assert int(response.headers["Retry-After"]) > 0
     assert await bob.send(other, b"{}") == 202
     assert await alice.waiting() == 13
+
+
+async def test_delayed_mail_is_not_there_before_its_time(alice: Client, bob: Client) -> None:
+    did = await alice.new_did()
+    assert await bob.send(did, b'{"n":1}', delay_milli=3_600_000) == 202
+    assert await bob.send(did, b'{"n":2}', delay_milli=-1) == 202
+    assert await bob.send(did, b'{"n":1}') == 202  # the same again: the first delay holds
+    async with asyncio.timeout(PATIENCE):
+        while not (mail := await alice.fetch()):
+            await asyncio.sleep(0.01)
+    assert [body for _, body in mail] == [b'{"n":2}']
+    assert await alice.waiting() == 1
+
+
+async def test_one_address_or_did_fills_its_share_of_a_mailbox_and_no_more(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    async with running(Home(tmp_path / "m"), port=0, limits=Limits(pair_messages=2)) as mediator:
+        alice, bob, carol = [await Client(http, mediator.did).enrol() for _ in range(3)]
+        did, other = await alice.new_did(), await alice.new_did()
+        assert [await bob.send(did, b'{"n":%d}' % n) for n in range(3)] == [202, 202, 429]
+        assert await carol.send(did, b'{"n":4}') == 429  # from the same address, and as anonymous
+        status, body = await carol.post(carol.forward(did, b'{"n":4}'))
+        assert (status, json.loads(body)["code"]) == (429, "e.p.me.res.storage.sender_quota")
+        assert await bob.send(other, b'{"n":5}') == 202
+        message = forward(did, [b'{"n":6}'], carol.mediator.did)
+        assert (await carol.post(carol.pack(message)))[0] == 202  # by name, she has a share of her own
+        await alice.fetch(1)
+        assert await bob.send(did, b'{"n":7}') == 202  # delivered mail is no longer his
+        assert await bob.send(did, b'{"n":8}') == 429
 
 
 async def test_too_many_keys_are_refused(alice: Client) -> None:
