@@ -6,8 +6,7 @@ says becomes the table of the guide and of `didmpc mediator config`.
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from enum import Enum
 from typing import Any
 
@@ -252,14 +251,7 @@ class Limits:
     @classmethod
     def off(cls) -> "Limits":
         """Without rates and quotas, for tests and benchmarks. What protects the process itself stays."""
-        return cls().lifted()
-
-    def lifted(self) -> "Limits":
-        """These limits with all rates and quotas lifted."""
-        return replace(self, **{limit.name: _lifted(limit) for limit in TABLE if limit.is_quota})
-
-    def values(self) -> Mapping[str, Any]:
-        return {limit.name: getattr(self, limit.name) for limit in TABLE}
+        return cls(**{limit.name: _lifted(limit) for limit in TABLE if limit.is_quota})
 
 
 def _lifted(limit: Limit) -> Any:
