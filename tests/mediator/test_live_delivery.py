@@ -195,6 +195,7 @@ async def test_a_message_larger_than_the_limit_ends_the_socket(alice: Client) ->
         await line.ws.send_str("{" + " " * 300_000)
         closed = await line.ws.receive(timeout=PATIENCE)
         assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.MESSAGE_TOO_BIG)
+        assert "larger" in (closed.extra or "")
 
 
 async def test_a_slow_reader_holds_up_nobody_else(mediator: Running, alice: Client, bob: Client) -> None:

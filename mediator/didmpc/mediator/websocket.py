@@ -210,6 +210,20 @@ class Socket:
         self._transport.abort()
 
 
+_REASONS: dict[int, bytes] = {
+    WSCloseCode.PROTOCOL_ERROR: b"What came is no WebSocket frame.",
+    WSCloseCode.INVALID_TEXT: b"A text message is not UTF-8.",
+    WSCloseCode.MESSAGE_TOO_BIG: b"The message is larger than this mediator takes.",
+}
+
+
+class _WebSocket(web.WebSocketResponse):
+    """Says why also where aiohttp itself closes."""
+
+    async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
+        return await super().close(code=code, message=message or _REASONS.get(code, b""), drain=drain)
+
+
 class WebSockets:
     """The handler of the route, and all sockets that are open."""
 
@@ -239,7 +253,7 @@ class WebSockets:
         if self._per_address[address] >= self._limits.connections_per_address:
             self._metrics.limits_hit.labels("connections-per-address").inc()
             raise web.HTTPTooManyRequests(headers={"Retry-After": "10"}, text="Too many connections.")
-        ws = web.WebSocketResponse(
+        ws = _WebSocket(
             heartbeat=self._limits.heartbeat_seconds,
             autoping=False,
             max_msg_size=self._limits.message_bytes,
