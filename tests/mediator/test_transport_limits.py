@@ -112,17 +112,19 @@ async def test_an_envelope_that_somebody_caught_uses_up_his_rate_and_not_its_wri
             await alice.ask(ping(alice))
 
 
-async def test_on_a_websocket_a_did_that_sends_too_much_is_slowed_down_and_loses_nothing(
-    tmp_path: Path, http: aiohttp.ClientSession
+@pytest.mark.parametrize("limit", ["requests", "requests_per_did"])
+async def test_on_a_websocket_whoever_sends_too_much_is_slowed_down_and_loses_nothing(
+    tmp_path: Path, http: aiohttp.ClientSession, limit: str
 ) -> None:
-    async with limited(tmp_path, requests_per_did=Rate(20, 1)) as mediator:
+    async with limited(tmp_path, **{limit: Rate(20, 1)}) as mediator:
         alice = Client(http, mediator.did)
         async with alice.line() as line:
             pings = [ping(alice) for _ in range(4)]
             for each in pings:
                 await line.tell(each)
             assert [(await line.hear()).thid for _ in pings] == [each.id for each in pings]
-        assert (await figures(http, mediator.settings.url))["limits_hit_total requests-per-did"] >= 1
+        met = (await figures(http, mediator.settings.url))[f"limits_hit_total {limit.replace('_', '-')}"]
+        assert met >= 1
 
 
 @pytest.mark.parametrize("announced", [True, False])
