@@ -1,5 +1,6 @@
 """An agent and a real mediator: how it gets its account, and how its DIDs are its own."""
 
+import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from didmpc.agent.wallet import Wallet
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home as MediatorHome
 from didmpc.mediator.limits import Limits
+from didmpc.mediator.operator.control import call
 from didmpc.mediator.store import Store
 from didmpc.protocols import mediation
 from didmpc.protocols.did import canonical
@@ -63,6 +65,27 @@ async def test_an_invitation_opens_the_account_and_its_lack_is_told_with_what_to
         _, later = mailbox_of(tmp_path, mediator, http)
         assert await later.start(60.0)  # the account is there now
         await later.close()
+
+
+async def test_an_agent_that_was_shut_out_later_starts_and_is_told(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    home = MediatorHome(tmp_path / "mediator")
+    async with running(home, port=0) as mediator:
+        wallet, mailbox = mailbox_of(tmp_path, mediator, http)
+        assert await mailbox.start(60.0)
+        account = next(iter(wallet.settings.accounts.values()))
+        wallet.settings.did, wallet.settings.mediator = account, mediator.did
+        await wallet.save()
+        await mailbox.close()
+        await asyncio.to_thread(call, home.root, "rule", {"did": canonical(account), "rule": "deny"})
+        _, again = mailbox_of(tmp_path, mediator, http)
+        notices: list[str] = []
+        choice = daemon._Choice(mediator.did, embedded=False, named=False)
+        assert await daemon._connect(again, wallet, choice, notices.append)
+        (notice,) = notices
+        assert "no account" in notice and canonical(account) in notice
+        await again.close()
 
 
 def test_the_id_of_a_mediators_invitation_is_what_it_is_asked_with() -> None:

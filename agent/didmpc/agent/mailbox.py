@@ -170,9 +170,11 @@ class Mailbox:
         await self._ensure_account()
         self._keeper = asyncio.create_task(self._keep_connected(), name="mailbox")
         outcomes = [asyncio.create_task(event.wait()) for event in (self.connected, self._not_admitted)]
-        await asyncio.wait(outcomes, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        for outcome in outcomes:
-            outcome.cancel()
+        try:
+            await asyncio.wait(outcomes, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for outcome in outcomes:
+                outcome.cancel()
         return self.connected.is_set()
 
     async def close(self) -> None:
