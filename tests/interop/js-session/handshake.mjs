@@ -19,14 +19,15 @@ const need = (condition, code = HS) => {
 const isList = (value, most = 32) => Array.isArray(value) && value.length <= most
 const isNames = (value) => isList(value) && value.every((name) => typeof name === 'string' && name.length <= 100)
 
-function readHs(text, suiteMember) {
+function readHs(text, message) {
   need(typeof text === 'string' && text.length > 0 && text.length <= 32768)
   const hello = jsonObject(unb64url(text, HS), HS)
   need(hello.v === 1, NO_SUITE)
-  if (suiteMember === 'suites') need(isNames(hello.suites) && isNames(hello.wire))
+  if (message === 'open') need(isNames(hello.suites) && isNames(hello.wire))
   else need(typeof hello.suite === 'string' && typeof hello.wire === 'string')
   const bytes = { e: unb64url(hello.e, HS, 32), k: unb64url(hello.k, HS, 32), sid: unb64url(hello.sid, HS, 8) }
-  for (const [name, size] of [['kem_pk', 1184], ['kem_ct', 1088], ['continues', 32]]) {
+  const kem = message === 'open' ? ['kem_pk', 1184] : ['kem_ct', 1088]
+  for (const [name, size] of [kem, ['continues', 32]]) {
     bytes[name] = Object.hasOwn(hello, name) ? unb64url(hello[name], HS, size) : null
   }
   need(hello.link === null || isObject(hello.link))
@@ -92,7 +93,7 @@ export class Initiation {
 
   // Of a test vector: the text stands already.
   static fromVector(parties, openId, hs, { e, k, sid, continues }) {
-    const hello = readHs(hs, 'suites')
+    const hello = readHs(hs, 'open')
     return Object.assign(new Initiation(), {
       parties,
       openId,
@@ -108,7 +109,7 @@ export class Initiation {
   }
 
   async finish(body) {
-    const hello = readHs(body.hs, 'suite')
+    const hello = readHs(body.hs, 'accept')
     const confirm = unb64url(body.confirm, HS, 32)
     const suites = this.suites ?? [SUITE]
     need(suites.includes(hello.suite) && this.wires.includes(hello.wire), NO_SUITE)
@@ -149,7 +150,7 @@ export class Initiation {
 export async function respond(me, peer, openId, body, options) {
   const { link = null, wires = ['binary'], exporters = [], caps = [], draws = {} } = options
   need(me.did !== peer.did, POLICY)
-  const hello = readHs(body.hs, 'suites')
+  const hello = readHs(body.hs, 'open')
   need(hello.suites.includes(HYBRID) === (hello.kem_pk !== null), NO_SUITE)
   let proof = {}
   if (hello.continues === null) need(exporters.length === 0, ROSTER)

@@ -26,30 +26,28 @@ def shared_secret(private, public):
     return secret
 
 
-def read_hs(text):
-    """The members of `hs`, with their types and bounds; binary ones decoded."""
+def read_hs(text, message):
+    """The members of `hs` of an "open" or "accept", with their types and bounds; binary ones decoded."""
     if not isinstance(text, str) or not 1 <= len(text) <= 32_768:
         raise Refused(HS)
     hello = object_of(from_b64url(text, HS), HS)
     if type(hello.get("v")) is not int or hello["v"] != 1:
         raise Refused(SUITE)
-    for name in ("suites", "wire"):
+    for name in ("suites", "wire") if message == "open" else ():
         value = hello.get(name)
-        if name == "wire" and isinstance(value, str) and "suite" in hello:
-            continue
-        if name == "suites" and "suite" in hello:
-            continue
         if not isinstance(value, list) or len(value) > 32:
             raise Refused(HS)
         if not all(isinstance(item, str) and len(item) <= 100 for item in value):
             raise Refused(HS)
-    if "suite" in hello and not (isinstance(hello["suite"], str) and isinstance(hello.get("wire"), str)):
-        raise Refused(HS)
+    for name in ("suite", "wire") if message == "accept" else ():
+        if not isinstance(hello.get(name), str):
+            raise Refused(HS)
     for name, size in (("e", 32), ("k", 32), ("sid", 8)):
         hello[name] = from_b64url(hello.get(name), HS, size)
-    for name, size in (("kem_pk", 1184), ("kem_ct", 1088), ("continues", 32)):
+    kem = ("kem_pk", 1184) if message == "open" else ("kem_ct", 1088)
+    for name, size in (kem, ("continues", 32)):
         hello[name] = from_b64url(hello[name], HS, size) if name in hello else None
-    if hello.get("link") is not None and not isinstance(hello["link"], dict):
+    if "link" not in hello or not (hello["link"] is None or isinstance(hello["link"], dict)):
         raise Refused(HS)
     for name in ("kid_i", "kid_r"):
         if not isinstance(hello.get(name), str) or not 1 <= len(hello[name]) <= 9216:
@@ -66,7 +64,7 @@ def read_hs(text):
 
 def check_open(body, *, kids, wires, link, open_id, exporters):
     """All that a responder can refuse; both suites are accepted."""
-    hello = read_hs(body.get("hs"))
+    hello = read_hs(body.get("hs"), "open")
     if (HYBRID in hello["suites"]) != (hello["kem_pk"] is not None):
         raise Refused(SUITE)
     if hello["continues"] is None and exporters:
@@ -116,7 +114,7 @@ class Initiator:
 
     def take_accept(self, body):
         """PRK and TH, or Refused."""
-        offered, hello = read_hs(self.hs), read_hs(body.get("hs"))
+        offered, hello = read_hs(self.hs, "open"), read_hs(body.get("hs"), "accept")
         confirm = from_b64url(body.get("confirm"), HS, 32)
         if hello["suite"] not in offered["suites"] or hello["wire"] not in offered["wire"]:
             raise Refused(SUITE)

@@ -90,12 +90,13 @@ class Verifier:
         self.same(f"{name} thread", accepted["thid"], opened["id"])
         self.same(f"{name} from and to", [opened["from"], *opened["to"]], [i["did"], r["did"]])
         self.same(f"{name} back", [accepted["from"], *accepted["to"]], [r["did"], i["did"]])
-        for body, stated in ((opened["body"], case["hs_i"]), (accepted["body"], case["hs_r"])):
-            hello = read_hs(body["hs"])
+        for message, stated in (("open", case["hs_i"]), ("accept", case["hs_r"])):
+            hello = read_hs(case[message]["body"]["hs"], message)
             for member, value in stated.items():
                 there = hello[member]
                 self.same(f"{name} {member}", to_b64url(there) if isinstance(there, bytes) else there, value)
-        hello_i, hello_r = read_hs(opened["body"]["hs"]), read_hs(accepted["body"]["hs"])
+        hello_i = read_hs(opened["body"]["hs"], "open")
+        hello_r = read_hs(accepted["body"]["hs"], "accept")
         for hello, party in ((hello_i, i), (hello_r, r)):
             self.same(f"{name} k", hello["k"], party["k"])
             self.same(f"{name} sid", hello["sid"], party["sid"])

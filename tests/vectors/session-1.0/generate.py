@@ -199,7 +199,12 @@ class Handshake:
         text_i = compact(self.hello_i)
         if unusual:  # other white space and order, a member of a later version, text beyond ASCII
             text_i = json.dumps(
-                {"later": {"é": [1.5, None, True]}, **dict(reversed(self.hello_i.items()))},
+                {
+                    "later": {"é": [1.5, None, True]},
+                    "suite": 7,
+                    "kem_ct": "",
+                    **dict(reversed(self.hello_i.items())),
+                },
                 indent=1,
                 ensure_ascii=False,
             )
@@ -1087,6 +1092,7 @@ def refusals_file(classical, hybrid, continued):
     for number, point in enumerate(small_order_points()):
         of_open(f"e of small order, {number}", classical, crypto, e=b64(point))
     of_open("link is a list", classical, wrong, link=[])
+    of_open("no link", classical, wrong, link="left out")
     of_open("another computation", classical, roster, link={**classical.hello_i["link"], "attempt": "b"})
     for name, pids in (
         ("the higher opens", (3, 1)),

@@ -55,7 +55,7 @@ class Terms:
     @classmethod
     def read(cls, value: Mapping[str, Any]) -> Terms:
         link = value.get("link")
-        if link is not None and not isinstance(link, dict):
+        if "link" not in value or not (link is None or isinstance(link, dict)):
             raise _wrong("link")
         limits = _object(value, "limits")
         if not all(type(limit) is int and 0 < limit < 1 << 53 for limit in limits.values()):
