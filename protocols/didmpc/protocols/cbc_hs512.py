@@ -1,4 +1,4 @@
-"""JWE with A256CBC-HS512, straight on `cryptography`: what nearly every DIDComm envelope is.
+"""JWE with A256CBC-HS512, straight on `cryptography`: all authcrypt, and what we send anonymously.
 
 A mediator opens one for each message that passes, and most of the time went into the models and registries
 of a general JOSE library. So this one content encryption is done here, with both key agreements; all

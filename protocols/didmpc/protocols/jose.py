@@ -11,7 +11,7 @@ Four properties of joserfc 1.8 decide how it is used here:
 * its XC20P needs a library that we do not carry, and its EdDSA prints a warning at each use: both are
   replaced here.
 
-A256CBC-HS512, which nearly every envelope uses, takes the short way of `cbc_hs512`.
+A256CBC-HS512, which all authcrypt uses, takes the short way of `cbc_hs512`.
 """
 
 import hashlib
