@@ -72,7 +72,6 @@ class Peer:
         self.closed = False
         self.aborting = False
         self.state: Mapping[str, Any] = {}
-        link.set_state({"state": "computing"})
         self.refused_packets = 0
         self._ask_again = -inf
 

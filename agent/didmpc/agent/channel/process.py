@@ -15,16 +15,16 @@ from typing import Any
 from didmpc.agent.channel import orders, stats
 from didmpc.agent.channel.bridge import Bridge
 from didmpc.agent.channel.causes import Cause, readable
-from didmpc.agent.channel.clock import Wakefulness, now
+from didmpc.agent.channel.clock import now
 from didmpc.agent.channel.didcomm import FramePath
 from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.lines import Line, Lines
 from didmpc.agent.channel.liveness import Liveness
 from didmpc.agent.channel.orders import Session
 from didmpc.agent.channel.paths.mailbox import MailboxPath
-from didmpc.agent.channel.paths.relay import Relay
 from didmpc.agent.channel.peer import Peer
 from didmpc.agent.channel.pipes import InputPipe, OutputPipe
+from didmpc.agent.channel.traffic import Traffic
 from didmpc.agent.channel.ui import UserInterface
 from didmpc.agent.channel.witness import Program, explain_exit
 from didmpc.agent.program.wire import PIECE, Frame, FrameType, WireError
@@ -32,8 +32,6 @@ from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, SessionError
 from didmpc.protocols.session.link import Link, LinkLimits
 
-BEAT = 0.05
-"""How often links and relays are asked what is due; nothing of the data's way waits for it."""
 EXIT_INTERRUPTED = 130
 
 log = logging.getLogger(__name__)
@@ -63,8 +61,8 @@ class Channel:
         self._stderr = OutputPipe(lambda data: self._printed("stderr", data))
         self._bridge = Bridge(self._program_frames, self._program_broken)
         self._program: Program | None = None
-        self._peers: dict[int, Peer] = {}
-        self._relays: dict[str, Relay] = {}
+        self._traffic = Traffic(limits, on_read=self._bridge.flush, on_beat=self._beat)
+        self._peers = self._traffic.peers
         self._mailbox_paths: dict[int, MailboxPath] = {}
         self._frame_paths: dict[int, FramePath] = {}
         self._linked: set[int] = set()
@@ -78,7 +76,6 @@ class Channel:
         self._program_report: Mapping[str, Any] = {}
         self._daemon_envelopes = 0
         self._daemon_seconds = 0.0
-        self._wakefulness = Wakefulness(now())
         self._liveness: Liveness | None = None
 
     # --- the whole run
@@ -90,7 +87,7 @@ class Channel:
         daemon.setblocking(False)
         await self._loop.create_unix_connection(lambda: self._daemon, sock=daemon)
         await _first(self._begun, self._fault)
-        self._spawn(self._beat_for_ever())
+        self._spawn(self._traffic.beat_for_ever())
         program: asyncio.Task[Cause | None] | None = None
         if not self._fault.done():
             program = asyncio.create_task(self._see_program_through(self._begun.result()))
@@ -159,7 +156,7 @@ class Channel:
         else:
             self._daemon.send({"stopping": report})
             await asyncio.gather(self._abort_links(cause), self._end_program())
-        await asyncio.gather(*(relay.close(limits.abort_wait) for relay in self._relays.values()))
+        await asyncio.gather(*(relay.close(limits.abort_wait) for relay in self._traffic.relays.values()))
         code = (
             0
             if cause is None
@@ -225,7 +222,7 @@ class Channel:
                 else:
                     self._program_says(frame)
         self._send_batch(touched, generation)
-        self._pump_touched()
+        self._traffic.pump()
 
     def _send_batch(self, batch: Mapping[int, list[bytes]], start: int) -> None:
         """MPyC's bytes for a peer are a stream: what was read together becomes one record, if it is short."""
@@ -240,19 +237,6 @@ class Channel:
                     self._frame_paths[pid].send(start, piece)
             else:
                 self._program_broken(f"The program wrote to party {pid}, which there is none.")
-
-    def _pump_touched(self) -> None:
-        """What the peers' links have to say now, in one write for each relay."""
-        at = now()
-        for peer in self._peers.values():
-            peer.pump_if_touched(at)
-        for relay in self._relays.values():
-            relay.flush()
-
-    def _relay_read(self, relay: Relay) -> None:
-        """One read of a relay's socket: its data to the program, and what the links answer."""
-        self._bridge.flush()
-        self._pump_touched()
 
     def _deliver(self, pid: int, start: int, data: bytes) -> None:
         if not data:
@@ -359,7 +343,7 @@ class Channel:
                     if order.pid in self._mailbox_paths:
                         self._mailbox_paths[order.pid].take(order.data)
                         self._bridge.flush()
-                        self._pump_touched()
+                        self._traffic.pump()
                 case orders.Recognised():
                     if order.pid in self._peers:
                         peer = self._peers[order.pid]
@@ -401,30 +385,25 @@ class Channel:
         link = Link(order.established, now=now(), limits=limits, clock=time.perf_counter)
         if order.contacts:
             link.offer_contacts(order.contacts)
+        link.set_state({"state": "computing"})
         peer = self._peers[pid] = Peer(pid, self._names[pid], link, self)
         if path is None:
             self._use_mailbox(peer)
         else:
-            self._use_relay(peer, path)
+            relay = self._traffic.relay(path)
+            if not relay.channels:
+                self._spawn(relay.keep_up())
+            relay.add(path.capability, peer)
         self._is_linked(pid)
 
     def _use_mailbox(self, peer: Peer) -> None:
         mailbox = self._mailbox_paths[peer.pid] = MailboxPath(
-            peer.pid,
             peer,
-            send_line=self._daemon.send,
-            has_room=lambda: self._daemon.waiting < self._limits.daemon_backlog,
+            send=lambda packet: self._daemon.send({"packet": {"pid": peer.pid, "data": b64url(packet)}}),
+            room=lambda: self._limits.daemon_backlog - self._daemon.waiting,
         )
         mailbox.up()
-        self._pump_touched()
-
-    def _use_relay(self, peer: Peer, path: orders.RelayPath) -> None:
-        relay = self._relays.get(path.url)
-        if relay is None:
-            relay = Relay(path, on_read=self._relay_read, limits=self._limits)
-            self._relays[path.url] = relay
-            self._spawn(relay.keep_up())
-        relay.add(path.capability, peer)
+        self._traffic.pump()
 
     def _frame_path(self, pid: int) -> FramePath:
         """The way to a party without a session; its first message may come before the daemon's word on it."""
@@ -517,23 +496,12 @@ class Channel:
 
     # --- time
 
-    async def _beat_for_ever(self) -> None:
-        while True:
-            await asyncio.sleep(BEAT)
-            at = now()
-            late = self._wakefulness.beat(at, BEAT)
-            for peer in self._peers.values():
-                deadline = peer.link.deadline()
-                if deadline is not None and deadline <= at:
-                    peer.pump(at)
-                else:
-                    peer.pump_if_touched(at)
-                if peer.wants_renewal(at):
-                    self._daemon.send({"renew": {"pid": peer.pid}})
-            for relay in self._relays.values():
-                relay.beat(at, self._wakefulness)
-            if self._liveness is not None and not late and not self._ending:
-                self._liveness.beat(self._peers.values(), at, self._wakefulness)
+    def _beat(self, at: float, late: bool) -> None:
+        for peer in self._peers.values():
+            if peer.wants_renewal(at):
+                self._daemon.send({"renew": {"pid": peer.pid}})
+        if self._liveness is not None and not late and not self._ending:
+            self._liveness.beat(self._peers.values(), at, self._traffic.wakefulness)
 
     # --- within
 
@@ -548,7 +516,7 @@ class Channel:
             program=self._program_report,
             peers=self._peers.values(),
             frame_paths=self._frame_paths.values(),
-            relays=self._relays.values(),
+            relays=self._traffic.relays.values(),
             daemon_envelopes=self._daemon_envelopes,
             daemon_seconds=self._daemon_seconds,
         )

@@ -3,11 +3,11 @@
 For pids i < j, i opens the session, and dials the mediator of j, which j has asked for a channel.
 """
 
-import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from didmpc.agent import relay_offers
 from didmpc.agent.contacts import Contact, Contacts
 from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.sessions.channel_process import ChannelProcess
@@ -16,17 +16,14 @@ from didmpc.agent.sessions.post import Post
 from didmpc.agent.sessions.recognition import proofs, recognise
 from didmpc.agent.sessions.seat import Seat
 from didmpc.protocols import relay_control
-from didmpc.protocols.did import canonical, resolve
+from didmpc.protocols.did import resolve
 from didmpc.protocols.encoding import b64url
-from didmpc.protocols.errors import DidmpcError, MessageError
+from didmpc.protocols.errors import MessageError
 from didmpc.protocols.message import Message
-from didmpc.protocols.mpc import messages
 from didmpc.protocols.session import handshake
 from didmpc.protocols.session.handshake import WIRE_BINARY, Established, Initiation, Party
 
 OPEN_EXPIRES = 120
-# The longest that a relay channel is kept by the mediator: the absolute limit of a session.
-CHANNEL_SECONDS = 24 * 3600
 ACCEPTS_KEPT = 256
 _MAILBOX: Mapping[str, Any] = {"mailbox": True}
 
@@ -73,22 +70,13 @@ class Links:
         ]
         if not pids:
             return
-        request = relay_control.channel_create(len(pids), int(time.time()) + CHANNEL_SECONDS)
-        reply = await self._mailbox.ask_mediator(request.type, request.body)
-        channels = relay_control.parse_channel_created(reply)
-        if len(channels) != len(pids):
-            raise DidmpcError(
-                "Our mediator gave fewer relay channels than asked for.", fix="Try again later."
-            )
+        channels = await relay_offers.create(self._mailbox, len(pids))
         self._relay_channels = dict(zip(pids, channels, strict=True))
 
     async def revoke_relay_channels(self) -> None:
         """Give the channels back."""
         if self._relay_channels:
-            ids = [channel.id for channel in self._relay_channels.values()]
-            request = relay_control.channel_revoke(ids)
-            with contextlib.suppress(DidmpcError):
-                await self._mailbox.ask_mediator(request.type, request.body)
+            await relay_offers.revoke(self._mailbox, list(self._relay_channels.values()))
 
     def link_without_session(self) -> None:
         """Nothing to shake hands for with parties that get ordinary DIDComm messages."""
@@ -132,7 +120,7 @@ class Links:
                 message.id,
                 message.body,
                 link=self._pair(pid, self._seat.pid),
-                caps=(_relay_capability(mediator, channel.far),) if channel and offered else (),
+                caps=(relay_offers.offer(mediator, channel.far),) if channel and offered else (),
                 wires=(self._wire(pid),),
                 continues=self._exporters.get(pid, ()),
             )
@@ -154,7 +142,7 @@ class Links:
         path = _MAILBOX
         if established.wire == WIRE_BINARY and pid not in self._linked:
             routing = resolve(self._manifest.roster[pid].did).services[0].uri
-            path = self._path(*_find_relay(established, routing))
+            path = self._path(*relay_offers.find(established, routing))
         self._established(pid, established, path)
 
     def recognise(self, pid: int, received: Sequence[bytes]) -> Contact | None:
@@ -177,12 +165,7 @@ class Links:
         }
 
     def _path(self, mediator: str, capability: bytes) -> dict[str, Any]:
-        return {
-            "mediator": mediator,
-            "ws": _websocket_of(mediator),
-            "capability": b64url(capability),
-            "private": self._mailbox.allows_private,
-        }
+        return relay_offers.path(self._mailbox, mediator, capability)
 
     def _wire(self, pid: int) -> str:
         return self._manifest.wire_of(self._seat.pid, pid)
@@ -203,25 +186,3 @@ class Links:
     def _link(self, pid: int, link: Mapping[str, Any]) -> None:
         self._linked.add(pid)
         self._channel.tell({"link": {"pid": pid, **link}})
-
-
-def _websocket_of(mediator: str) -> str:
-    for service in resolve(mediator).services:
-        if service.uri.startswith(("ws://", "wss://")):
-            return service.uri
-    raise MessageError("This mediator's DID names no WebSocket address.")
-
-
-def _relay_capability(mediator: str, capability: bytes) -> dict[str, Any]:
-    return {"type": "relay/1.0", "mediator": mediator, "capability": b64url(capability)}
-
-
-def _find_relay(established: Established, routing: str) -> tuple[str, bytes]:
-    """The relay channel that the responder offers, which must be at the mediator that its DID names."""
-    for cap in established.peer_hs.get("caps", ()):
-        if isinstance(cap, Mapping) and cap.get("type") == "relay/1.0":
-            mediator = messages.text(cap, "mediator", 8192)
-            if canonical(mediator) != canonical(routing):
-                raise MessageError("The relay channel is not at the mediator of the party's DID.")
-            return mediator, messages.octets(cap, "capability", 32, exactly=32)
-    raise MessageError("The party offers no relay channel.")

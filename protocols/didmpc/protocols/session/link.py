@@ -483,6 +483,16 @@ class Link:
         return self._outbox.unacknowledged + (self._closing and not self._close_acknowledged)
 
     @property
+    def unacknowledged_bytes(self) -> int:
+        """What the send queue holds, with what holding a record costs."""
+        return self._outbox.held
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the peer has every record so far; it stays true after an abort, by either side."""
+        return self._outbox.acknowledged == self._outbox.next_number
+
+    @property
     def rtt(self) -> float | None:
         """Smoothed seconds from PING to PONG, once there was one."""
         return self._rtt

@@ -68,6 +68,11 @@ class Outbox:
         return len(self._queue) + len(self._flight)
 
     @property
+    def held(self) -> int:
+        """Bytes queued or in flight; `queue_bytes` is their limit."""
+        return self._held
+
+    @property
     def waiting(self) -> bool:
         """There are records to send, now or when the window opens."""
         return bool(self._queue or self._again)
