@@ -5,7 +5,6 @@ import asyncio
 import aiohttp
 from mediator_parts import PATIENCE, Client, Line
 
-from didmpc.mediator.app import Running
 from didmpc.protocols import mediation, pickup, problem_report, trust_ping
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
@@ -196,20 +195,6 @@ async def test_a_message_larger_than_the_limit_ends_the_socket(alice: Client) ->
         closed = await line.ws.receive(timeout=PATIENCE)
         assert (closed.type, closed.data) == (aiohttp.WSMsgType.CLOSE, aiohttp.WSCloseCode.MESSAGE_TOO_BIG)
         assert "larger" in (closed.extra or "")
-
-
-async def test_a_slow_reader_holds_up_nobody_else(mediator: Running, alice: Client, bob: Client) -> None:
-    slow, quick = await alice.new_did(), await bob.new_did()
-    body = b'{"x":"' + b"x" * 100_000 + b'"}'
-    async with alice.line() as stuck, bob.line() as line:
-        await stuck.go_live()
-        stuck.ws._response.connection.transport.pause_reading()  # type: ignore[union-attr]
-        await line.go_live()
-        for n in range(4):
-            assert await bob.send(slow, body.replace(b'"x"', f'"{n}"'.encode(), 1)) == 202
-        await alice.send(quick, b'{"n":1}')
-        async with asyncio.timeout(2):
-            assert [item for _, item in await line.pushed()] == [b'{"n":1}']
 
 
 async def test_a_live_request_played_again_on_another_socket_does_nothing(alice: Client, bob: Client) -> None:

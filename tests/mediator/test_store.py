@@ -104,8 +104,8 @@ async def test_an_id_never_comes_back_for_another_message(store: Store) -> None:
 
 async def test_expired_mail_is_hidden_at_once_and_deleted_in_batches(store: Store) -> None:
     did = await registered(store)
-    for n in range(EXPIRY_BATCH + 10):
-        await store.enqueue(did, [f"{n}".encode()], NOW + 5, NOW)
+    bodies = [f"{n}".encode() for n in range(EXPIRY_BATCH + 10)]
+    await asyncio.gather(*(store.enqueue(did, [body], NOW + 5, NOW) for body in bodies))
     assert await all_mail(store, NOW + 5) == []
     assert (await store.queue(ALICE, None, NOW + 5)).count == 0
     assert [await store.expire(NOW + 5), await store.expire(NOW + 5)] == [EXPIRY_BATCH, 10]
@@ -114,11 +114,9 @@ async def test_expired_mail_is_hidden_at_once_and_deleted_in_batches(store: Stor
 
 async def test_acknowledged_mail_is_forgotten_in_batches_too(store: Store, tmp_path: Path) -> None:
     did = await registered(store)
-    seqs: list[int] = []
-    for n in range(EXPIRY_BATCH + 10):
-        kept = await store.enqueue(did, [f"{n}".encode()], LATER, NOW)
-        seqs += [seq for seq, _ in kept.mail]
-    await store.acknowledge(ALICE, seqs, NOW)
+    bodies = [f"{n}".encode() for n in range(EXPIRY_BATCH + 10)]
+    kept = await asyncio.gather(*(store.enqueue(did, [body], LATER, NOW) for body in bodies))
+    await store.acknowledge(ALICE, [seq for each in kept for seq, _ in each.mail], NOW)
     later = NOW + Limits().acknowledged_seconds
     assert [await store.expire(later - 1) for _ in range(2)] == [0, 0]
     assert [await store.expire(later) for _ in range(3)] == [EXPIRY_BATCH, 10, 0]
