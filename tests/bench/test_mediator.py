@@ -121,6 +121,13 @@ def test_a_section_that_is_none_is_a_mistake_and_starts_nothing(tmp_path: Path) 
     assert "Traceback" not in done.stderr
 
 
+def test_a_folder_that_takes_nothing_is_told_in_words() -> None:
+    done = bench("idle", directory=Path("/proc"))
+    assert done.returncode == 1
+    assert "--directory" in done.stderr
+    assert "Traceback" not in done.stderr and "crash" not in done.stderr
+
+
 @pytest.fixture
 def plan(tmp_path: Path) -> Iterator[Plan]:
     with Generators() as generators:

@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from didmpc.protocols.errors import LocalMisuse
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
@@ -88,11 +90,10 @@ def mediator(
     from didmpc.bench.mediator.machine import machine  # noqa: PLC0415
     from didmpc.bench.mediator.sections import Plan, idle, status, traffic  # noqa: PLC0415
 
+    if sys.platform != "linux":
+        raise LocalMisuse("The bench runs on Linux only.", why="It reads CPU time and memory from /proc.")
     wanted = sections or list(Section)
-    with (
-        tempfile.TemporaryDirectory(prefix="didmpc-bench-", dir=directory) as folder,
-        Generators() as generators,
-    ):
+    with _folder(directory) as folder, Generators() as generators:
         plan = Plan(
             directory=Path(folder),
             seconds=seconds or (1.0 if quick else 5.0),
@@ -119,3 +120,15 @@ def mediator(
         sys.stdout.write(json.dumps(result) + "\n")
     else:
         sys.stdout.write("\n".join(report.lines(result)) + "\n")
+
+
+def _folder(directory: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder that goes with all that is in it. Raises `LocalMisuse`."""
+    try:
+        return tempfile.TemporaryDirectory(prefix="didmpc-bench-", dir=directory)
+    except OSError as problem:
+        raise LocalMisuse(
+            f"Nothing can be written in {directory}.",
+            why=f"{problem.strerror}.",
+            fix="Name a folder of yours on the disk to measure with --directory DIR.",
+        ) from None
