@@ -52,6 +52,8 @@ class World:
         self.ledger = Ledger()
         self.is_over = False
         self.progress = asyncio.Condition()
+        self.is_up = asyncio.Event()
+        self.is_up.set()
 
     async def made_progress(self) -> None:
         async with self.progress:
@@ -72,7 +74,8 @@ class World:
             try:
                 await step()
             except LOST:
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0)
+                await self.is_up.wait()
 
     async def send(self, sender: Client, to: str, who: int) -> None:
         """New envelopes, and after some others again those whose answer was lost."""
@@ -88,7 +91,8 @@ class World:
                     await self.made_progress()
             except LOST:
                 unsure.append(body)
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0)
+                await self.is_up.wait()
 
     async def _acknowledged(self, mail: list[tuple[str, bytes]]) -> None:
         self.ledger.acknowledged.update(body for _, body in mail)
@@ -172,12 +176,14 @@ async def test_a_mediator_that_is_killed_again_and_again_keeps_its_promises(
             group.create_task(world.poll(account))
         for kill in range(kills):
             await world.work(taken=random.randint(1, 60), acknowledged=1)
+            world.is_up.clear()
             await world.process.stop(signal.SIGKILL)
             left = check_file(home, tmp_path / "copy")
             assert not ledger.wrong
             so_far = f"{len(ledger.taken)} taken, {len(ledger.acknowledged)} acknowledged"
             print(f"kill {kill + 1}: {so_far}, waiting (messages, bytes) {left}")
             assert (await world.process.start()).ready == ready
+            world.is_up.set()
         world.is_over = True
         await asyncio.wait(sending)
     for account in accounts:
