@@ -84,6 +84,8 @@ def test_stdout_holds_the_bytes_of_the_program_and_nothing_else(didmpc, agent, p
         "free_threshold": False,
         "input": None,
         "mode": "session",
+        "wire": "binary",
+        "resume_limit": 120,
         "wait": 600,
         "arguments": ["-n", "10", "--with", "x"],
         "cwd": str(didmpc.folder),

@@ -165,6 +165,7 @@ def test_a_party_that_is_listed_twice_is_refused() -> None:
         ({"arguments": ()}, "the arguments"),
         ({"threshold": 0}, "the threshold"),
         ({"free_threshold": True}, "whether the program may change it"),
+        ({"resume_limit": 60}, "how long an unreachable party is waited for"),
         ({"mode": "didcomm"}, "the mode"),
         ({"options": {**OPTIONS, "sec_param": 1}}, "MPyC's options"),
     ],

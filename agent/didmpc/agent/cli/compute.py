@@ -16,6 +16,7 @@ from didmpc.agent.cli.options import HomeOption, InputOption, JsonOption, WaitOp
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.words import duration, listing, moment
 from didmpc.protocols.errors import DidmpcError
+from didmpc.protocols.mpc.messages import RESUME_LIMIT, RESUME_LIMITS
 
 INTERRUPTED = 130
 DASHES = "didmpc.dashes"  # whether `--` stood on the command line
@@ -81,6 +82,16 @@ def run(
             help="binary: packets through relays; json: ordinary envelopes, for any mediator, slower.",
         ),
     ] = Wire.binary,
+    resume_limit: Annotated[
+        int,
+        typer.Option(
+            "--resume-limit",
+            min=RESUME_LIMITS[0],
+            max=RESUME_LIMITS[1],
+            metavar="SECONDS",
+            help="How long the run waits for a party that stopped answering.",
+        ),
+    ] = RESUME_LIMIT,
     wait: WaitOption = None,
     yes: YesOption = False,
     home: HomeOption = None,
@@ -107,6 +118,7 @@ def run(
         "input": _input(input_),
         "mode": mode.value,
         "wire": wire.value,
+        "resume_limit": resume_limit,
         "wait": Settings.of(place).wait(wait),
         "arguments": list(arguments or []),
         "cwd": os.getcwd(),

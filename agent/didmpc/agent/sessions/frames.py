@@ -9,7 +9,7 @@ from typing import Any
 from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.sessions.channel_process import ChannelProcess
 from didmpc.agent.sessions.post import Post
-from didmpc.agent.sessions.seat import RESUME_LIMIT, Seat
+from didmpc.agent.sessions.seat import Seat
 from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.errors import DidmpcError, MessageError
 from didmpc.protocols.message import Attachment, Message
@@ -68,6 +68,7 @@ class Frames:
     async def keep_alive(self) -> None:
         """Tell that we are here, and end the run when a party is not. Sessions have heartbeats."""
         self._heard = dict.fromkeys(self._seat.without_session, time.monotonic())
+        limit = max(self._seat.manifest.resume_limit, 3 * ALIVE_EVERY)
         while self._heard:
             await asyncio.sleep(ALIVE_EVERY)
             with contextlib.suppress(DidmpcError):
@@ -75,8 +76,8 @@ class Frames:
                     messages.ALIVE, {}, to=self._seat.without_session, patience=ALIVE_EVERY
                 )
             for pid, heard in self._heard.items():
-                if time.monotonic() - heard > RESUME_LIMIT:
-                    self._abort(pid, f"Nothing was heard from it for {RESUME_LIMIT:.0f} s.")
+                if time.monotonic() - heard > limit:
+                    self._abort(pid, f"Nothing was heard from it for {limit:.0f} s.")
 
     def _abort(self, pid: int | None, what: str, why: str = "") -> None:
         cause = {"kind": "unreachable", "what": what, "why": why}

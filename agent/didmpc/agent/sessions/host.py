@@ -45,6 +45,7 @@ class Plan:
     mode: str
     wire: str
     wait: float
+    resume_limit: int
     input: Path | None
 
     @classmethod
@@ -74,6 +75,7 @@ class Plan:
             mode=params.get("mode") or "session",
             wire=params.get("wire") or "binary",
             wait=float(params["wait"]),
+            resume_limit=_resume_limit(params.get("resume_limit")),
             input=own_input,
         )
 
@@ -85,6 +87,17 @@ def _arguments(params: Mapping[str, Any]) -> tuple[str, ...]:
         raise LocalMisuse("These arguments cannot be proposed.", why=problem.what) from None
     check_arguments(list(arguments))
     return arguments
+
+
+def _resume_limit(given: Any) -> int:
+    least, most = messages.RESUME_LIMITS
+    seconds = messages.RESUME_LIMIT if given is None else int(given)
+    if not least <= seconds <= most:
+        raise LocalMisuse(
+            f"A run cannot wait {seconds} s for a party that stopped answering.",
+            fix=f"Use --resume-limit with {least} to {most} seconds.",
+        )
+    return seconds
 
 
 def _guests(wanted: list[str] | None, contacts: Contacts) -> tuple[Contact, ...]:
@@ -128,6 +141,7 @@ class Host:
             free_threshold=plan.free_threshold,
             mode=plan.mode,
             wire=plan.wire,
+            resume_limit=plan.resume_limit,
             expires=int(time.time() + plan.wait),
         )
 
@@ -306,6 +320,7 @@ class Host:
             free_threshold=plan.free_threshold,
             mode=plan.mode,
             wire=plan.wire,
+            resume_limit=plan.resume_limit,
             options=OPTIONS,
             roster=roster,
             expires=int(time.time()) + 24 * 3600,
@@ -366,4 +381,5 @@ def describe(proposal: Proposal) -> dict[str, Any]:
         "parties": list(proposal.parties),
         "mode": proposal.mode,
         "wire": proposal.wire,
+        "resume_limit": proposal.resume_limit,
     }

@@ -11,7 +11,6 @@ from didmpc.protocols.mpc.manifest import Manifest
 
 # Before a session gives way to a new one with fresh keys.
 RENEW_SECONDS = max(1.0, float(os.environ.get("DIDMPC_RENEW_SECONDS") or 3600.0))
-RESUME_LIMIT = 120.0  # seconds: so long a run waits for a party that cannot be reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +47,7 @@ class Seat:
             "me": self.pid,
             "parties": [{"pid": pid, "name": name} for pid, name in enumerate(self.names)],
             "mode": manifest.mode,
-            "resume_limit": RESUME_LIMIT,
+            "resume_limit": manifest.resume_limit,
             "renew_seconds": RENEW_SECONDS,
             "directory": str(self.directory),
             "input": str(self.input) if self.input else None,

@@ -15,6 +15,8 @@ from didmpc.protocols.errors import DidmpcError, MessageError
 from didmpc.protocols.mpc.messages import (
     ATTEMPT_DIGITS,
     MODES,
+    RESUME_LIMIT,
+    RESUME_LIMITS,
     WIRES,
     Join,
     Proposal,
@@ -53,6 +55,7 @@ class Manifest:
     roster: tuple[Join, ...]
     expires: int
     wire: str = "binary"
+    resume_limit: int = RESUME_LIMIT
 
     @property
     def m(self) -> int:
@@ -75,6 +78,7 @@ class Manifest:
             "free_threshold": self.free_threshold,
             "mode": self.mode,
             "wire": self.wire,
+            "resume_limit": self.resume_limit,
             "options": dict(self.options),
             "roster": [party.body() for party in self.roster],
             "expires": self.expires,
@@ -111,6 +115,7 @@ class Manifest:
             roster=tuple(Join.of(party) for party in roster),
             expires=number(value, "expires", 0, 1 << 40),
             wire=wire,
+            resume_limit=number(value, "resume_limit", *RESUME_LIMITS),
         )
         if mode not in MODES or wire not in WIRES or manifest.encode() != raw:
             raise MessageError("The manifest is not in its canonical form.")
@@ -159,6 +164,7 @@ def check_against_proposal(manifest: Manifest, proposal: Proposal, did: str) -> 
             ("MPyC's options", manifest.options != OPTIONS),
             ("the mode", manifest.mode != proposal.mode),
             ("the wire form", manifest.wire != proposal.wire),
+            ("how long an unreachable party is waited for", manifest.resume_limit != proposal.resume_limit),
             ("the roster (we are not among its guests)", not pid),
         )
         if differs

@@ -56,6 +56,9 @@ MAX_BUNDLE_PARTS = 512
 MODES = ("session", "auto", "didcomm")
 WIRES = ("binary", "json")
 """Forms of a session's packets (docs/session-extension.md, section 6)."""
+RESUME_LIMIT = 120
+RESUME_LIMITS = (6, 900)
+"""Seconds: so long a run waits for a party that cannot be reached. A session without a sign of life ends at 900."""
 
 
 def text(body: Mapping[str, Any], name: str, limit: int = MAX_SENTENCE, *, default: str | None = None) -> str:
@@ -151,6 +154,7 @@ class Proposal:
     mode: str
     expires: int
     wire: str = "binary"
+    resume_limit: int = RESUME_LIMIT
 
     def body(self) -> dict[str, Any]:
         """The body of `propose`."""
@@ -163,6 +167,7 @@ class Proposal:
             "free_threshold": self.free_threshold,
             "mode": self.mode,
             "wire": self.wire,
+            "resume_limit": self.resume_limit,
             "expires": self.expires,
         }
 
@@ -187,6 +192,7 @@ class Proposal:
             mode=mode,
             expires=number(body, "expires", 0, 1 << 40),
             wire=wire,
+            resume_limit=number(body, "resume_limit", *RESUME_LIMITS),
         )
 
 
