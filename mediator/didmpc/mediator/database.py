@@ -18,7 +18,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -118,8 +117,10 @@ class Database:
         self._jobs: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self._closed = False
         self._thread = threading.Thread(target=self._write_loop, name="store writer", daemon=True)
-        self._read_pool = ThreadPoolExecutor(1, thread_name_prefix="store reader")
+        self._queries: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
+        self._reading = threading.Thread(target=self._read_loop, name="store reader", daemon=True)
         self._thread.start()
+        self._reading.start()
 
     async def write(self, job: Job[T], *, grows: bool = False) -> T:
         """Run a job in the next transaction, and return after its commit.
@@ -128,20 +129,13 @@ class Database:
         """
         if self._closed:
             raise StoreFailed("The mediator is stopping.")
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._jobs.put(_Pending(job, grows, future, loop))
-        return await future
+        return await self._handed_to(self._jobs, job, grows=grows)
 
     async def read(self, job: Job[T]) -> T:
         """Run a query on the last committed state."""
         if self._closed:
             raise StoreFailed("The mediator is stopping.")
-        loop = asyncio.get_running_loop()
-        try:
-            return await loop.run_in_executor(self._read_pool, job, self._reader)
-        except sqlite3.Error as error:
-            raise StoreFailed(str(error)) from error
+        return await self._handed_to(self._queries, job)
 
     async def close(self) -> None:
         if self._closed:
@@ -152,9 +146,30 @@ class Database:
 
     def _shut(self) -> None:
         self._thread.join()
-        self._read_pool.shutdown(wait=True)
+        self._queries.put(None)
+        self._reading.join()
         self._reader.close()
         self._writer.close()  # the last one: it checkpoints
+
+    async def _handed_to(
+        self, jobs: "queue.SimpleQueue[_Pending | None]", job: Job[T], *, grows: bool = False
+    ) -> T:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        jobs.put(_Pending(job, grows, future, loop))
+        return await future
+
+    # --- the reader's thread
+
+    def _read_loop(self) -> None:
+        while (pending := self._queries.get()) is not None:
+            if pending.future.cancelled():
+                continue  # whoever asked has gone
+            try:
+                pending.result = pending.job(self._reader)
+            except Exception as error:
+                pending.error = error
+            _tell(pending.loop, [pending])
 
     # --- the writer's thread
 
