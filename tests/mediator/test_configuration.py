@@ -97,7 +97,8 @@ def test_limits_off_lifts_rates_and_quotas_and_says_so_while_bounds_of_the_proce
         ('[limits]\nmessage-bytes = "32 KiB"', ["forward-bytes", "message-bytes"]),
         ("[limits\n", ["not valid TOML", "line 1"]),
         ('a = "\xff', ["not valid TOML"]),
-        ("[relay]\nlegs = 4", ["'relay'"]),
+        ("[relays]\nlegs = 4", ["'relays'"]),
+        ("[relay]\nlegs = 4", ["relay", "on, off"]),
         ('limits = "maybe"', ["limits", "on, off"]),
     ],
 )

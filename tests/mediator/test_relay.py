@@ -9,7 +9,7 @@ from typing import cast
 
 import aiohttp
 import pytest
-from mediator_parts import PATIENCE, SHORT_WHILE, Client, Leg, figures
+from mediator_parts import PATIENCE, SHORT_WHILE, Client, Leg, code_of, figures
 
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
@@ -17,7 +17,8 @@ from didmpc.mediator.limits import Limits
 from didmpc.mediator.relay import End, Relay
 from didmpc.mediator.relay import Leg as RelayLeg
 from didmpc.mediator.store import ChannelEnd, Store
-from didmpc.protocols import relay_control
+from didmpc.protocols import discover_features, relay_control
+from didmpc.protocols.discover_features import Query
 from didmpc.protocols.empty import EMPTY
 from didmpc.protocols.envelope import pack_authcrypt
 from didmpc.protocols.errors import SessionError
@@ -26,6 +27,7 @@ from didmpc.protocols.message import Message
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import ErrorCode, UnboundReason
 from didmpc.protocols.relay_control import Channel
+from didmpc.protocols.session import handshake
 from didmpc.protocols.session.handshake import OPEN, Initiation, Party, respond
 
 NewLeg = Callable[[], Awaitable[Leg]]
@@ -393,6 +395,20 @@ async def test_a_leg_that_binds_nothing_is_closed_and_one_that_did_is_kept(
         assert closed.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR)
         await asyncio.sleep(0.1)
         await used.synchronise()
+
+
+async def test_a_mediator_may_relay_nothing_and_says_so(tmp_path: Path, http: aiohttp.ClientSession) -> None:
+    async with running(Home(tmp_path / "other"), port=0, relays=False) as mediator:
+        alice = await Client(http, mediator.did).enrol()
+        answer = await alice.ask(discover_features.queries([Query("protocol", "https://w3id.org/didmpc/*")]))
+        disclosed = {feature.id for feature in discover_features.parse_disclose(answer)}
+        assert not disclosed & {relay_control.PROTOCOL, handshake.PROTOCOL}
+        assert disclosed  # it speaks our other protocols
+        refused = await alice.ask(relay_control.channel_create(1, int(time.time()) + 60))
+        assert code_of(refused) == "e.p.msg.unsupported"
+        async with alice.line() as line:
+            opening = Message(type=OPEN, body={"hs": "e30"})
+            assert code_of(await line.ask(opening)) == "e.p.msg.unsupported"
 
 
 def leg_that_never_reads(limits: Limits) -> RelayLeg:

@@ -83,6 +83,7 @@ async def running(
     limits: Limits | None = None,
     outside: Outside | None = None,
     admission: Admission = "open",
+    relays: bool = True,
     metrics_listen: str = "",
     configuration: Configuration | None = None,
 ) -> AsyncIterator[Running]:
@@ -122,6 +123,7 @@ async def running(
                     _serving(
                         *(home, settings, store, dids, places, registration, outgoing),
                         onwards=outside.onward,
+                        relays=relays,
                         listener=listener,
                         monitors=monitors,
                         limits=limits,
@@ -142,6 +144,7 @@ async def _serving(
     outgoing: Outgoing,
     *,
     onwards: bool,
+    relays: bool,
     listener: socket.socket,
     monitors: socket.socket | None,
     limits: Limits,
@@ -174,10 +177,10 @@ async def _serving(
         [
             Accounts(store, dids, registration, identity.did, limits).handlers(),
             Mailboxes(store, onward, deliveries, limits).handlers(),
-            Channels(store, relay, limits).handlers(),
-            Hops(identity, relay, limits).handlers(),
+            Channels(store, relay, limits).handlers() if relays else {},
+            Hops(identity, relay, limits).handlers() if relays else {},
             links.handlers(),
-            Courtesies(store, limits).handlers(),
+            Courtesies(store, limits, relays=relays).handlers(),
         ],
         checks=[registration.check, Rotations(store, dids, deliveries).follow],
         on_held_back=metrics.limits_hit.labels("requests-per-did").inc,
@@ -347,6 +350,7 @@ async def serve(
         limits=configuration.limits,
         outside=Outside(allow_private=configuration["allow-private"], onward=configuration["onward"] == "on"),
         admission=configuration["registration"],
+        relays=configuration["relay"] == "on",
         metrics_listen=configuration["metrics-listen"],
         configuration=configuration,
     ) as mediator:

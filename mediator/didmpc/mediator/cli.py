@@ -86,6 +86,14 @@ def start(
             metavar="on|off", help="Pass mail on whose recipient takes it elsewhere.", show_default="on"
         ),
     ] = None,
+    relay: Annotated[
+        bool | None,
+        typer.Option(
+            "--relay/--no-relay",
+            help="Relay the sessions of agents. Without, they go through mailboxes, which is slower.",
+            show_default="yes",
+        ),
+    ] = None,
     metrics_listen: Annotated[
         str | None,
         typer.Option(
@@ -138,6 +146,7 @@ def start(
         "registration": registration,
         "allow-private": allow_private,
         "onward": onward,
+        "relay": None if relay is None else "on" if relay else "off",
         "metrics-listen": metrics_listen,
         "limits": limits,
         "limit": limit or None,

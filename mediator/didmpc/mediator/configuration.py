@@ -212,6 +212,7 @@ SETTINGS = (
         _yes_no,
     ),
     Setting("onward", "on", "pass mail on whose recipient takes it elsewhere", _one_of("on", "off")),
+    Setting("relay", "on", "relay sessions; off: they go through mailboxes", _one_of("on", "off")),
     Setting("log-level", "warning", "from which level on it logs", _one_of(*LOG_LEVELS)),
     Setting("log-format", "text", "lines of text, or one JSON object per line", _one_of(*LOG_FORMATS)),
     Setting(

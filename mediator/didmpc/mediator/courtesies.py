@@ -28,8 +28,9 @@ from didmpc.protocols.session import handshake
 log = logging.getLogger(__name__)
 
 
-def features(limits: Limits) -> tuple[Feature, ...]:
+def features(limits: Limits, *, relays: bool) -> tuple[Feature, ...]:
     """What discover-features tells about this mediator."""
+    relay = ((handshake.PROTOCOL, "responder"), (relay_control.PROTOCOL, "mediator"))
     protocols = (
         (routing.FORWARD.rpartition("/")[0], "mediator"),
         *((version.protocol, "mediator") for version in mediation.VERSIONS),
@@ -41,8 +42,7 @@ def features(limits: Limits) -> tuple[Feature, ...]:
         (out_of_band.PROTOCOL, "sender"),
         (shorten_url.PROTOCOL, "url-shortener"),
         (empty.EMPTY.rpartition("/")[0], "receiver"),
-        (handshake.PROTOCOL, "responder"),
-        (relay_control.PROTOCOL, "mediator"),
+        *(relay if relays else ()),
         (binding_proof.PROTOCOL, "verifier"),
     )
     return (
@@ -53,11 +53,11 @@ def features(limits: Limits) -> tuple[Feature, ...]:
 
 
 class Courtesies:
-    def __init__(self, store: Store, limits: Limits) -> None:
+    def __init__(self, store: Store, limits: Limits, *, relays: bool) -> None:
         self._store = store
         self._limits = limits
         self._words_per_address = Buckets(limits.operator_message_rate)
-        self._features = features(limits)
+        self._features = features(limits, relays=relays)
 
     def handlers(self) -> Mapping[str, Handler]:
         return {
