@@ -6,6 +6,7 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import aiohttp
@@ -40,9 +41,10 @@ async def narrow() -> AsyncIterator[aiohttp.ClientSession]:
 
 def stop_reading(line: Line) -> asyncio.Transport:
     connection = line.ws._response.connection
-    assert connection is not None and isinstance(connection.transport, asyncio.Transport)
-    connection.transport.pause_reading()
-    return connection.transport
+    assert connection is not None
+    transport = cast("asyncio.Transport", connection.transport)  # uvloop's are of no such class
+    transport.pause_reading()
+    return transport
 
 
 async def use(one: Client, other: Client, did: str, times: int) -> None:

@@ -287,7 +287,7 @@ async def test_a_program_that_never_shuts_down_still_ends_well(switch):
 async def test_what_the_program_starts_does_not_hold_the_channel(switch):
     program = """
 import subprocess
-subprocess.Popen(["sleep", "20"], stdin=-3, stdout=-3, stderr=-3, close_fds=False)
+subprocess.Popen(["sleep", "60"], stdin=-3, stdout=-3, stderr=-3, close_fds=False)
 """
     await switch.start(program, m=1)
-    await asyncio.wait_for(switch.go().end(), 15)
+    await asyncio.wait_for(switch.go().end(), 50)
