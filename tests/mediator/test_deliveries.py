@@ -79,7 +79,7 @@ class Post:
         self.store = Held(folder, limits)
         self.quotas = Quotas(limits)
         self.deliveries = Deliveries(self.store, self.quotas, limits)
-        self.intake = Intake(self.store, self.deliveries, self.quotas)
+        self.intake = Intake(self.store, self.deliveries, self.quotas, limits)
 
     async def box(self, account: str = ALICE) -> str:
         did = Identity.peer4().did

@@ -161,7 +161,7 @@ async def _serving(
         [each.did for each in identities],
         [service.uri for service in identity.document.services],
         dids,
-        Intake(store, deliveries, quotas),
+        Intake(store, deliveries, quotas, limits),
         outgoing,
         limits,
         forwards=onwards,

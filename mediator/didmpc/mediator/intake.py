@@ -2,21 +2,25 @@
 
 import random
 from collections.abc import Sequence
+from functools import partial
 
 from didmpc.mediator.deliveries import Deliveries
+from didmpc.mediator.limits import Limits
 from didmpc.mediator.quotas import Quotas
-from didmpc.mediator.refusals import MailboxFull
+from didmpc.mediator.refusals import MailboxFull, SessionsFull
 from didmpc.mediator.store import Kept, Room, Store
 from didmpc.protocols.did import canonical
+from didmpc.protocols.session.packet_json import is_packet
 
 _chance = random.SystemRandom()
 
 
 class Intake:
-    def __init__(self, store: Store, deliveries: Deliveries, quotas: Quotas) -> None:
+    def __init__(self, store: Store, deliveries: Deliveries, quotas: Quotas, limits: Limits) -> None:
         self._store = store
         self._deliveries = deliveries
         self._quotas = quotas
+        self._limits = limits
 
     async def put(
         self,
@@ -28,17 +32,38 @@ class Intake:
         now: float,
         delay_milli: int = 0,
     ) -> None:
-        """Keep envelopes for a registered DID, all or none. Raises a `Refusal`.
+        """Keep envelopes for a registered DID, all mail or none, and all packets or none. Raises a `Refusal`.
 
         `sender` is the DID that authcrypt proved, else the source address.
         """
         delay = seconds_of(delay_milli)
         due = now + delay if delay else 0.0
+        mail: list[bytes] = []
+        packets: list[bytes] = []
+        for envelope in envelopes:
+            (packets if is_packet(envelope) else mail).append(envelope)
+        if mail:
+            await self._put(sender, recipient, mail, expires, now, due, packets=False)
+        if packets:
+            expires = min(expires, now + self._limits.session_seconds)
+            await self._put(sender, recipient, packets, expires, now, due, packets=True)
+
+    async def _put(
+        self,
+        sender: str,
+        recipient: str,
+        envelopes: Sequence[bytes],
+        expires: float,
+        now: float,
+        due: float,
+        *,
+        packets: bool,
+    ) -> None:
         sizes = [len(envelope) for envelope in envelopes]
-        pair = self._quotas.pair(sender, canonical(recipient))
+        pair = self._quotas.pair(sender, canonical(recipient), packets=packets)
         self._quotas.reserve(pair, sizes, now)
         try:
-            kept = await self._enqueue(recipient, envelopes, expires, now, due)
+            kept = await self._enqueue(recipient, envelopes, expires, now, due, packets)
             self._quotas.put(pair, kept.mail, expires)
         finally:
             self._quotas.settle(pair, sizes)
@@ -46,16 +71,23 @@ class Intake:
             self._deliveries.ring(kept.account, due)
 
     async def _enqueue(
-        self, recipient: str, envelopes: Sequence[bytes], expires: float, now: float, due: float
+        self,
+        recipient: str,
+        envelopes: Sequence[bytes],
+        expires: float,
+        now: float,
+        due: float,
+        packets: bool,
     ) -> Kept:
+        put = partial(self._store.enqueue, recipient, envelopes, expires, now, due=due, packets=packets)
         try:
-            return await self._store.enqueue(recipient, envelopes, expires, now, due=due)
-        except MailboxFull:
+            return await put()
+        except (MailboxFull, SessionsFull):
             mailbox = await self._store.mailbox(recipient)
-            beyond = Room() if mailbox is None else self._quotas.beyond(mailbox, now)
+            beyond = Room() if mailbox is None else self._quotas.beyond(mailbox, now, packets=packets)
             if beyond == Room():
                 raise
-            return await self._store.enqueue(recipient, envelopes, expires, now, due=due, beyond=beyond)
+            return await put(beyond=beyond)
 
 
 def seconds_of(delay_milli: int) -> float:

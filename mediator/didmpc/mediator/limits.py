@@ -171,6 +171,14 @@ class Limits:
         MAIL, 5_000, "of one sender (its DID, else its address) waiting for one DID: 429", quota=True
     )
     pair_bytes: int = size(MAIL, 32 * MIB, "of one sender waiting for one DID: 429", quota=True)
+    session_messages: int = count(
+        MAIL, 10_000, "packets of sessions in a mailbox, beside the mail: 429", quota=True
+    )
+    session_bytes: int = size(MAIL, 64 * MIB, "of packets of sessions in a mailbox: 429", quota=True)
+    account_session_bytes: int = size(
+        MAIL, 128 * MIB, "of packets of sessions in all mailboxes of an account: 429", quota=True
+    )
+    session_seconds: float = seconds(MAIL, 15 * 60.0, "that a packet of a session is kept; then it is over")
     tracked_messages: int = count(
         MAIL, 100_000, "the latest, that the limits on senders and on handed out mail know of (in memory)"
     )

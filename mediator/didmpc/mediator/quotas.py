@@ -3,6 +3,7 @@
 It is kept in memory only and ends with the process. One sender may fill its share of a mailbox and not
 the whole of it. Mail that was handed out and not acknowledged is the recipient's affair: it no longer counts
 against its sender, and the mailbox takes in as much more, up to `awaiting_messages` and `awaiting_bytes`.
+Packets of sessions are counted apart, so that they take no room from mail.
 """
 
 import hashlib
@@ -24,11 +25,12 @@ class Quotas:
         self._limits = limits
         self._key = secrets.token_bytes(32)
         self._waiting: _Book[Pair] = _Book(limits.tracked_messages)
-        self._awaiting: _Book[int] = _Book(limits.tracked_messages)
+        self._awaiting: _Book[tuple[int, bool]] = _Book(limits.tracked_messages)
         self._coming: dict[Pair, Room] = {}
 
-    def pair(self, sender: str, recipient: str) -> Pair:
-        return hashlib.blake2b(f"{sender}\n{recipient}".encode(), key=self._key, digest_size=16).digest()
+    def pair(self, sender: str, recipient: str, *, packets: bool = False) -> Pair:
+        text = f"{sender}\n{recipient}\n{packets}"
+        return hashlib.blake2b(text.encode(), key=self._key, digest_size=16).digest()
 
     def reserve(self, pair: Pair, sizes: Sequence[int], now: float) -> None:
         """Before mail is put. Raises `SenderQuota`; otherwise `settle` must follow."""
@@ -57,17 +59,17 @@ class Quotas:
     def handed_out(self, mail: Iterable[Mail]) -> None:
         for item in mail:
             self._waiting.drop(item.seq)
-            self._awaiting.put(item.mailbox, item.seq, len(item.body), item.expires)
+            self._awaiting.put((item.mailbox, item.is_packet), item.seq, len(item.body), item.expires)
 
     def acknowledged(self, seqs: Iterable[int]) -> None:
         for seq in seqs:
             self._waiting.drop(seq)
             self._awaiting.drop(seq)
 
-    def beyond(self, mailbox: int, now: float) -> Room:
+    def beyond(self, mailbox: int, now: float, *, packets: bool = False) -> Room:
         """How much a mailbox may hold beyond its limits, because it was handed out already."""
-        self._awaiting.prune(mailbox, now)
-        room = self._awaiting.under(mailbox)
+        self._awaiting.prune((mailbox, packets), now)
+        room = self._awaiting.under((mailbox, packets))
         return Room(
             min(room.messages, self._limits.awaiting_messages), min(room.bytes, self._limits.awaiting_bytes)
         )

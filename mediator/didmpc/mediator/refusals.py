@@ -83,6 +83,20 @@ class MailboxFull(Refusal):
         super().__init__("The mailbox of the recipient is full.", fix="Try again later.")
 
 
+class SessionsFull(Refusal):
+    """Its sender has it still, and sends it again (docs/session-extension.md, section 11)."""
+
+    code = "e.p.me.res.storage.session_quota"
+    status = 429
+    retry_after = 2
+
+    def __init__(self) -> None:
+        super().__init__(
+            "As many packets of sessions as this mediator keeps wait for the recipient already.",
+            fix="Try again later. Mail is not concerned.",
+        )
+
+
 class SenderQuota(Refusal):
     code = "e.p.me.res.storage.sender_quota"
     status = 429

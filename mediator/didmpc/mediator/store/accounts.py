@@ -183,10 +183,13 @@ class AccountStore(Part):
 
 def _hand_over(db: sqlite3.Connection, mid: int, holder: int, aid: int, did: str, proven: int) -> None:
     """Give a mailbox to another account; the totals of both stay exact."""
-    (held,) = db.execute("SELECT bytes FROM box WHERE mid = ?", (mid,)).fetchone()
+    held, packets = db.execute("SELECT bytes, packet_bytes FROM box WHERE mid = ?", (mid,)).fetchone()
     db.execute("UPDATE box SET aid = ?, long_did = ?, proven = ? WHERE mid = ?", (aid, did, proven, mid))
-    db.execute("UPDATE account SET bytes = bytes - ? WHERE aid = ?", (held, holder))
-    db.execute("UPDATE account SET bytes = bytes + ? WHERE aid = ?", (held, aid))
+    for account, sign in ((holder, -1), (aid, 1)):
+        db.execute(
+            "UPDATE account SET bytes = bytes + ?, packet_bytes = packet_bytes + ? WHERE aid = ?",
+            (sign * held, sign * packets, account),
+        )
 
 
 def _reached(db: sqlite3.Connection, accounts: int) -> bool:

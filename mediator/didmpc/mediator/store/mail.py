@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from didmpc.mediator.refusals import MailboxFull, TooBig, UnknownNext
+from didmpc.mediator.refusals import MailboxFull, SessionsFull, TooBig, UnknownNext
 from didmpc.mediator.store.part import Part, require_account
 from didmpc.protocols.did import canonical
 
@@ -21,6 +21,8 @@ class Mail:
     body: bytes
     mailbox: int
     expires: float
+    is_packet: bool = False
+    """Of a session (docs/session-extension.md, section 6); else it is mail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,13 @@ class MailStore(Part):
         *,
         due: float = 0.0,
         beyond: Room = Room(),
+        packets: bool = False,
     ) -> Kept:
         """Keep envelopes for a registered DID, all or none; `due` is when they may be delivered first.
 
         The same envelope again is no second entry while it waits, nor for some time after it was
         acknowledged: a sender that lost our answer may send it again. Its first `due` and `expires` hold.
-        `beyond` is what the mailbox may hold beyond its limit.
+        `beyond` is what the mailbox may hold beyond its limit. Packets of sessions have limits of their own.
         """
         self.check_room_for_mail()
         for envelope in envelopes:
@@ -96,7 +99,10 @@ class MailStore(Part):
                 raise UnknownNext
             mid, account = row
             mail = [
-                (self._insert(db, mid, digest, envelope, expires, now, due, beyond), len(envelope))
+                (
+                    self._insert(db, mid, digest, envelope, expires, now, due, beyond, packets),
+                    len(envelope),
+                )
                 for digest, envelope in hashed
             ]
             return Kept(str(account), tuple((seq, size) for seq, size in mail if seq is not None))
@@ -113,31 +119,50 @@ class MailStore(Part):
         now: float,
         due: float,
         beyond: Room,
+        packet: bool,
     ) -> int | None:
         size = len(body)
         insert = (
-            "INSERT INTO msg(mid, at, exp, size, h, body, due) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7"
+            "INSERT INTO msg(mid, at, exp, size, h, body, due, packet) SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8"
             " WHERE NOT EXISTS (SELECT 1 FROM acknowledged WHERE mid = ?1 AND h = ?5 AND exp > ?2)"
             " ON CONFLICT(mid, h) DO NOTHING RETURNING seq"
         )
-        values = (mid, now, expires, size, digest, body, due if due > now else 0.0)
+        values = (mid, now, expires, size, digest, body, due if due > now else 0.0, packet)
         inserted = db.execute(insert, values).fetchone()
         if inserted is None and delete_mail(db, "mid = ? AND h = ? AND exp <= ?", (mid, digest, now)):
             inserted = db.execute(insert, values).fetchone()  # the first one was over, only not yet swept
         if inserted is None:
             return None
+        if not (self._count_packet if packet else self._count_mail)(db, mid, size, beyond):
+            raise SessionsFull if packet else MailboxFull
+        return int(inserted[0])
+
+    def _count_mail(self, db: sqlite3.Connection, mid: int, size: int, beyond: Room) -> bool:
         limits = self._limits
-        within = db.execute(
-            "UPDATE box SET n = n + 1, bytes = bytes + ?1 WHERE mid = ?2 AND n < ?3 AND bytes + ?1 <= ?4"
-            " AND (SELECT account.bytes FROM account WHERE account.aid = box.aid) + ?1 <= ?5",
+        counted = db.execute(
+            "UPDATE box SET n = n + 1, bytes = bytes + ?1"
+            " WHERE mid = ?2 AND n - packets < ?3 AND bytes - packet_bytes + ?1 <= ?4"
+            " AND (SELECT bytes - packet_bytes FROM account WHERE account.aid = box.aid) + ?1 <= ?5",
             (
                 *(size, mid, limits.mailbox_messages + beyond.messages, limits.mailbox_bytes + beyond.bytes),
                 limits.account_bytes + beyond.bytes,
             ),
         )
-        if not within.rowcount:
-            raise MailboxFull
-        return int(inserted[0])
+        return counted.rowcount > 0
+
+    def _count_packet(self, db: sqlite3.Connection, mid: int, size: int, beyond: Room) -> bool:
+        limits = self._limits
+        counted = db.execute(
+            "UPDATE box SET n = n + 1, bytes = bytes + ?1, packets = packets + 1,"
+            " packet_bytes = packet_bytes + ?1"
+            " WHERE mid = ?2 AND packets < ?3 AND packet_bytes + ?1 <= ?4"
+            " AND (SELECT packet_bytes FROM account WHERE account.aid = box.aid) + ?1 <= ?5",
+            (
+                *(size, mid, limits.session_messages + beyond.messages, limits.session_bytes + beyond.bytes),
+                limits.account_session_bytes + beyond.bytes,
+            ),
+        )
+        return counted.rowcount > 0
 
     async def queue(self, account: str, recipient: str | None, now: float) -> Queue:
         """How much waits for an account, or for one DID of it, and may be delivered now.
@@ -216,11 +241,10 @@ class MailStore(Part):
                     total += size
                 seen += 1
             is_all = seen == len(rows) < messages + len(without)
-            find = "SELECT body FROM msg WHERE seq = ?"
-            mail = (
-                Mail(seq, db.execute(find, (seq,)).fetchone()[0], mid, expires)
-                for seq, mid, expires in chosen
-            )
+            mail: list[Mail] = []
+            for seq, mid, expires in chosen:
+                body, packet = db.execute("SELECT body, packet FROM msg WHERE seq = ?", (seq,)).fetchone()
+                mail.append(Mail(seq, body, mid, expires, bool(packet)))
             return Listing(tuple(mail), is_all)
 
         return await self._database.read(job)
@@ -282,9 +306,16 @@ def _whose(db: sqlite3.Connection, account: str, recipient: str | None) -> tuple
 
 def delete_mail(db: sqlite3.Connection, where: str, values: tuple[object, ...]) -> tuple[int, bytes] | None:
     """Delete one message; its mailbox and its hash where it was there."""
-    row = db.execute(f"DELETE FROM msg WHERE {where} RETURNING mid, size, h", values).fetchone()  # noqa: S608
+    row = db.execute(
+        f"DELETE FROM msg WHERE {where} RETURNING mid, size, h, packet",  # noqa: S608
+        values,
+    ).fetchone()
     if row is None:
         return None
-    mid, size, digest = row
+    mid, size, digest, packet = row
     db.execute("UPDATE box SET n = n - 1, bytes = bytes - ? WHERE mid = ?", (size, mid))
+    if packet:
+        db.execute(
+            "UPDATE box SET packets = packets - 1, packet_bytes = packet_bytes - ? WHERE mid = ?", (size, mid)
+        )
     return mid, digest

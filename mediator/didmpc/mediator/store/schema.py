@@ -135,5 +135,21 @@ CREATE INDEX outgoing_by_expiry ON outgoing(exp);
 CREATE INDEX outgoing_of_host ON outgoing(host, size);
 """
 
-STEPS = (_FIRST, _TOTALS, _THIRD, _FOURTH, _FIFTH)
+_SIXTH = """
+-- Packets of sessions in the JSON form: how many of n and of bytes are theirs.
+ALTER TABLE msg ADD COLUMN packet INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE box ADD COLUMN packets INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE box ADD COLUMN packet_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE account ADD COLUMN packet_bytes INTEGER NOT NULL DEFAULT 0;
+CREATE TRIGGER box_packets_changed AFTER UPDATE OF packet_bytes ON box BEGIN
+    UPDATE account SET packet_bytes = packet_bytes + new.packet_bytes - old.packet_bytes WHERE aid = new.aid;
+END;
+CREATE TRIGGER box_packets_deleted AFTER DELETE ON box WHEN old.packet_bytes > 0 BEGIN
+    UPDATE account SET packet_bytes = packet_bytes - old.packet_bytes WHERE aid = old.aid;
+END;
+-- Bytes per second and direction; 0: no limit of its own.
+ALTER TABLE channel ADD COLUMN rate INTEGER NOT NULL DEFAULT 0;
+"""
+
+STEPS = (_FIRST, _TOTALS, _THIRD, _FOURTH, _FIFTH, _SIXTH)
 """Step n leads from version n - 1 to version n. A step that was released is never changed."""

@@ -12,10 +12,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import msgspec
 from cryptography.exceptions import InvalidTag
 
-from didmpc.protocols.encoding import b64url
+from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.errors import SessionError
+from didmpc.protocols.jose import MAX_PROTECTED
 from didmpc.protocols.session.hello import exact_b64
 from didmpc.protocols.session.packet import (
     MALFORMED,
@@ -113,6 +115,25 @@ def parse(packet: bytes) -> JsonPacket:
         raise _malformed("its iv or tag has an impossible length")
     sealed = _binary(value, "ciphertext") + tag
     return JsonPacket(sid, epoch, nonce, sealed, value["protected"].encode())
+
+
+def is_packet(envelope: bytes) -> bool:
+    """Whether an envelope is a packet of some session, for those who only store it: its `alg` says so."""
+    try:
+        protected = msgspec.json.decode(envelope, type=_Protected).protected
+        if len(protected) > MAX_PROTECTED:
+            return False
+        return msgspec.json.decode(unb64url(protected), type=_Algorithm).alg == _HEADER["alg"]
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return False  # what else it may be is not for us to say
+
+
+class _Protected(msgspec.Struct):
+    protected: str
+
+
+class _Algorithm(msgspec.Struct):
+    alg: str
 
 
 def sid_of(envelope: dict[str, Any]) -> bytes | None:
