@@ -19,6 +19,7 @@ from didmpc.protocols.did import canonical
 from didmpc.protocols.encoding import b64url
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mediation import Update
+from didmpc.protocols.routing import forward
 from didmpc.protocols.session.packet_json import JsonSealer, is_packet
 
 LIMITS = replace(
@@ -82,6 +83,25 @@ async def test_mail_takes_no_room_from_sessions(people: tuple[Client, Client], s
     assert await refusal(bob, did, b'{"mail":8}') == "e.p.me.res.storage.sender_quota"
     assert await bob.send(did, *sealing.packets(5)) == 202
     assert await refusal(bob, did, *sealing.packets(1)) == SESSION_QUOTA
+
+
+async def test_one_sender_has_a_share_of_that_room(
+    tmp_path: Path, http: aiohttp.ClientSession, sealing: Sealing
+) -> None:
+    limits = replace(LIMITS, pair_messages=3)
+    async with running(Home(tmp_path / "shares"), port=0, limits=limits) as mediator:
+        alice, bob, carol = [await Client(http, mediator.did).enrol() for _ in range(3)]
+        did = await alice.new_did()
+
+        async def put(sender: Client, count: int) -> tuple[int, bytes]:
+            message = forward(did, sealing.packets(count), mediator.did)
+            return await sender.post(sender.pack(message))
+
+        assert (await put(bob, 3))[0] == 202
+        status, body = await put(bob, 1)
+        assert (status, json.loads(body)["code"]) == (429, SESSION_QUOTA)
+        assert (await put(carol, 2))[0] == 202
+        assert await alice.waiting() == 5
 
 
 async def test_their_bytes_count_too(people: tuple[Client, Client], sealing: Sealing) -> None:

@@ -7,7 +7,7 @@ from functools import partial
 from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.quotas import Quotas
-from didmpc.mediator.refusals import MailboxFull, SessionsFull
+from didmpc.mediator.refusals import MailboxFull, SenderQuota, SessionsFull
 from didmpc.mediator.store import Kept, Room, Store
 from didmpc.protocols.did import canonical
 from didmpc.protocols.session.packet_json import is_packet
@@ -61,7 +61,12 @@ class Intake:
     ) -> None:
         sizes = [len(envelope) for envelope in envelopes]
         pair = self._quotas.pair(sender, canonical(recipient), packets=packets)
-        self._quotas.reserve(pair, sizes, now)
+        try:
+            self._quotas.reserve(pair, sizes, now)
+        except SenderQuota:
+            if packets:
+                raise SessionsFull from None
+            raise
         try:
             kept = await self._enqueue(recipient, envelopes, expires, now, due, packets)
             self._quotas.put(pair, kept.mail, expires)
