@@ -5,7 +5,9 @@ Newline-delimited JSON, one request per connection:
     -> {"method": str, "params": {...}}
     <- {"event": str, ...}            any number
     -> {"answer": {...}}              while the request runs
-    <- {"result": {...}} | {"error": {"what", "why", "fix", "exit"}}
+    <- {"result": {...}} | {"error": {"what", "why", "fix", "exit", "code"}}
+
+`code` is there where a peer is to blame.
 
 A connection that the client closes cancels its request.
 """
@@ -19,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from didmpc.agent import unix_socket
-from didmpc.protocols.errors import DidmpcError, LocalMisuse
+from didmpc.protocols.errors import DidmpcError, LocalMisuse, RemoteViolation
 
 LONGEST_LINE = 1024 * 1024
-CONNECTIONS = 64  # of one user's commands at once
+CONNECTIONS = 512  # of one user's commands and sessions at once
 UNREAD_ANSWERS = 16
 REQUEST_TIMEOUT = 10.0  # for the request line itself
 
@@ -47,6 +49,11 @@ class Stream:
     async def answer(self) -> Json:
         """Wait for the client's next answer."""
         return await self._answers.get()
+
+    @property
+    def unread(self) -> int:
+        """Bytes that the client has not taken yet."""
+        return self._writer.transport.get_write_buffer_size()
 
     async def _write(self, content: Mapping[str, Any]) -> None:
         with contextlib.suppress(ConnectionError):
@@ -177,4 +184,7 @@ async def _while_connected(work: Awaitable[Json], stream: Stream) -> Json:
 
 
 def _error(error: DidmpcError) -> Json:
-    return {"error": {"what": error.what, "why": error.why, "fix": error.fix, "exit": 1}}
+    told: Json = {"what": error.what, "why": error.why, "fix": error.fix, "exit": 1}
+    if isinstance(error, RemoteViolation):
+        told["code"] = error.code
+    return {"error": told}

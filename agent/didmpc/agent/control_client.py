@@ -17,7 +17,7 @@ from typing import Any, Literal, Self
 
 from didmpc.agent import unix_socket
 from didmpc.agent.home import Home
-from didmpc.protocols.errors import DidmpcError, LocalMisuse
+from didmpc.protocols.errors import DidmpcError, LocalMisuse, RemoteViolation
 
 LONGEST_LINE = 16 * 1024 * 1024
 
@@ -64,7 +64,7 @@ class Call:
     def __init__(self, method: str, params: Json | None = None, *, home: Home | Path | None = None) -> None:
         self._home = home if isinstance(home, Home) else Home.locate(home)
         self._buffer = bytearray()
-        self._socket = self._connect()
+        self._socket = connect(self._home)
         self._write({"method": method, "params": params or {}})
 
     def fileno(self) -> int:
@@ -82,13 +82,13 @@ class Call:
             except OSError:
                 received = b""
             if not received:
-                raise self._lost()
+                raise lost(self._home)
             self._buffer += received
             if len(self._buffer) > LONGEST_LINE:
                 raise DidmpcError("The agent sent more than one line can hold.")
         line = bytes(self._buffer[:end])
         del self._buffer[: end + 1]
-        return _interpret(json.loads(line))
+        return interpret(json.loads(line))
 
     @property
     def buffered(self) -> bool:
@@ -110,40 +110,46 @@ class Call:
     ) -> None:
         self.close()
 
-    def _connect(self) -> socket.socket:
-        try:
-            connection = unix_socket.connect(self._home.socket, timeout=5.0)
-        except PermissionError as problem:
-            raise LocalMisuse(
-                f"The agent in {self._home.root} belongs to someone else.",
-                fix="Name your own home with --home DIR or DIDMPC_HOME.",
-            ) from problem
-        except OSError as problem:
-            raise LocalMisuse(
-                f"No agent is running in {self._home.root}.", fix="Start it: didmpc agent start"
-            ) from problem
-        connection.settimeout(None)
-        return connection
-
     def _write(self, content: Json) -> None:
         try:
             self._socket.sendall(json.dumps(content, separators=(",", ":")).encode() + b"\n")
         except OSError as problem:
-            raise self._lost() from problem
-
-    def _lost(self) -> DidmpcError:
-        return DidmpcError(
-            f"The agent in {self._home.root} went away before it answered.",
-            fix=f"See {self._home.log}, then start it again: didmpc agent start",
-        )
+            raise lost(self._home) from problem
 
 
-def _interpret(line: Json) -> Received:
+def connect(home: Home) -> socket.socket:
+    """A connection to the agent of a home."""
+    try:
+        connection = unix_socket.connect(home.socket, timeout=5.0)
+    except PermissionError as problem:
+        raise LocalMisuse(
+            f"The agent in {home.root} belongs to someone else.",
+            fix="Name your own home with --home DIR or DIDMPC_HOME.",
+        ) from problem
+    except OSError as problem:
+        raise LocalMisuse(
+            f"No agent is running in {home.root}.", fix="Start it: didmpc agent start"
+        ) from problem
+    connection.settimeout(None)
+    return connection
+
+
+def lost(home: Home) -> DidmpcError:
+    """The agent hung up."""
+    return DidmpcError(
+        f"The agent in {home.root} went away before it answered.",
+        fix=f"See {home.log}, then start it again: didmpc agent start",
+    )
+
+
+def interpret(line: Json) -> Received:
+    """One line of the agent; its error is raised."""
     if "event" in line:
         return "event", line
     if "error" in line:
         error = line["error"]
-        raise DidmpcError(
-            error.get("what", "The agent failed."), why=error.get("why", ""), fix=error.get("fix", "")
-        )
+        what, why, fix = error.get("what", "The agent failed."), error.get("why", ""), error.get("fix", "")
+        if "code" in error:
+            raise RemoteViolation(what, why=why, fix=fix, code=error["code"])
+        raise DidmpcError(what, why=why, fix=fix)
     return "result", line.get("result", {})

@@ -1,26 +1,31 @@
 """What any DIDComm agent answers: pings, and the question which protocols it speaks."""
 
+from collections.abc import Callable
+
 from didmpc.agent import contact_exchange
 from didmpc.agent.mailbox import Mailbox, Standing
 from didmpc.protocols import discover_features, empty, problem_report, trust_ping
 from didmpc.protocols.discover_features import Feature
 from didmpc.protocols.envelope import Unpacked
-from didmpc.protocols.namespace import NAMESPACE
+from didmpc.protocols.session import handshake
 
 PROTOCOLS = (
     trust_ping.PROTOCOL,
     discover_features.PROTOCOL,
     problem_report.PROTOCOL,
     contact_exchange.PROTOCOL,
-    f"{NAMESPACE}/session/1.0",
 )
 
 
 class Courtesies:
     """Only those whom we know get an answer: to anyone else we do not exist."""
 
-    def __init__(self, mailbox: Mailbox) -> None:
+    def __init__(
+        self, mailbox: Mailbox, *, takes_sessions: Callable[[Unpacked], bool] = lambda unpacked: False
+    ) -> None:
+        """`takes_sessions`: whether an `open` of the sender of this message would be answered."""
         self._mailbox = mailbox
+        self._takes_sessions = takes_sessions
         self._features = [Feature("protocol", protocol) for protocol in PROTOCOLS]
         mailbox.on(trust_ping.PING, self._on_ping)
         mailbox.on(discover_features.QUERIES, self._on_queries)
@@ -36,7 +41,10 @@ class Courtesies:
             self._mailbox.answer(unpacked, answer)
 
     async def _on_queries(self, unpacked: Unpacked) -> None:
-        self._mailbox.answer(unpacked, discover_features.disclose(unpacked.message, self._features))
+        features = list(self._features)
+        if self._takes_sessions(unpacked):
+            features.append(Feature("protocol", handshake.PROTOCOL))
+        self._mailbox.answer(unpacked, discover_features.disclose(unpacked.message, features))
 
     async def _on_empty(self, unpacked: Unpacked) -> None:
         """It says nothing; its headers were read before."""

@@ -32,6 +32,7 @@ from didmpc.agent.embedded import EmbeddedMediator
 from didmpc.agent.home import PRIVATE_FILE, Home
 from didmpc.agent.invitations import EXPIRES, GOAL_CODE, Invitations
 from didmpc.agent.keystore import KEY_FILE_WARNING
+from didmpc.agent.links import ContactLinks
 from didmpc.agent.mailbox import Mailbox, NotAdmitted, check_mediator
 from didmpc.agent.ping import Pinger
 from didmpc.agent.sessions import Sessions
@@ -105,6 +106,7 @@ async def _serve_locked(
         control = ControlServer(home.socket, agent.methods(stopping))
         await control.start()
         stack.push_async_callback(agent.sessions.close)
+        stack.push_async_callback(agent.links.close)
         cleaner = asyncio.create_task(agent.housekeeping(), name="housekeeping")
         stack.callback(cleaner.cancel)
         try:
@@ -136,7 +138,8 @@ async def _assemble(
     contacts = Contacts(wallet)
     invitations = Invitations(wallet, mailbox)
     exchange = ContactExchange(wallet, mailbox, contacts, invitations)
-    Courtesies(mailbox)
+    links = ContactLinks(wallet=wallet, mailbox=mailbox, contacts=contacts)
+    Courtesies(mailbox, takes_sessions=links.takes_sessions)
     sessions = Sessions(wallet=wallet, mailbox=mailbox, contacts=contacts, home=home.root)
     await sessions.start()
     stack.push_async_callback(mailbox.close)
@@ -152,6 +155,7 @@ async def _assemble(
         exchange=exchange,
         pinger=Pinger(mailbox),
         sessions=sessions,
+        links=links,
         doctor=Doctor(home, wallet, mailbox, http),
         embedded=choice.embedded,
     )
@@ -252,6 +256,7 @@ class Agent:
     exchange: ContactExchange
     pinger: Pinger
     sessions: Sessions
+    links: ContactLinks
     doctor: Doctor
     embedded: bool
     started: float = field(default_factory=time.monotonic)
@@ -284,6 +289,9 @@ class Agent:
             "sessions": self._sessions,
             "run": self.sessions.run,
             "join": self.sessions.join,
+            "link-open": self.links.open,
+            "link-listen": self.links.listen,
+            "link-accept": self.links.accept,
             "doctor": self._doctor,
         }
 

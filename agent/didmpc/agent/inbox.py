@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from didmpc.protocols.did import canonical
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import RemoteViolation
+from didmpc.protocols.session import handshake
 
 IN_FLIGHT = 1024  # held here and not acknowledged; what comes beyond stays with the mediator
 LANE = 32  # of one sender who may not burst; what comes beyond is dropped
@@ -76,7 +77,9 @@ class Inbox:
             return
         sender = canonical(unpacked.sender) if unpacked.sender else ""
         key = (sender, unpacked.message.id)
-        if key in self._seen or _expired(unpacked):
+        # A session's `open` that comes again is to be answered again (docs/session-extension.md, section 5).
+        repeated = key in self._seen and unpacked.message.type != handshake.OPEN
+        if repeated or _expired(unpacked):
             self._acknowledge_soon(name)
             return
         if len(self._lanes.get(sender, ())) >= LANE and not self._may_burst(unpacked):

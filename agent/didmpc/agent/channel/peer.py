@@ -143,17 +143,19 @@ class Peer:
     def pump(self, now: float) -> None:
         """Give the path what the link has to say, as far as there is budget. The caller flushes."""
         path = self._paths.get(self.link.wire)
-        if path is not None and (budget := path.budget) > 0:
-            self._dirty = False
-            try:
-                packets = self.link.packets(now, budget)
-            except SessionOver as error:
-                self._over(error)
+        try:
+            if path is None or (budget := path.budget) <= 0:
+                self.link.expire(now)
                 return
-            for packet in packets:
-                path.write(packet)
-                self._abort_written = self.aborting
-            self._propose(now)
+            self._dirty = False
+            packets = self.link.packets(now, budget)
+        except SessionOver as error:
+            self._over(error)
+            return
+        for packet in packets:
+            path.write(packet)
+            self._abort_written = self.aborting
+        self._propose(now)
 
     def _propose(self, now: float) -> None:
         """READY of a new session in the other wire form, on the path of that form."""

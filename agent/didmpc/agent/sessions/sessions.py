@@ -22,7 +22,7 @@ from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import DidmpcError, MessageError
 from didmpc.protocols.mpc import messages
 from didmpc.protocols.mpc.messages import Proposal
-from didmpc.protocols.namespace import NAMESPACE
+from didmpc.protocols.session import handshake
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Sessions:
         """Take the messages of MPC sessions from the mailbox; clear what a killed agent left behind."""
         await asyncio.to_thread(_clear_leftovers, self._workshop.home)
         self._mailbox.on(messages.PREFIX, self._on_message)
-        self._mailbox.on(f"{NAMESPACE}/session/1.0/", self._on_message)
+        self._mailbox.on(f"{handshake.PROTOCOL}/", self._on_message)
 
     async def close(self) -> None:
         """End all sessions of this agent, orderly: their parties are told."""
@@ -152,6 +152,8 @@ class Sessions:
             self._take_proposal(unpacked)
             return
         attempt = message.pthid or ""
+        if not attempt and message.type.startswith(handshake.PROTOCOL):
+            return  # between two contacts: see didmpc.agent.links
         if message.type == messages.CANCEL:
             self._cancel(attempt, unpacked.sender)
         inbox = self._inboxes.get(attempt)

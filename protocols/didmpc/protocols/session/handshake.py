@@ -64,7 +64,9 @@ __all__ = [
     "Established",
     "Initiation",
     "Party",
+    "Request",
     "decline_body",
+    "read_open",
     "respond",
 ]
 
@@ -350,6 +352,21 @@ def respond(
         continues=continued,
     )
     return {"hs": hs_r, "confirm": b64url(label(prk, "confirm r", transcript))}, established
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What an `open` asks for, as far as one needs it to decide on an answer."""
+
+    link: Mapping[str, Any]
+    wires: tuple[str, ...]
+    continues: bool
+
+
+def read_open(open_body: Mapping[str, Any]) -> Request:
+    """Look at an `open` before it is answered; SessionError when it is malformed."""
+    hello = HelloI.decode(_hello_text(open_body))
+    return Request(hello.terms.link or {}, hello.wire, hello.terms.continues is not None)
 
 
 def decline_body(reason: SessionError | DeclineCode) -> dict[str, str]:

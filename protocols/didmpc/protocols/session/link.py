@@ -499,10 +499,7 @@ class Link:
 
     def packets(self, now: float, budget: int | None = None) -> list[bytes]:
         """What to write now, at most `budget` bytes: control first, then records as the window allows."""
-        if now >= min(self._ends_at, self._probe_ends, self.last_heard + self._limits.idle_seconds):
-            self._end(SessionOver(self._expiry(now)))
-        if self._over is not None:
-            raise self._over
+        self.expire(now)
         if not self._may_speak():
             return []
         if now >= self._look_again:
@@ -541,6 +538,12 @@ class Link:
         self.stats.packets_sent += len(packets)
         self.stats.records_sent = outbox.sent
         return packets
+
+    def expire(self, now: float) -> None:
+        """SessionOver when the time of the link has come; for whoever has no path to ask `packets` for."""
+        if now >= min(self._ends_at, self._probe_ends, self.last_heard + self._limits.idle_seconds):
+            self._end(SessionOver(self._expiry(now)))
+        self._check_over()
 
     def _may_speak(self) -> bool:
         """A responder is silent until the initiator is confirmed (section "Handshake")."""

@@ -1,0 +1,273 @@
+"""The agent of this user, as a program sees it."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from didmpc.agent import control_async
+from didmpc.agent.api.carrier import Carrier
+from didmpc.agent.api.errors import SessionLost, SessionRefused
+from didmpc.agent.api.flow import LIMIT
+from didmpc.agent.api.limits import SessionLimits
+from didmpc.agent.api.session import Session
+from didmpc.agent.channel.limits import Limits
+from didmpc.agent.channel.traffic import Traffic
+from didmpc.agent.control_async import Conversation
+from didmpc.agent.home import Home
+from didmpc.protocols.errors import RemoteViolation
+
+CONFIRMED_WITHIN = 20.0
+_REFUSED = "e.p.session.refused."
+
+Wire = Literal["auto", "binary", "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """Someone whom the agent has exchanged keys with."""
+
+    name: str
+    did: str
+    """The DID that it uses towards this agent alone."""
+    label: str
+    """How it calls itself; nothing proves that."""
+    verified: bool
+    """Whether the two people have compared words."""
+
+
+class Agent:
+    """Made by `Agent.connect`. Its sessions run in this process, in the event loop that is running."""
+
+    def __init__(self, home: Home, status: dict[str, Any]) -> None:
+        self._home = home
+        self._carriers: dict[int, Carrier] = {}
+        self._sessions: set[Session] = set()
+        self._listeners: set[Listener] = set()
+        self._numbers = count(1)
+        self._traffic = Traffic(Limits(), on_read=self._moved, on_beat=self._beat)
+        self._beating = asyncio.create_task(self._traffic.beat_for_ever(), name="didmpc sessions")
+        self.did = str(status["did"])
+        self.label = str(status["label"])
+
+    @classmethod
+    @contextlib.asynccontextmanager
+    async def connect(cls, home: Path | str | None = None) -> AsyncIterator["Agent"]:
+        """The agent that runs in a home: the one given, else as the `didmpc` command finds it.
+
+        Raises `LocalMisuse` when none runs there. Sessions that are still open at the end are aborted.
+        """
+        found = Home.locate(None if home is None else Path(os.fspath(home)))
+        agent = cls(found, await control_async.call(found, "status"))
+        try:
+            yield agent
+        finally:
+            await agent._close()
+
+    async def contacts(self) -> list[Contact]:
+        """Everyone whom sessions are possible with."""
+        result = await control_async.call(self._home, "contacts")
+        return [
+            Contact(each["name"], each["did"], each["label"], each["verified"]) for each in result["contacts"]
+        ]
+
+    @contextlib.asynccontextmanager
+    async def session(
+        self,
+        contact: str | Contact,
+        *,
+        protocol: str,
+        wire: Wire = "auto",
+        timeout: float = 30.0,
+        limits: SessionLimits | None = None,
+    ) -> AsyncIterator[Session]:
+        """A session as a context: `open`, and `close` (or, after an exception, `abort`) at its end."""
+        session = await self.open(contact, protocol=protocol, wire=wire, timeout=timeout, limits=limits)
+        async with session:
+            yield session
+
+    async def open(
+        self,
+        contact: str | Contact,
+        *,
+        protocol: str,
+        wire: Wire = "auto",
+        timeout: float = 30.0,
+        limits: SessionLimits | None = None,
+    ) -> Session:
+        """Open a session with a contact, whose program must listen for the same protocol, or open one to us.
+
+        `protocol` is the URI of what runs in the session. `wire` is the form of its packets: `json` goes
+        through the mailboxes of any mediator, `binary` through a relay at the peer's mediator, `auto` prefers
+        the latter. Raises `SessionRefused`, `SessionLost`, `LocalMisuse`.
+        """
+        limits = limits or SessionLimits()
+        params = {
+            "contact": contact.name if isinstance(contact, Contact) else contact,
+            "protocol": protocol,
+            "wire": wire,
+            "timeout": timeout,
+            "limits": {LIMIT: limits.unread},
+        }
+        session = await self._link("link-open", params, limits, timeout)
+        if session is None:
+            raise SessionRefused(
+                f"{params['contact']}'s agent answered, but its program did not.",
+                why="The program may hang, or the mediator's relay cannot be reached from here.",
+                fix="Try again, or with wire='json'.",
+                code="silent",
+            )
+        return session
+
+    async def accept(self, protocol: str, *, limits: SessionLimits | None = None) -> Session:
+        """Wait for one session of this protocol, from any contact. See `sessions` for more than one."""
+        async with self.sessions(protocol, limits=limits) as listener:
+            return await anext(listener)
+
+    def sessions(self, protocol: str, *, limits: SessionLimits | None = None) -> "Listener":
+        """All sessions of this protocol that contacts open: `async for session in agent.sessions(...)`.
+
+        It listens from the first step (or from `async with`) until it is closed. Sessions that nobody has
+        taken yet wait, a few of them, unanswered.
+        """
+        return Listener(self, self._home, protocol, limits or SessionLimits())
+
+    # --- within
+
+    async def _link(
+        self, method: str, params: dict[str, Any], limits: SessionLimits, timeout: float | None
+    ) -> Session | None:
+        """Have the daemon make a link, and the peer heard on it; None where the latter does not happen."""
+        number = next(self._numbers)
+        carrier = Carrier(self._traffic, number, limits.link, limits.unreachable)
+        linked = asyncio.Event()
+        session: Session | None = None
+
+        def on_event(event: dict[str, Any]) -> None:
+            nonlocal session
+            carrier.event(event)
+            if event.get("event") == "linked":
+                session = Session(carrier, limits)
+                linked.set()
+
+        conversation = await Conversation.start(self._home, method, params, on_event=on_event)
+        carrier.converse(conversation)
+        conversation.on_over(linked.set)
+        self._carriers[number] = carrier
+        kept = False
+        try:
+            await linked.wait()
+            if session is None:
+                await _raise_outcome(conversation)
+                return None
+            try:
+                async with asyncio.timeout(CONFIRMED_WITHIN if timeout is None else timeout):
+                    await asyncio.shield(carrier.ready)
+            except TimeoutError:
+                return None
+            kept = True
+        finally:
+            if not kept:
+                del self._carriers[number]
+                await asyncio.shield(asyncio.ensure_future(carrier.finish(orderly=False)))
+        self._keep(number, session)
+        return session
+
+    def _keep(self, number: int, session: Session) -> None:
+        self._sessions.add(session)
+
+        def over() -> None:
+            self._sessions.discard(session)
+            self._carriers.pop(number, None)
+
+        session.on_over(over)
+
+    def _moved(self) -> None:
+        for carrier in tuple(self._carriers.values()):
+            carrier.moved()
+
+    def _beat(self, at: float, late: bool) -> None:
+        for carrier in tuple(self._carriers.values()):
+            carrier.beat(at, self._traffic.wakefulness)
+
+    async def _close(self) -> None:
+        try:
+            for listener in tuple(self._listeners):
+                await listener.aclose()
+            await asyncio.gather(
+                *(session.abort("The program ended.") for session in self._sessions), return_exceptions=True
+            )
+        finally:
+            self._beating.cancel()
+
+
+class Listener:
+    """An async iterator of sessions, and a context that ends the listening."""
+
+    def __init__(self, agent: Agent, home: Home, protocol: str, limits: SessionLimits) -> None:
+        self._agent = agent
+        self._home = home
+        self._protocol = protocol
+        self._limits = limits
+        self._listening: Conversation | None = None
+
+    async def start(self) -> None:
+        """Listen: from now on contacts are answered."""
+        if self._listening is not None:
+            return
+        heard = asyncio.Event()
+        conversation = await Conversation.start(
+            self._home, "link-listen", {"protocol": self._protocol}, on_event=lambda event: heard.set()
+        )
+        conversation.on_over(heard.set)
+        self._listening = conversation
+        self._agent._listeners.add(self)
+        await heard.wait()
+        if conversation.over:
+            await self.aclose()
+            await _raise_outcome(conversation)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Session:
+        """The next session whose peer was heard. Raises `DidmpcError` when the agent goes away."""
+        await self.start()
+        params = {"protocol": self._protocol, "limits": {LIMIT: self._limits.unread}}
+        while True:
+            with contextlib.suppress(SessionLost):  # it was over before its peer was heard
+                session = await self._agent._link("link-accept", params, self._limits, None)
+                if session is not None:
+                    return session
+
+    async def aclose(self) -> None:
+        """Listen no more; sessions that were taken go on."""
+        listening, self._listening = self._listening, None
+        self._agent._listeners.discard(self)
+        if listening is not None:
+            await listening.close()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+
+async def _raise_outcome(conversation: Conversation) -> None:
+    """Raise what the daemon said in place of what was asked for."""
+    try:
+        await conversation.result()
+    except RemoteViolation as error:
+        if not error.code.startswith(_REFUSED):
+            raise
+        code = error.code.removeprefix(_REFUSED)
+        raise SessionRefused(error.what, why=error.why, fix=error.fix, code=code) from None
