@@ -27,11 +27,13 @@ class PostOffice:
         self.owners: dict[str, Mail] = {}
         self.refused: list[RemoteViolation] = []
         self.closed: set[str] = set()
+        self.seen: set[str] = set()
 
     async def deliver(self, message: Message, sender: Identity, to: str) -> None:
         owner = self.owners.get(canonical(to))
         if owner is None or owner.name in self.closed:
             raise DidmpcError("Their mediator cannot be reached.")
+        self.seen.add(message.type)
         addressed = replace(message, from_=sender.did, to=(to,))
         unpacked = Unpacked(addressed, sender.did, f"{sender.did}#0", f"{to}#0", None, "A256CBC-HS512")
         for prefix, handler in owner.handlers:
@@ -164,6 +166,12 @@ def program(tmp_path: Path) -> Path:
     path = tmp_path / "three.py"
     path.write_text(PROGRAM)
     return path
+
+
+@pytest.fixture
+def steps() -> Path:
+    """A program that computes together, in as many steps as its argument says."""
+    return Path(__file__).parents[2] / "e2e" / "programs" / "steps.py"
 
 
 @pytest.fixture

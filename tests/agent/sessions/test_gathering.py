@@ -2,6 +2,7 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -282,3 +283,45 @@ PROPOSED = {
     "lines": 1,
     "files": [{"path": "x.py", "sha256": "ab" * 32, "size": 1}],
 }
+
+
+def without_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on guests are of a kind that does not know the session extension."""
+
+    def say_so(*arguments: Any, **options: Any) -> messages.Join:
+        return messages.Join(*arguments, **{**options, "session": False})
+
+    monkeypatch.setattr("didmpc.agent.sessions.guest.Join", say_so)
+
+
+async def test_a_side_that_speaks_no_sessions_is_refused_with_the_way_out(
+    agents: Agents, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_sessions(monkeypatch)
+    run = agents["alice"].run(program, Terminal(), "bob", mode="session")
+    bob = agents["bob"].join(Terminal())
+    with pytest.raises(DidmpcError, match="bob cannot use the session extension") as refused:
+        await run
+    assert "--mode auto" in refused.value.fix
+    with pytest.raises(DidmpcError, match="alice ended the session before it began") as ended:
+        await bob
+    assert "bob cannot use the session extension" in ended.value.why
+
+
+async def test_where_the_manifest_allows_it_such_a_side_gets_ordinary_messages(
+    agents: Agents, steps: Path, office: PostOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_sessions(monkeypatch)
+    pair = agents["alice"], agents["bob"]
+    run = pair[0].run(steps, Terminal(), "bob", mode="auto", arguments=["2", "0"])
+    await asyncio.gather(run, pair[1].join(Terminal()))
+
+    def states() -> set[str]:
+        return {session["state"] for agent in pair for session in agent.sessions.list()}
+
+    async with asyncio.timeout(40):
+        while "running" in states():
+            await asyncio.sleep(0.05)
+    assert states() == {"done"}
+    assert messages.FRAME in office.seen
+    assert not any("/session/1.0/" in type for type in office.seen)
