@@ -1,13 +1,26 @@
-"""Two links and a network that drops, doubles, delays, reorders, corrupts and breaks down.
+"""Two links and a network that drops, doubles, delays, reorders, corrupts and breaks down; and crashes.
 
 Whatever it does: exactly once, in order, nothing before READY, bounded buffers, no truncation; and when
 it behaves for a while, everything arrives. The AEAD fails on a second use of any (key, nonce).
+
+The long run, of 100,000 steps or as many as STEPS says:  STEPS=300000 make soak PYTEST_FLAGS='-k steps'
 """
 
+import os
+from collections import Counter
+
 import hypothesis.strategies as st
+import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.identity import Identity
@@ -22,19 +35,25 @@ from didmpc.protocols.session.link import (
     PeerViolation,
     Ready,
     Renewed,
+    SessionOver,
 )
 from didmpc.protocols.session.packet import EpochLimits
 
 ONE, OTHER = Party.of(Identity.peer4()), Party.of(Identity.peer4())
 WINDOW_RECORDS, WINDOW_BYTES = 24, 6000
+IDLE = LinkLimits().idle_seconds
 SIDES = st.sampled_from((0, 1))
 FORMS = st.sampled_from(WIRES)
+TOTALS: Counter[str] = Counter()
+"""What all examples so far have done."""
 
 
 class AdversarialNetwork(RuleBasedStateMachine):
     @initialize()
     def start(self):
-        sealed = set()
+        self.now = 0.0
+        self.network = [[], []]  # packets on their way to side 0 and to side 1
+        sealed = self.sealed = set()
 
         class RecordingAead:
             def __init__(self, key):
@@ -46,6 +65,11 @@ class AdversarialNetwork(RuleBasedStateMachine):
                 sealed.add((self.key, nonce))
                 return self.aead.encrypt(nonce, data, associated_data)
 
+        self.aead = RecordingAead
+        self.connect()
+
+    def connect(self):
+        """A new attempt. What is on its way from an earlier one still arrives."""
         initiation = Initiation(ONE, OTHER, "id")
         accept, responder = respond(OTHER, ONE, "id", initiation.body)
         limits = LinkLimits(
@@ -54,13 +78,11 @@ class AdversarialNetwork(RuleBasedStateMachine):
             packet_bytes=500,
             epoch=EpochLimits(packets=16),
         )
-        self.now = 0.0
         self.links = [
-            Link(session, now=0.0, limits=limits, aead=RecordingAead)
+            Link(session, now=self.now, limits=limits, aead=self.aead)
             for session in (initiation.finish(accept), responder)
         ]
         self.accepts = []  # new sessions whose accept is still on its way to side 0
-        self.network = [[], []]  # packets on their way to side 0 and to side 1
         self.sent = [[], []]  # what side i was told to send
         self.received = [[], []]  # what side i delivered
         self.ready = [False, False]
@@ -162,7 +184,8 @@ class AdversarialNetwork(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from((0.01, 0.1, 0.5, 1.1, 3.0, 20.0)))
     def wait(self, seconds):
-        self.now += seconds
+        if all(self.now + seconds - link.last_heard < IDLE for link in self.links):
+            self.now += seconds
 
     @rule(side=SIDES, wire=FORMS)
     def path_up(self, side, wire):
@@ -199,6 +222,21 @@ class AdversarialNetwork(RuleBasedStateMachine):
         self.accepts.clear()
 
     @rule(side=SIDES)
+    def crash(self, side):
+        """One process is gone, with its keys. The other one is not told: it notices by silence."""
+        TOTALS["crashes"] += 1
+        left = self.links[1 - side]
+        over = left.last_heard + IDLE
+        self.now = max(self.now, over - 1)
+        self.speak(1 - side)
+        self.now = over
+        for use in (lambda: left.packets(over), lambda: left.receive(b"", over)):
+            with pytest.raises(SessionOver):
+                use()
+        assert left._outbox.unacknowledged == 0 and not left._inbox._early, "an ended link still holds data"
+        self.connect()
+
+    @rule(side=SIDES)
     def close(self, side):
         self.links[side].close()
         self.closed[side] = True
@@ -233,6 +271,7 @@ class AdversarialNetwork(RuleBasedStateMachine):
     @invariant()
     def delivered_exactly_once_and_in_order(self):
         if hasattr(self, "links"):
+            TOTALS["steps"] += 1
             for side in (0, 1):
                 assert self.received[1 - side] == self.sent[side][: len(self.received[1 - side])]
 
@@ -249,14 +288,31 @@ class AdversarialNetwork(RuleBasedStateMachine):
                     assert session is None or len(session.opener._keys) <= 3
 
     def teardown(self):
-        if hasattr(self, "links") and all(self.now - link.last_heard < 800 for link in self.links):
-            self.behave()
+        if hasattr(self, "links"):
+            TOTALS["packets"] += len(self.sealed)
+            TOTALS["epochs"] += len({key for key, _ in self.sealed})
+            if all(self.now - link.last_heard < IDLE - 100 for link in self.links):
+                self.behave()
 
 
-AdversarialNetwork.TestCase.settings = settings(
+SHORT = settings(
     max_examples=120,
     stateful_step_count=50,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+AdversarialNetwork.TestCase.settings = SHORT
 TestAdversarialNetwork = AdversarialNetwork.TestCase
+
+
+@pytest.mark.soak
+def test_a_hundred_thousand_steps():
+    wanted, before = int(os.environ.get("STEPS") or 100_000), TOTALS["steps"]
+    while (left := wanted - (TOTALS["steps"] - before)) > 0:
+        each = 400
+        run_state_machine_as_test(
+            AdversarialNetwork,
+            settings=settings(SHORT, stateful_step_count=each, max_examples=max(1, left // each)),
+        )
+    print(", ".join(f"{count:,} {what}" for what, count in TOTALS.items()))
+    assert TOTALS["epochs"] > wanted / 100 and TOTALS["crashes"] > 0

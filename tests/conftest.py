@@ -1,0 +1,35 @@
+"""For all tests: whatever seals a packet in this process, in any of them, never seals twice under one nonce."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from didmpc.protocols.session.packet import Aead, PacketSealer
+
+
+class _OncePerNonce:
+    """An AEAD whose `encrypt` fails where a (key, nonce) comes again."""
+
+    def __init__(self, aead: Callable[[bytes], Aead], key: bytes, used: set[tuple[bytes, bytes]]) -> None:
+        self._key, self._aead, self._used = key, aead(key), used
+        self.decrypt = self._aead.decrypt
+
+    def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes:
+        assert (self._key, nonce) not in self._used, "a (key, nonce) was sealed under twice"
+        self._used.add((self._key, nonce))
+        return self._aead.encrypt(nonce, data, associated_data)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def every_seal_is_recorded() -> Iterator[None]:
+    make = PacketSealer.__init__
+
+    def recording(sealer: PacketSealer, *arguments: Any, aead: Any = AESGCM, **options: Any) -> None:
+        used: set[tuple[bytes, bytes]] = set()
+        make(sealer, *arguments, aead=lambda key: _OncePerNonce(aead, key, used), **options)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(PacketSealer, "__init__", recording)
+        yield
