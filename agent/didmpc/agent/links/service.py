@@ -201,6 +201,9 @@ class ContactLinks:
 
     async def _seek(self, seeker: _Seeker, contact: Contact, wires: tuple[str, ...]) -> ProgramLink:
         """Ask whether the contact takes sessions, send an `open`, again and again; or take what it opens."""
+        waiting = self._handshakes.waiting_for(seeker.wish)
+        if waiting is not None:
+            return await self._answer(waiting, contact, seeker.limits)
         disclosed = await _unless(seeker.linked, self._discovery.takes_sessions(contact))
         if isinstance(disclosed, ProgramLink):
             return disclosed

@@ -147,6 +147,14 @@ class ContactHandshakes:
         self._wishes.append(wish)
         return wish
 
+    def waiting_for(self, wish: Wish) -> Incoming | None:
+        """An `open` that waited already and is what this wish wants; it waits no more."""
+        for incoming in self._waiting.get(wish.protocol, []):
+            if incoming.pair == wish.pair:
+                self._waiting[wish.protocol].remove(incoming)
+                return incoming
+        return None
+
     def unwish(self, wish: Wish) -> None:
         """It came true, or is wanted no more."""
         if wish in self._wishes:
