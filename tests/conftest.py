@@ -1,4 +1,4 @@
-"""For all tests: whatever seals a packet in this process, in any of them, never seals twice under one nonce."""
+"""For all tests: whatever seals a packet in this process never seals twice under one key and nonce."""
 
 from collections.abc import Callable, Iterator
 from typing import Any

@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from didmpc.protocols import mediation, relay_control
 from didmpc.protocols.envelope import pack_authcrypt, unpack
 from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.message import ENCRYPTED, Message
-from didmpc.protocols.session.handshake import Established, Initiation, Party, respond
+from didmpc.protocols.session.handshake import WIRE_BINARY, Established, Initiation, Party, respond
 
 NAMES = ("Alice", "Bob", "Carol", "Dave", "Erin")
 LINE = 32 * 1024 * 1024
@@ -311,10 +311,12 @@ def session_line(pid: int, folder: Path, program: str, m: int, **changes: Any) -
     }
 
 
-def shake_hands(one: Identity, other: Identity) -> tuple[Established, Established]:
+def shake_hands(
+    one: Identity, other: Identity, wires: Sequence[str] = (WIRE_BINARY,)
+) -> tuple[Established, Established]:
     """Two ends of a session, by the real handshake."""
-    initiation = Initiation(Party.of(one), Party.of(other), "open-1", link={})
-    body, answered = respond(Party.of(other), Party.of(one), "open-1", initiation.body)
+    initiation = Initiation(Party.of(one), Party.of(other), "open-1", link={}, wires=wires)
+    body, answered = respond(Party.of(other), Party.of(one), "open-1", initiation.body, wires=wires)
     return initiation.finish(body), answered
 
 
