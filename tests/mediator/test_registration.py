@@ -98,8 +98,27 @@ async def test_an_evicted_account_is_gone_with_what_it_did(place: Place) -> None
         assert code_of(await client.ask(pickup.status_request())) == "e.p.req.not_enroll"
         assert await client.send(did, b"{}") == 404
     with sqlite3.connect(place.home.root / "mediator.sqlite3") as db:
-        tables = ("account", "box", "msg", "seen")
-        assert [db.execute(f"SELECT count(*) FROM {table}").fetchone() for table in tables] == [(0,)] * 4
+        tables = ("account", "box", "msg")
+        assert [db.execute(f"SELECT count(*) FROM {table}").fetchone() for table in tables] == [(0,)] * 3
+
+
+@pytest.mark.parametrize("is_dated", [True, False])
+async def test_what_an_evicted_account_did_once_cannot_be_played_again_when_it_comes_back(
+    place: Place, is_dated: bool
+) -> None:
+    async with place.opened("open") as mediator:
+        client = await place.client(mediator).enrol()
+        update = mediation.keylist_update([(Identity.peer4().did, "add")])
+        recorded = client.pack(
+            update, return_route="all", created_time=int(time.time()) if is_dated else None
+        )
+        await client.post(recorded)
+        await asyncio.to_thread(call, place.home.root, "evict", {"did": client.identity.did})
+        await client.enrol()
+        _, answer = await client.post(recorded)
+        assert code_of(client.unpack(answer).message) == "e.p.crypto.message.dejavu"
+        assert len(mediation.parse_keylist(await client.ask(mediation.keylist_query())).recipient_dids) == 0
+        assert await client.register(Identity.peer4().did) == ["success"]
 
 
 async def test_an_invitation_that_is_over_opens_nothing(place: Place) -> None:

@@ -29,7 +29,8 @@ class Part:
         """Raise `Replayed` for what has acted before.
 
         A message that says when it was made is refused once it is too old, so until then it is remembered.
-        One that does not say, or that names a time to come, could be played again for ever.
+        One that does not say, or that names a time to come, could be played again for ever. What is
+        remembered outlives the account.
         """
         age = self._limits.replay_seconds
         ends = created is not None and created <= now + age

@@ -87,9 +87,14 @@ class RuleStore(Part):
         return Totals(*await self._database.read(lambda db: db.execute(find).fetchone()))
 
     async def evict(self, did: str) -> Evicted | None:
-        """Delete an account with its mail, channels and links; None where there is none."""
+        """Delete an account with its mail, channels and links; None where there is none.
+
+        The envelopes that it acted on stay remembered: the DID may come back, and so may they.
+        """
         party = canonical(did)
         deleted = 0
+        while await self._database.write(lambda db: _disown_batch(db, party)) == EVICTION_BATCH:
+            pass
         while (batch := await self._database.write(lambda db: _delete_batch(db, party))) == EVICTION_BATCH:
             deleted += batch  # others write between the batches
 
@@ -99,6 +104,8 @@ class RuleStore(Part):
                 return None
             channels = tuple(cid for (cid,) in db.execute("SELECT cid FROM channel WHERE aid = ?", (aid,)))
             (late,) = db.execute("SELECT coalesce(sum(n), 0) FROM box WHERE aid = ?", (aid,)).fetchone()
+            while _disown_batch(db, party) == EVICTION_BATCH:
+                pass  # what it did meanwhile
             db.execute("DELETE FROM account WHERE aid = ?", (aid,))
             return Evicted(party, deleted + batch + late, channels)
 
@@ -149,6 +156,17 @@ def use_ticket(db: sqlite3.Connection, ticket: str, now: float) -> bool:
         "UPDATE ticket SET uses = uses - 1 WHERE id = ? AND uses > 0 AND exp > ?", (ticket, now)
     )
     return used.rowcount > 0
+
+
+def _disown_batch(db: sqlite3.Connection, party: str) -> int:
+    """Let envelopes that acted be remembered whether the account is there or not."""
+    aid = account_id(db, party)
+    disowned = db.execute(
+        "UPDATE seen SET aid = NULL WHERE h IN (SELECT h FROM seen WHERE aid = ? LIMIT ?)",
+        (aid, EVICTION_BATCH),
+    ).rowcount
+    db.execute("UPDATE account SET acts = acts - ? WHERE aid = ?", (disowned, aid))
+    return disowned
 
 
 def _delete_batch(db: sqlite3.Connection, party: str) -> int:
