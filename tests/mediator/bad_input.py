@@ -14,7 +14,7 @@ from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.envelope import pack_anoncrypt, pack_authcrypt, pack_signed
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.keys import PrivateKey
-from didmpc.protocols.message import Message
+from didmpc.protocols.message import MAX_BRACKETS, Message
 from didmpc.protocols.routing import FORWARD
 
 STRANGER = Identity.peer4()
@@ -111,6 +111,7 @@ CASES |= {
     "not-envelope": lambda client: b"{}",
     "in-the-clear": lambda client: ping(client).encode(),
     "nested-deep": lambda client: b'{"a":' * 30_000 + b"1" + b"}" * 30_000,
+    "many-values": lambda client: b'{"ciphertext":[' + b"[]," * MAX_BRACKETS + b"1]}",
     "nested-65": lambda client: b'{"ciphertext":' + b"[" * 65 + b"]" * 65 + b"}",
 }
 

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import LocalMisuse, MessageError
-from didmpc.protocols.message import MAX_ATTACHMENTS, MAX_DEPTH, MAX_MESSAGE, Attachment, Message
+from didmpc.protocols.message import (
+    MAX_ATTACHMENTS,
+    MAX_BRACKETS,
+    MAX_DEPTH,
+    MAX_MESSAGE,
+    Attachment,
+    Message,
+)
 
 TYPE = "https://didcomm.org/basicmessage/2.0/message"
 
@@ -155,6 +162,13 @@ def test_nesting_is_bounded_whatever_the_size() -> None:
     # Many brackets side by side are no depth.
     assert len(decoded(body={"a": [[]] * 5000}).body["a"]) == 5000
     assert decoded(body={"a": "[{" * 500}).body["a"]
+
+
+def test_what_costs_many_objects_is_refused_before_they_are_made() -> None:
+    text = b'{"id":"1","type":"t","body":{"a":[%s]}}'
+    assert Message.decode(text % b",".join([b"[]"] * (MAX_BRACKETS - 3)))
+    with pytest.raises(MessageError, match="brackets"):
+        Message.decode(text % b",".join([b"[]"] * (MAX_BRACKETS - 2)))
 
 
 def test_a_message_that_is_too_big_is_refused_by_its_own_code() -> None:

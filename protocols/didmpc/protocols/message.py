@@ -21,6 +21,8 @@ PLAIN: Final = "application/didcomm-plain+json"
 MAX_MESSAGE = 16 * 1024 * 1024
 """Largest plaintext in bytes."""
 MAX_DEPTH = 64
+MAX_BRACKETS = 50_000
+"""Opening brackets and braces in the JSON of a message, those in its texts too: each may cost an object."""
 MAX_ID = 256
 MAX_TYPE = 512
 MAX_RECIPIENTS = 64
@@ -181,12 +183,15 @@ def decode_json(data: bytes, limit: int) -> Any:
         raise MessageError(
             f"A message is larger than {limit} bytes.", code="e.p.me.res.storage.message_too_big"
         )
+    brackets = data.count(b"{") + data.count(b"[")
+    if brackets > MAX_BRACKETS:
+        raise MessageError(f"A message has more than {MAX_BRACKETS} brackets.")
     try:
         value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MessageError("A message is not JSON.", why=str(error)) from None
     # Fewer brackets than the limit cannot nest deeper: most messages need no walk.
-    if data.count(b"{") + data.count(b"[") > MAX_DEPTH:
+    if brackets > MAX_DEPTH:
         _check_depth(value)
     return value
 
