@@ -32,7 +32,7 @@ from didmpc.protocols.envelope import pack_anoncrypt, unpack
 from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.keys import PrivateKey
 from didmpc.protocols.message import Message
-from didmpc.protocols.routing import parse_forward, route
+from didmpc.protocols.routing import parse_forward, route, wrap
 
 LIMITS = Limits(forward_bytes=64 * KIB, outgoing_retry_seconds=0.01)
 PATIENCE = 30.0
@@ -236,6 +236,31 @@ async def test_a_mediator_wraps_for_the_hops_that_a_recipient_names(
     alice = Client(http, near.did)
     assert await alice.send(to.did, envelope := sealed(to)) == 202
     assert await mail(bob) == [envelope]
+
+
+async def test_many_envelopes_over_added_hops_do_not_hold_up_others(
+    near: Running, far: Running, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bob = await Client(http, far.did).enrol()
+    to = Identity.peer4([Service(far.did)])
+    assert await bob.register(to.did) == ["success"]
+    alice, turns, wrapped_in = Client(http, near.did), 0, list[int]()
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def watched(*args: Any, **options: Any) -> bytes:
+        wrapped_in.append(turns)
+        return wrap(*args, **options)
+
+    monkeypatch.setattr("didmpc.mediator.onward.wrap", watched)
+    task = asyncio.create_task(others())
+    assert await alice.send(to.did, *(sealed(to, str(number)) for number in range(8))) == 202
+    task.cancel()
+    assert len(set(wrapped_in)) == len(wrapped_in) == 8
 
 
 async def test_a_mediator_behind_a_mediator_takes_its_mail_from_a_mailbox(

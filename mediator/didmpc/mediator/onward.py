@@ -8,6 +8,7 @@ Anybody can have us do this, so both have rates of their own, and a sender is to
 what was passed on.
 """
 
+import asyncio
 import hashlib
 import logging
 from collections.abc import Collection, Sequence
@@ -161,17 +162,18 @@ class Onward:
         if not hops:
             return post
 
-        def wrapped(resolve: Resolve) -> tuple[bytes, ...]:
-            return tuple(
-                wrap(envelope, post.recipient, hops, resolve, expires_time=post.expires_time)
-                for envelope in post.envelopes
-            )
+        envelopes = []
+        for envelope in post.envelopes:
 
-        try:
-            envelopes = await self._dids.run(wrapped)
-        except DidError:
-            raise UnknownNext from None
-        return replace(post, recipient=hops[0], envelopes=envelopes)
+            def wrapped(resolve: Resolve, envelope: bytes = envelope) -> bytes:
+                return wrap(envelope, post.recipient, hops, resolve, expires_time=post.expires_time)
+
+            try:
+                envelopes.append(await self._dids.run(wrapped))
+            except DidError:
+                raise UnknownNext from None
+            await asyncio.sleep(0)  # many envelopes over many hops shall not hold up others
+        return replace(post, recipient=hops[0], envelopes=tuple(envelopes))
 
     async def _send(self, post: Post, way: Way, now: float, expires: float) -> None:
         for envelope in post.envelopes:
