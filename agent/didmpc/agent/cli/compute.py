@@ -16,7 +16,7 @@ from didmpc.agent.cli.options import HomeOption, InputOption, JsonOption, WaitOp
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.words import duration, listing, moment
 from didmpc.protocols.errors import DidmpcError
-from didmpc.protocols.mpc.messages import RESUME_LIMIT, RESUME_LIMITS
+from didmpc.protocols.mpc.terms import RESUME_LIMIT, RESUME_LIMITS
 
 INTERRUPTED = 130
 DASHES = "didmpc.dashes"  # whether `--` stood on the command line

@@ -23,7 +23,7 @@ from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError, RemoteViolation
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
-from didmpc.protocols.mpc import messages
+from didmpc.protocols.mpc import messages, terms
 from didmpc.protocols.mpc.manifest import OPTIONS, Manifest, check_versions
 from didmpc.protocols.mpc.messages import Join, Proposal
 
@@ -90,8 +90,8 @@ def _arguments(params: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _resume_limit(given: Any) -> int:
-    least, most = messages.RESUME_LIMITS
-    seconds = messages.RESUME_LIMIT if given is None else int(given)
+    least, most = terms.RESUME_LIMITS
+    seconds = terms.RESUME_LIMIT if given is None else int(given)
     if not least <= seconds <= most:
         raise LocalMisuse(
             f"A run cannot wait {seconds} s for a party that stopped answering.",

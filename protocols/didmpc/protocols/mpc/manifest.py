@@ -14,10 +14,6 @@ from didmpc.protocols.did import canonical
 from didmpc.protocols.errors import DidmpcError, MessageError
 from didmpc.protocols.mpc.messages import (
     ATTEMPT_DIGITS,
-    MODES,
-    RESUME_LIMIT,
-    RESUME_LIMITS,
-    WIRES,
     Join,
     Proposal,
     arguments,
@@ -27,6 +23,7 @@ from didmpc.protocols.mpc.messages import (
     number,
     text,
 )
+from didmpc.protocols.mpc.terms import MODES, RESUME_LIMIT, RESUME_LIMITS, WIRES
 
 VERSION = "didmpc manifest/1.0"
 MAX_MANIFEST = 262_144

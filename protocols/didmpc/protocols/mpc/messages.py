@@ -25,6 +25,7 @@ from didmpc.protocols.did.names import MAX_DID, did_of
 from didmpc.protocols.encoding import unb64url
 from didmpc.protocols.errors import DidError, MessageError, RemoteViolation
 from didmpc.protocols.message import Message
+from didmpc.protocols.mpc.terms import MODES, RESUME_LIMIT, RESUME_LIMITS, WIRES
 from didmpc.protocols.namespace import NAMESPACE
 
 PREFIX = f"{NAMESPACE}/mpc/1.0/"
@@ -52,13 +53,6 @@ MAX_ARGUMENT_BYTES = 4_096  # of all arguments: no more than a person will look 
 # A part of a bundle, in bytes: with two layers of base64 it must fit into one message of a mediator (1 MiB).
 BUNDLE_PART = 262_144
 MAX_BUNDLE_PARTS = 512
-
-MODES = ("session", "auto", "didcomm")
-WIRES = ("binary", "json")
-"""Forms of a session's packets (docs/session-extension.md, section 6)."""
-RESUME_LIMIT = 120
-RESUME_LIMITS = (6, 900)
-"""Seconds: so long a run waits for a party that cannot be reached. A session without a sign of life ends at 900."""
 
 
 def text(body: Mapping[str, Any], name: str, limit: int = MAX_SENTENCE, *, default: str | None = None) -> str:
