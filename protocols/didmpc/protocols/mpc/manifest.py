@@ -138,7 +138,7 @@ class Manifest:
         return self.mode == "session" or (self.roster[i].session and self.roster[j].session)
 
     def wire_of(self, i: int, j: int) -> str:
-        """The form of the pair's packets: what was chosen, or JSON where the responder's mediator relays none."""
+        """The form of the pair's packets: as chosen, or JSON where the responder's mediator relays none."""
         return self.wire if self.roster[max(i, j)].relay else "json"
 
 
