@@ -309,6 +309,8 @@ def test_words_of_a_person_are_read() -> None:
 def test_relay_channels_are_asked_for_and_granted() -> None:
     request = sent(relay_control.channel_create(2, 1000, from_=A, to=M))
     assert relay_control.parse_channel_create(request) == ChannelRequest(2, 1000)
+    limited = sent(relay_control.channel_create(2, 1000, rate=5000, from_=A, to=M))
+    assert relay_control.parse_channel_create(limited) == ChannelRequest(2, 1000, 5000)
     channels = (Channel("c1", bytes(32), b"\x01" * 32), Channel("c2", b"\x02" * 32, b"\x03" * 32))
     reply = sent(relay_control.channel_created(request, channels, 900))
     assert answers(reply, request)
@@ -412,6 +414,8 @@ def test_a_message_of_another_type_is_named_as_unsupported(parse: Callable[[Mess
         (relay_control.CHANNEL_CREATE, {"count": 0, "expires": 1}),
         (relay_control.CHANNEL_CREATE, {"count": 65, "expires": 1}),
         (relay_control.CHANNEL_CREATE, {"count": 1}),
+        (relay_control.CHANNEL_CREATE, {"count": 1, "expires": 1, "rate": 0}),
+        (relay_control.CHANNEL_CREATE, {"count": 1, "expires": 1, "rate": "fast"}),
         (relay_control.CHANNEL_CREATED, {"channels": [{"id": "c", "near": b64url(bytes(32)), "far": "AA"}]}),
         (relay_control.CHANNEL_CREATED, {"channels": [{"id": "c", "near": "*", "far": "*"}]}),
         (relay_control.CHANNEL_REVOKE, {"ids": [7]}),

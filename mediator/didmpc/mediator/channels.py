@@ -5,7 +5,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import Mapping
 
-from didmpc.mediator.limits import Buckets, Limits
+from didmpc.mediator.limits import UNLIMITED, Buckets, Limits
 from didmpc.mediator.refusals import Refusal, Replayed, TooManyRequests
 from didmpc.mediator.relay import Relay
 from didmpc.mediator.requests import Handler, Outcome, Request
@@ -52,12 +52,15 @@ class Channels:
                 "A channel-create asks for channels that have expired.", code="e.p.msg.bad-body"
             )
         expires = int(min(asked.expires, request.now + self._limits.channel_seconds))
+        rate = min(asked.rate or UNLIMITED, self._limits.channel_rate)
+        rate = rate if rate < UNLIMITED else 0
         channels = [_new_channel() for _ in range(asked.count)]
         kept = [(channel.id, _hash(channel.near), _hash(channel.far)) for channel in channels]
         await self._store.create_channels(
-            request.sender, kept, expires, request.envelope, request.now, request.message.created_time
+            *(request.sender, kept, expires, request.envelope, request.now, request.message.created_time),
+            rate=rate,
         )
-        return Outcome(relay_control.channel_created(request.message, channels, expires))
+        return Outcome(relay_control.channel_created(request.message, channels, expires, rate or None))
 
     async def _revoke(self, request: Request) -> Outcome:
         names = relay_control.parse_channel_revoke(request.message)

@@ -198,6 +198,13 @@ class Limits:
 
     channels_per_account: int = count(RELAY, 4_096, "channels of one account", quota=True)
     channel_seconds: float = seconds(RELAY, 7 * DAY, "that a channel lasts")
+    channel_rate: int = size(
+        RELAY,
+        UNLIMITED,
+        "per second and direction of one channel; a faster one is slowed down",
+        quota=True,
+        least=KIB,
+    )
     channels_per_leg: int = count(RELAY, 256, "channels bound on one relay connection")
     legs: int = count(RELAY, 2_000, "relay connections", quota=True)
     legs_per_address: int = count(RELAY, 256, "relay connections of one address", quota=True)

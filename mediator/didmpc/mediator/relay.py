@@ -6,6 +6,7 @@ what comes in on one goes out on the other. Nothing is dropped and nothing is st
 - An end may send as much as it has credit for, and gets credit back as the far socket takes its bytes.
   So what waits here is bounded per channel, and one that does not read delays nobody else.
 - What waits for a leg goes out channel by channel in turn, control frames first.
+- A channel may have a rate: then credit comes back no faster than that.
 - When an end leaves, what waited for it is let go: the parties send it again after the next BOUND.
 
 Memory is set aside for a channel only while both its ends are bound, and for each account within its share.
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from didmpc.mediator.limits import KIB, Limits
+from didmpc.mediator.pace import Pace
 from didmpc.mediator.store import ChannelEnd, Store
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.relay import hop
@@ -54,11 +56,11 @@ class End:
     """One end of a channel while a leg has it bound."""
 
     __slots__ = (
-        "account", "allowance", "channel", "expires", "far", "leg", "notices", "number", "owed", "queue",
-        "queued", "reserved", "scheduled", "side", "window",
+        "_timer", "account", "allowance", "channel", "expires", "far", "former", "leg", "notices", "number",
+        "owed", "pace", "queue", "queued", "reserved", "scheduled", "side", "window",
     )  # fmt: skip
 
-    def __init__(self, leg: "Leg", number: int, found: ChannelEnd) -> None:
+    def __init__(self, leg: "Leg", number: int, found: ChannelEnd, pace: Pace | None = None) -> None:
         self.leg = leg
         self.number = number
         self.channel = found.channel
@@ -68,12 +70,62 @@ class End:
         self.far: End | None = None
         self.window = 0  # credit of this end when nothing is on its way
         self.allowance = 0  # what it may still send
-        self.owed = 0  # went out on the far side, credit not given back yet
+        self.former = 0  # of that, from before the last BOUND: it may be used, or forgotten
+        self.owed = 0  # may be given as credit: went out on the far side, or held back by the pace
+        self.pace = pace
+        self._timer: asyncio.TimerHandle | None = None
         self.queue: deque[tuple[bytes, int]] = deque()  # hop frames for this end, and their cost in credit
         self.queued = 0  # credit in the queue
         self.reserved = 0  # memory set aside for the queue
         self.notices = 0
         self.scheduled = False
+
+    def grant(self, most: int, now: float) -> int:
+        """As much credit of `most` as the pace allows at once; the rest is owed."""
+        granted = most
+        if self.pace is not None:
+            most = min(most, self.pace.burst)
+            granted = max(0, min(most, self.pace.level(now)))
+        self.owed = most - granted
+        return granted
+
+    def spend(self, count: int) -> None:
+        """Bytes came from this end and are passed on."""
+        self.allowance -= count
+        self.former = min(self.former, self.allowance)
+        if self.pace is not None:
+            self.pace.spend(count, time.monotonic())
+
+    def due(self) -> int:
+        """What of the owed credit is given now, which is counted as given; the rest comes in time."""
+        granted = self.owed if self.pace is None else self._due_by(self.pace)
+        if granted < (self.window // 4 if self.pace is None else self.pace.piece):
+            granted = 0
+        self.owed -= granted
+        self.allowance += granted
+        if self.pace is not None and self.owed >= self.pace.piece and not self.notices:
+            target = self.allowance - self.former + self.pace.piece
+            self._call_after(self.pace.seconds_until(target, time.monotonic()))
+        return granted
+
+    def _due_by(self, pace: Pace) -> int:
+        if self.notices:
+            return 0  # a BOUND that is on its way would void it
+        return min(self.owed, pace.level(time.monotonic()) - (self.allowance - self.former))
+
+    def pay(self) -> None:
+        """Give what is due, where nobody waits for it to be written."""
+        granted = self.due() if self.leg.ends.get(self.number) is self else 0
+        if granted:
+            self.leg.queue_control(hop.encode_credit(self.number, granted))
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _call_after(self, seconds: float) -> None:
+        self.close()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.pay)
 
 
 class Leg:
@@ -124,7 +176,11 @@ class Leg:
         """Send a control frame, ahead of all packets."""
         if self._idle and self._has_room(len(frame)):
             await self._send(frame)
-        elif len(self._control) >= self._limits.leg_control_frames:
+        else:
+            self.queue_control(frame)
+
+    def queue_control(self, frame: bytes) -> None:
+        if len(self._control) >= self._limits.leg_control_frames:
             self.abort("does not read what it asks for")
         else:
             self._control.append(frame)
@@ -183,6 +239,8 @@ class Leg:
         await self._send(frame)
         if not cost:
             end.notices -= 1
+            if end.pace is not None:
+                end.pay()
             return
         end.queued -= cost
         if end.far is not None:
@@ -202,10 +260,8 @@ async def give_back(end: End, count: int) -> None:
     if end.leg.ends.get(end.number) is not end:
         return  # its channel was closed meanwhile
     end.owed += count
-    if end.owed >= end.window // 4:
-        owed, end.owed = end.owed, 0
-        end.allowance += owed
-        await end.leg.control(hop.encode_credit(end.number, owed))
+    if granted := end.due():
+        await end.leg.control(hop.encode_credit(end.number, granted))
 
 
 class Relay:
@@ -219,6 +275,7 @@ class Relay:
         self._per_address: Counter[str] = Counter()
         self._memory = limits.relay_memory_bytes  # what is left
         self._reserved: Counter[int] = Counter()  # by account
+        self._paces: dict[tuple[int, int], Pace] = {}
         self.traffic = Traffic()
 
     @property
@@ -275,6 +332,10 @@ class Relay:
     def expire(self, now: float) -> None:
         over = {end.channel for end in self._ends.values() if end.expires <= now}
         self._end_channels(over, UnboundReason.EXPIRED)
+        clock = time.monotonic()
+        for place, pace in list(self._paces.items()):
+            if place not in self._ends and pace.is_full(clock):
+                del self._paces[place]  # a new one would be no other
 
     # --- inner
 
@@ -294,7 +355,7 @@ class Relay:
             self._detach(end)
             await leg.control(hop.encode_error(number, ErrorCode.OVER_CREDIT))
             return
-        end.allowance -= cost
+        end.spend(cost)
         self.traffic.bytes += cost
         self.traffic.packets += 1
         if await far.leg.packet(far, packet):
@@ -327,7 +388,7 @@ class Relay:
             return ErrorCode.TOO_MANY_CHANNELS
         if former is not None:
             self._detach(former, None if former is holder else UnboundReason.DISPLACED)
-        end = End(leg, bind.channel, found)
+        end = End(leg, bind.channel, found, self._pace(place, found.rate))
         self._ends[place] = leg.ends[bind.channel] = end
         leg.former.discard(bind.channel)
         if far is not None:
@@ -340,18 +401,20 @@ class Relay:
         former_window = stayed.window
         # The least is there also when memory is short: else this bind was refused, or both had it before.
         new.window = stayed.window = self._credit(stayed) or min(self._limits.credit_bytes, LEAST_CREDIT)
+        now = time.monotonic()
         # What the former holder of this end sent still waits: its credit comes back as that goes out.
-        new.allowance = max(0, new.window - stayed.queued)
-        new.owed = 0
+        new.allowance = new.grant(max(0, new.window - stayed.queued), now)
         # Packets that it sent before it reads this BOUND count too; they are within what it had.
-        grant = stayed.window
-        stayed.allowance = min(stayed.allowance, former_window) + grant
-        stayed.owed = 0
-        self._reserve(new, stayed.allowance)
-        self._reserve(stayed, new.allowance + stayed.queued)
+        stayed.former = min(stayed.allowance, former_window)
+        grant = stayed.grant(stayed.window, now)
+        stayed.allowance = stayed.former + grant
+        self._reserve(new, stayed.allowance + stayed.owed)
+        self._reserve(stayed, new.allowance + new.owed + stayed.queued)
         # Credit that comes back must not overtake this BOUND, so it goes the same way as CREDIT.
         await new.leg.control(hop.encode_bound(new.number, new.allowance))
         stayed.leg.notice(stayed, hop.encode_bound(stayed.number, grant))
+        if new.owed:
+            new.pay()
 
     def _detach(self, end: End, reason: UnboundReason | None = None) -> None:
         """Take an end from its leg; the other end hears of it, this one only for a reason given."""
@@ -359,6 +422,7 @@ class Relay:
             return
         del self._ends[end.channel, end.side]
         del end.leg.ends[end.number]
+        end.close()
         if len(end.leg.former) < self._limits.channels_per_leg:
             end.leg.former.add(end.number)
         self._reserve(end, 0)
@@ -369,6 +433,8 @@ class Relay:
             end.leg.notice(end, hop.encode_unbound(end.number, reason))
         if far is not None:
             far.far = None
+            far.owed = 0
+            far.close()
             self._reserve(far, far.queued)  # what still goes out there, and nothing more comes
             if far.leg in self._legs:
                 far.leg.notice(far, hop.encode_unbound(far.number, UnboundReason.LEFT))
@@ -376,6 +442,14 @@ class Relay:
     def _end_channels(self, channels: set[int], reason: UnboundReason) -> None:
         for end in [end for end in self._ends.values() if end.channel in channels]:
             self._detach(end, reason)
+
+    def _pace(self, place: tuple[int, int], rate: int) -> Pace | None:
+        if not rate:
+            return None
+        if place not in self._paces:
+            burst = min(self._limits.credit_bytes, max(LEAST_CREDIT, rate))
+            self._paces[place] = Pace(rate, burst, time.monotonic())
+        return self._paces[place]
 
     def _credit(self, end: End) -> int:
         """What each end of this channel gets when they meet: less and less as memory is given away.

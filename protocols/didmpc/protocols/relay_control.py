@@ -1,7 +1,7 @@
 """relay/1.0, the control part: an account asks its mediator for relay channels.
 
-    channel-create {count, expires}  -> channel-created {channels: [{id, near, far}], expires}
-    channel-revoke {ids}             -> empty
+    channel-create {count, expires, rate?}  -> channel-created {channels: [{id, near, far}], expires, rate?}
+    channel-revoke {ids}                    -> empty
 
 A channel has two capabilities of 32 random bytes: whoever presents one may bind that end. `near` is for
 the owner, `far` travels to the peer inside an authenticated message. The mediator keeps only hashes.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from didmpc.protocols.body import expect, many, mapping, required, text, whole
+from didmpc.protocols.body import expect, many, mapping, optional, required, text, whole
 from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.errors import MessageError
 from didmpc.protocols.message import Message
@@ -33,6 +33,8 @@ class ChannelRequest:
 
     count: int
     expires: int
+    rate: int | None = None
+    """Bytes per second and direction that pass on each; None: as many as the mediator lets pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +49,10 @@ class Channel:
         return f"Channel(id={self.id!r}, near=<secret>, far=<secret>)"
 
 
-def channel_create(count: int, expires: int, *, from_: str | None = None, to: str | None = None) -> Message:
-    return _request(CHANNEL_CREATE, {"count": count, "expires": expires}, from_, to)
+def channel_create(
+    count: int, expires: int, *, rate: int | None = None, from_: str | None = None, to: str | None = None
+) -> Message:
+    return _request(CHANNEL_CREATE, {"count": count, "expires": expires, **_rate(rate)}, from_, to)
 
 
 def parse_channel_create(message: Message) -> ChannelRequest:
@@ -58,12 +62,19 @@ def parse_channel_create(message: Message) -> ChannelRequest:
         raise MessageError(
             f"A channel-create must ask for between 1 and {MAX_CHANNELS} channels.", code="e.p.msg.bad-body"
         )
-    return ChannelRequest(count, required(message, "expires", whole))
+    rate = optional(message, "rate", whole, None)
+    if rate is not None and rate < 1:
+        raise MessageError(
+            "The rate of a channel must be at least 1 byte per second.", code="e.p.msg.bad-body"
+        )
+    return ChannelRequest(count, required(message, "expires", whole), rate)
 
 
-def channel_created(request: Message, channels: Sequence[Channel], expires: int) -> Message:
+def channel_created(
+    request: Message, channels: Sequence[Channel], expires: int, rate: int | None = None
+) -> Message:
     listed = [{"id": item.id, "near": b64url(item.near), "far": b64url(item.far)} for item in channels]
-    return request.reply(CHANNEL_CREATED, {"channels": listed, "expires": expires})
+    return request.reply(CHANNEL_CREATED, {"channels": listed, "expires": expires, **_rate(rate)})
 
 
 def parse_channel_created(message: Message) -> tuple[Channel, ...]:
@@ -82,6 +93,10 @@ def parse_channel_revoke(message: Message) -> tuple[str, ...]:
 
 def _request(type: str, body: dict[str, Any], from_: str | None, to: str | None) -> Message:
     return Message(type=type, body=body, from_=from_, to=(to,) if to else (), return_route="all")
+
+
+def _rate(rate: int | None) -> dict[str, int]:
+    return {} if rate is None else {"rate": rate}
 
 
 def _channel(value: Any) -> Channel:

@@ -18,6 +18,8 @@ class ChannelEnd:
     rebind_key: bytes
     account: int
     """Of whom the channel is."""
+    rate: int = 0
+    """Bytes per second and direction; 0: no limit of its own."""
 
 
 class ChannelStore(Part):
@@ -29,6 +31,7 @@ class ChannelStore(Part):
         envelope: bytes,
         now: float,
         created: int | None = None,
+        rate: int = 0,
     ) -> None:
         """Keep channels: name, and the hashes of the near and the far capability."""
         self._check_room(self._limits.free_disk_bytes)
@@ -43,7 +46,8 @@ class ChannelStore(Part):
                 )
             for name, *ends in channels:
                 cid = db.execute(
-                    "INSERT INTO channel(aid, name, exp) VALUES (?, ?, ?)", (aid, name, expires)
+                    "INSERT INTO channel(aid, name, exp, rate) VALUES (?, ?, ?, ?)",
+                    (aid, name, expires, rate),
                 ).lastrowid
                 for side, digest in enumerate(ends):
                     db.execute("INSERT INTO capability(h, cid, side) VALUES (?, ?, ?)", (digest, cid, side))
@@ -71,18 +75,20 @@ class ChannelStore(Part):
         Whether the key of a later one fits, and whether the channel has expired, is the caller's to check.
         """
         find = (
-            "SELECT cid, side, exp, rebind, aid FROM capability JOIN channel USING (cid)"
+            "SELECT cid, side, exp, rebind, aid, rate FROM capability JOIN channel USING (cid)"
             " WHERE capability.h = ?"
         )
         row = await self._database.read(lambda db: db.execute(find, (capability,)).fetchone())
         if row is not None and row[3] is None:
 
-            def job(db: sqlite3.Connection) -> tuple[int, int, float, bytes, int] | None:
+            def job(db: sqlite3.Connection) -> tuple[int, int, float, bytes, int, int] | None:
                 db.execute(
                     "UPDATE capability SET rebind = ? WHERE h = ? AND rebind IS NULL",
                     (rebind_key, capability),
                 )
-                found: tuple[int, int, float, bytes, int] | None = db.execute(find, (capability,)).fetchone()
+                found: tuple[int, int, float, bytes, int, int] | None = db.execute(
+                    find, (capability,)
+                ).fetchone()
                 return found
 
             row = await self._database.write(job)
