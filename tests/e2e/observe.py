@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from didmpc.bench.cluster import Cluster, Party, Running
+from didmpc.bench.processes import command_line, socket_inodes
 
 LISTEN = "0A"
 
@@ -30,13 +31,6 @@ def all_say(running: Iterable[Running], text: str, seconds: float = 30.0) -> Non
     until(said, seconds)
 
 
-def command_line(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
-    except OSError:
-        return []
-
-
 def process_of(party: Party, module: str) -> int:
     """The process of a party that runs `python -m MODULE`."""
     found = [pid for pid in party.cluster.processes(party.home) if module in command_line(pid)]
@@ -47,21 +41,6 @@ def process_of(party: Party, module: str) -> int:
 def party_processes(cluster: Cluster) -> dict[int, list[str]]:
     """All processes of all parties: agents, channels, programs, and the commands in the foreground."""
     return {pid: command_line(pid) for party in cluster.parties for pid in cluster.processes(party.home)}
-
-
-def socket_inodes(pid: int) -> set[str]:
-    found = set()
-    try:
-        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                target = str(descriptor.readlink())
-            except OSError:
-                continue
-            if target.startswith("socket:["):
-                found.add(target[8:-1])
-    except OSError:
-        pass
-    return found
 
 
 def network_sockets(pid: int, state: str | None = None) -> list[str]:

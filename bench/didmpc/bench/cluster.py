@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 NAMES = (
     "Alice",
@@ -187,10 +188,13 @@ class Mediator:
     did: str = ""
     invitation: str = ""
     url: str = ""
+    port: int = 0
+    """Where it listens, whatever its URL says."""
 
     def ready(self) -> None:
         line = self.process.first_line()
         self.did, self.invitation, self.url = str(line["did"]), str(line["invitation"]), str(line["url"])
+        self.port = urlsplit(line["metrics"]).port or 0
 
 
 @dataclass(slots=True)
@@ -352,9 +356,10 @@ class Cluster:
             while time.monotonic() < until and any(each.process.poll() is None for each in wave):
                 time.sleep(POLL)
         for running in self._running:
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(running.pid, signal.SIGKILL)
-            running.process.wait()
+            if running.process.poll() is None:  # else its id may be that of a stranger by now
+                with suppress(ProcessLookupError, PermissionError):
+                    os.killpg(running.pid, signal.SIGKILL)
+                running.process.wait()
         for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
@@ -362,13 +367,15 @@ class Cluster:
 
     def processes(self, home: Path | None = None) -> list[int]:
         """Every process of the cluster, or of one home in it: found by its environment or place."""
-        marks = (str(home or self.directory) + "/").encode(), f"={home or self.directory}\0".encode()
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            pid = int(entry.name)
-            with suppress(OSError):
-                place = os.readlink(entry / "cwd").encode() + b"/"
-                said = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes() + place
-                if pid != os.getpid() and any(mark in said for mark in marks):
-                    found.append(pid)
-        return found
+        pids = (int(entry.name) for entry in Path("/proc").glob("[0-9]*"))
+        return [pid for pid in pids if pid != os.getpid() and self.belongs(pid, home or self.directory)]
+
+    @staticmethod
+    def belongs(pid: int, folder: Path) -> bool:
+        """Whether a process works in this folder, or names it in its environment or arguments."""
+        entry, marks = Path(f"/proc/{pid}"), (f"{folder}/".encode(), f"={folder}\0".encode())
+        with suppress(OSError):
+            place = os.readlink(entry / "cwd").encode() + b"/"
+            said = (entry / "environ").read_bytes() + (entry / "cmdline").read_bytes() + place
+            return any(mark in said for mark in marks)
+        return False
