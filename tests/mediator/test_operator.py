@@ -134,6 +134,22 @@ async def test_an_invitation_opens_as_many_accounts_as_it_says_and_no_more(
         assert await asks(clients[0]) == "mediate-grant"  # who has an account needs no invitation any more
 
 
+async def test_a_wallet_with_keys_of_a_nist_curve_alone_is_invited_by_the_did_for_these(
+    http: aiohttp.ClientSession, home: Path
+) -> None:
+    async with admitting(home, "invitation") as mediator:
+        did = (await mediator_command(home, "did", "--nist")).out.strip()
+        invitation = from_url((await mediator_command(home, "invite", "--nist", "--uses", "1")).out)
+        assert invitation.from_ == did != mediator.did
+        client, other = [Client(http, did, Identity.peer4(curves=("P-384",))) for _ in range(2)]
+        assert [await asks(each, invitation.id) for each in (client, other)] == [
+            "mediate-grant",
+            "mediate-deny",
+        ]
+    first, second = [from_url((await mediator_command(home, "invite", "--nist")).out) for _ in range(2)]
+    assert first == second and first.from_ == did
+
+
 async def test_an_invitation_is_always_the_same_where_everybody_may_come(
     http: aiohttp.ClientSession, home: Path
 ) -> None:

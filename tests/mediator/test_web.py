@@ -41,10 +41,11 @@ async def test_its_page_tells_a_person_what_to_type_and_shows_the_code(
 async def test_an_invitation_to_open_an_account_is_shown_as_one_of_the_mediator(
     http: aiohttp.ClientSession, mediator: Running
 ) -> None:
-    invitation = mediator.settings.inviting("a-ticket", 2_000_000_000)
-    status, text, _ = await get(http, invitation)
-    assert status == 200
-    assert f"didmpc agent start --mediator '{invitation}'" in text and "didmpc accept" not in text
+    for nist in (False, True):
+        invitation = mediator.settings.inviting("a-ticket", 2_000_000_000, nist=nist)
+        status, text, _ = await get(http, invitation)
+        assert status == 200
+        assert f"didmpc agent start --mediator '{invitation}'" in text and "didmpc accept" not in text
 
 
 async def test_what_strangers_write_into_an_invitation_is_only_text(

@@ -26,7 +26,7 @@ from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.dialing import Outside
 from didmpc.mediator.health import Health
 from didmpc.mediator.home import Home, Settings, local_url
-from didmpc.mediator.http import Web, plain_server_name
+from didmpc.mediator.http import Web, say_plain_name
 from didmpc.mediator.intake import Intake
 from didmpc.mediator.limits import UNLIMITED, Buckets, Limits
 from didmpc.mediator.links import Links
@@ -198,15 +198,13 @@ async def _serving(
 
     async with contextlib.AsyncExitStack() as stack:
         if monitors is not None:
-            app = web.Application(middlewares=[plain_server_name])
+            app = web.Application()
             routes.add_metrics_to(app)
             # With a gate of its own: whoever fills the other one does not keep the monitor out.
             for_monitors = await _Front.open(app, monitors, Gate(limits, metrics), limits)
             stack.push_async_callback(for_monitors.close)
         gate = Gate(limits, metrics)
-        app = web.Application(
-            client_max_size=limits.message_bytes, middlewares=[gate.middleware, plain_server_name]
-        )
+        app = web.Application(client_max_size=limits.message_bytes, middlewares=[gate.middleware])
         routes.add_to(app)
         front = await _Front.open(app, listener, gate, limits)
         stack.push_async_callback(front.close)
@@ -234,6 +232,7 @@ class _Front:
     async def open(
         cls, app: web.Application, listener: socket.socket, gate: Gate, limits: Limits
     ) -> "_Front":
+        app.on_response_prepare.append(say_plain_name)
         runner = web.AppRunner(
             app,
             access_log=None,
@@ -323,7 +322,8 @@ def open_store(home: Home, limits: Limits) -> Store:
         raise LocalMisuse(
             f"The mediator's store in {home.root} cannot be opened.",
             why=f"{problem}.",
-            fix="Put a backup of the whole folder in its place, or name another home with --home DIR.",
+            fix="Put a backup in its place (didmpc mediator restore FILE --force),"
+            " or name another home with --home DIR.",
         ) from None
 
 

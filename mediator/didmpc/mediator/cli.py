@@ -13,9 +13,9 @@ from typer.core import TyperGroup
 from didmpc.mediator.configuration import LOG_FORMATS, LOG_LEVELS, REGISTRATIONS, Configuration
 from didmpc.mediator.home import DEFAULT_PORT, Home
 from didmpc.mediator.operator import commands, view
-from didmpc.mediator.operator.commands import HomeOption, JsonOption
+from didmpc.mediator.operator.commands import HomeOption, JsonOption, NistOption
 from didmpc.mediator.operator.control import call
-from didmpc.protocols.errors import DidmpcError, LocalMisuse
+from didmpc.protocols.errors import DidmpcError
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
 
@@ -176,7 +176,7 @@ def start(
         ended_by = runner.run(serve(place, configuration, on_ready))
     if ended_by == signal.SIGINT:
         typer.echo("Stopped.", err=True)
-        raise typer.Exit(INTERRUPTED)
+        sys.exit(INTERRUPTED)  # not by `Exit`: `didmpc` would say once more that it was stopped
 
 
 @app.command()
@@ -212,21 +212,11 @@ def config(
 @app.command()
 def did(
     home: HomeOption = None,
-    nist: Annotated[
-        bool, typer.Option("--nist", help="The one for clients that have keys of P-256 or P-384 alone.")
-    ] = False,
+    nist: NistOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print the mediator's DID, alone on one line."""
-    settings = Home.locate(home).require()
-    identity = settings.nist_identity if nist else settings.identity
-    if identity is None:
-        raise LocalMisuse(
-            "This mediator has no keys of P-256 or P-384.",
-            why="It was made by a version that gave a mediator one key of X25519 alone.",
-            fix="Use its DID for all clients; or start a new mediator in another --home.",
-        )
-    value = identity.did
+    value = Home.locate(home).require().speaking(nist=nist).did
     _line(json.dumps({"did": value}) if as_json else value)
 
 

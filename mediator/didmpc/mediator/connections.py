@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -10,6 +11,9 @@ from aiohttp.typedefs import Handler, Middleware
 from didmpc.mediator.home import is_loopback
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.metrics import Metrics
+
+SERVER_NAME = "didmpc"
+"""What answers call this: not the versions of the libraries that it is made of."""
 
 
 class Gate:
@@ -61,7 +65,7 @@ class Gate:
             if len(server.connections) >= self._limits.connections:
                 self._metrics.limits_hit.labels("connections").inc()
                 return _Refused()
-            protocol = server()
+            protocol = _Handler(server, loop=loop, **server._kwargs)  # as the server itself makes them
             self._silent.add(protocol)
             loop.call_later(self._limits.header_seconds, self._check, protocol)
             return protocol
@@ -106,6 +110,23 @@ class Gate:
             self._metrics.limits_hit.labels("write-seconds").inc()
             if request.transport is not None:
                 request.transport.abort()
+
+
+class _Handler(web.RequestHandler):
+    """Answers what is no HTTP without showing it again, nor what this is made of."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        response = super().handle_error(request, status, exc, HTTPStatus(status).phrase)
+        response.headers["Server"] = SERVER_NAME
+        return response
 
 
 class _Refused(asyncio.Protocol):

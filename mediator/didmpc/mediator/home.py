@@ -85,15 +85,31 @@ class Settings:
         services = (Service(self.url, id="#service"), Service(socket, id="#service-1"))
         return Identity.peer2_of(keys, services)
 
+    def speaking(self, *, nist: bool) -> Identity:
+        """The mediator as those clients know it. Raises `LocalMisuse` where it has no such keys."""
+        identity = self.nist_identity if nist else self.identity
+        if identity is None:
+            raise LocalMisuse(
+                "This mediator has no keys of P-256 or P-384.",
+                why="It was made by a version that gave a mediator one key of X25519 alone.",
+                fix="Use its DID for all clients; or start a new mediator in another --home.",
+            )
+        return identity
+
     @property
     def invitation(self) -> str:
         """The invitation URL: always the same for one DID, so it may be printed on paper."""
-        return self.inviting(hashlib.sha256(self.identity.did.encode()).hexdigest()[:32])
+        return self.inviting()
 
-    def inviting(self, id: str, expires: int | None = None) -> str:
-        """The URL of an invitation with this id, which whoever takes it names as the parent thread."""
+    def inviting(self, id: str | None = None, expires: int | None = None, *, nist: bool = False) -> str:
+        """The URL of an invitation with this id, which whoever takes it names as the parent thread.
+
+        Without an id, of the one that is always the same. Raises `LocalMisuse` as `speaking` does.
+        """
+        did = self.speaking(nist=nist).did
+        id = id or hashlib.sha256(did.encode()).hexdigest()[:32]
         invitation = Invitation(
-            from_=self.identity.did,
+            from_=did,
             id=id,
             goal_code=GOAL_CODE,
             goal=GOAL,
@@ -201,7 +217,8 @@ class Home:
             raise LocalMisuse(
                 f"The mediator's keys in {self._settings} cannot be read.",
                 why=f"The file is damaged: {type(problem).__name__}.",
-                fix="Put a backup in its place, or name another home: that will be another mediator.",
+                fix="Put a backup in its place (didmpc mediator restore FILE --force),"
+                " or name another home: that will be another mediator.",
             ) from None
 
     def require(self) -> Settings:
@@ -211,7 +228,7 @@ class Home:
             raise LocalMisuse(
                 f"There is no mediator in {self.root} yet.",
                 why="It gets its keys and its DID when it is started for the first time.",
-                fix="Start it: didmpc mediator start",
+                fix=f"Start it: didmpc mediator start --home {self.root}",
             )
         return settings
 

@@ -13,9 +13,9 @@ import time
 
 from aiohttp import web
 from aiohttp.http import HttpProcessingError
-from aiohttp.typedefs import Handler
 
 from didmpc.mediator import page
+from didmpc.mediator.connections import SERVER_NAME
 from didmpc.mediator.health import Health
 from didmpc.mediator.home import Settings, is_loopback
 from didmpc.mediator.limits import Buckets, Limits
@@ -59,7 +59,9 @@ class Web:
         shows_metrics: bool = True,
     ) -> None:
         self._url = settings.url
-        self._did = settings.identity.did
+        self._dids = [
+            identity.did for identity in (settings.identity, settings.nist_identity) if identity is not None
+        ]
         self._invitation = settings.invitation
         self._service = service
         self._websockets = websockets
@@ -158,7 +160,7 @@ class Web:
             if not _ENCODED.fullmatch(encoded or ""):
                 raise LocalMisuse("It holds characters that no invitation has.")
             invitation = out_of_band.from_url(url)
-            if same_party(invitation.from_, self._did):
+            if any(same_party(invitation.from_, did) for did in self._dids):
                 return _html(page.mediator_page(url, self._host))
             return _html(page.invitation_page(url, invitation))
         except LocalMisuse as problem:
@@ -264,17 +266,9 @@ def _html(text: str, status: int = 200) -> web.Response:
     return web.Response(status=status, text=text, content_type="text/html", headers=page.HEADERS)
 
 
-@web.middleware
-async def plain_server_name(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Say what this is, and not which versions of which libraries it is made of."""
-    try:
-        response = await handler(request)
-    except web.HTTPException as refused:
-        refused.headers["Server"] = "didmpc"
-        raise
-    if not response.prepared:
-        response.headers["Server"] = "didmpc"
-    return response
+async def say_plain_name(_: web.Request, response: web.StreamResponse) -> None:
+    """Whatever it answers, also of its own accord."""
+    response.headers["Server"] = SERVER_NAME
 
 
 def _is_of_ours(record: logging.LogRecord) -> bool:

@@ -31,6 +31,9 @@ HomeOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+NistOption = Annotated[
+    bool, typer.Option("--nist", help="For clients that have keys of P-256 or P-384 alone.")
+]
 Who = Annotated[
     str, typer.Argument(metavar="DID", help="A DID, or the name of an account as logs and lists have it.")
 ]
@@ -141,6 +144,7 @@ def invite(
         str | None,
         typer.Option(metavar="TIME", help="When it ends: 2 h, 7 d ...", show_default=DEFAULT_TICKET),
     ] = None,
+    nist: NistOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print an invitation to use this mediator: a URL, alone on one line.
@@ -154,9 +158,9 @@ def invite(
     settings = place.require()
     registration = _registration(place)
     if uses is None and expires is None and registration != "invitation":
-        result: Json = {"invitation": settings.invitation, "url": settings.url}
+        result: Json = {"invitation": settings.inviting(nist=nist), "url": settings.url}
     else:
-        params = {"uses": uses or 1, "seconds": _ticket_seconds(expires or DEFAULT_TICKET)}
+        params = {"uses": uses or 1, "seconds": _ticket_seconds(expires or DEFAULT_TICKET), "nist": nist}
         result = _ask(place, "ticket", params)
     if as_json:
         _print(json.dumps(result))
@@ -275,7 +279,8 @@ def _snapshots(place: Home, every: float) -> Iterator[Json]:
     while True:
         found = call(place.root, "status")
         if found is None:
-            raise LocalMisuse("No mediator runs in this home.", fix="Start it: didmpc mediator start")
+            fix = f"Start it: didmpc mediator start --home {place.root}"
+            raise LocalMisuse("No mediator runs in this home.", fix=fix)
         yield found
         time.sleep(every)
 

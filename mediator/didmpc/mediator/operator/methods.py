@@ -139,9 +139,11 @@ class Operator:
         """A new invitation to open accounts."""
         uses = _whole(params, "uses", 1, MOST_USES)
         expires = int(time.time()) + _whole(params, "seconds", 1, 3650 * 86400)
+        nist = params.get("nist") is True
+        self._settings.speaking(nist=nist)  # before a ticket is made that nobody could be told of
         name = await self._store.issue_ticket(uses, expires)
         return {
-            "invitation": self._settings.inviting(name, expires),
+            "invitation": self._settings.inviting(name, expires, nist=nist),
             "url": self._settings.url,
             "uses": uses,
             "expires": expires,
