@@ -8,6 +8,7 @@ PARTIES ?= 3
 PROGRAM ?=
 DEMO_FLAGS ?=
 PYTEST_FLAGS ?=
+BENCH_FLAGS ?=
 TARGET ?=
 RUNS ?= 20000
 # Many tests wait for processes and time-outs rather than compute: a few more workers than cores pay.
@@ -31,7 +32,7 @@ help:
 	@echo "make lint     ruff: rules and formatting"
 	@echo "make types    mypy --strict"
 	@echo "make imports  import-linter: which layer may use which"
-	@echo "make bench    cryptography per message: a session, our DIDComm mode, and PyPI didcomm"
+	@echo "make bench    what a session costs: didmpc bench session (BENCH_FLAGS='messages --quick')"
 	@echo "make fuzz     atheris on each target of tests/fuzz (TARGET=message RUNS=1000000)"
 	@echo "make install  only install; afterwards: . $(BIN)/activate && didmpc --help"
 	@echo "make interop-peers  other implementations of DIDComm, for the tests against them"
@@ -67,7 +68,7 @@ check: test lint types imports
 
 bench: $(VENV)/.run
 	@$(BIN)/python tests/interop/install.py pypi_didcomm
-	@$(BIN)/python -m didmpc.bench.messages
+	@$(BIN)/didmpc bench session $(BENCH_FLAGS)
 	@echo "make bench: done."
 
 fuzz: $(FUZZ_VENV)/.installed

@@ -1,7 +1,7 @@
 """CPU of one 64-byte record as a DIDComm message with PyPI `didcomm`: pack, forward, unpack twice.
 
-Run by `didmpc.bench.messages` in an environment of its own (`make bench` makes it): the library pins old
-versions of what the product uses new ones of. Prints one JSON object.
+Run by `didmpc bench session messages` in an environment of its own (`make bench` makes it): the library pins
+old versions of what the product uses new ones of. Prints one JSON object.
 """
 
 import asyncio
@@ -74,13 +74,13 @@ def base58_multibase(data: bytes) -> str:
     return "z" + base58.b58encode(data).decode()
 
 
-async def measure(rounds: int, record: bytes) -> list[float]:
-    """Microseconds of CPU for each record."""
+async def measure(rounds: int, record: bytes) -> tuple[list[float], int]:
+    """Microseconds of CPU for each record, and the bytes that its sender writes."""
     mediator = Peer([])
     alice, bob = Peer([mediator.agreement_kid]), Peer([mediator.agreement_kid])
     for peer in (mediator, alice, bob):
         peer.knows([mediator, alice, bob])
-    spent = []
+    spent, size = [], 0
     for number in range(rounds):
         started = time.process_time_ns()
         message = Message(
@@ -99,10 +99,11 @@ async def measure(rounds: int, record: bytes) -> list[float]:
         spent.append((time.process_time_ns() - started) / 1000)
         data = opened.message.attachments[0].data.base64
         assert base64.urlsafe_b64decode(data) == record and opened.metadata.authenticated
-    return spent
+        size = len(packed.packed_msg)
+    return spent, size
 
 
 if __name__ == "__main__":
     size, count = int(sys.argv[1]), int(sys.argv[2])
-    samples = asyncio.run(measure(count, os.urandom(size)))
-    print(json.dumps({"us": statistics.median(samples), "samples": len(samples)}))
+    samples, written = asyncio.run(measure(count, os.urandom(size)))
+    print(json.dumps({"us": statistics.median(samples), "samples": len(samples), "bytes": written}))

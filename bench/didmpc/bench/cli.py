@@ -2,6 +2,7 @@
 
 import enum
 import json
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -17,11 +18,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Measure on this machine what the documentation gives figures for.",
 )
-
-
-@app.callback()
-def _bench() -> None:
-    """Keeps `mediator` a sub-command while it is the only one."""
 
 
 class Section(enum.StrEnum):
@@ -120,6 +116,95 @@ def mediator(
         sys.stdout.write(json.dumps(result) + "\n")
     else:
         sys.stdout.write("\n".join(report.lines(result)) + "\n")
+
+
+class Part(enum.StrEnum):
+    """What can be measured of a session."""
+
+    messages = "messages"
+    relayed = "relayed"
+    computing = "computing"
+    delayed = "delayed"
+
+
+@app.command()
+def session(
+    parts: Annotated[
+        list[Part] | None,
+        typer.Argument(
+            metavar="[SECTION]...", help="messages, relayed, computing, delayed.", show_default="all"
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Less of everything: half a minute in all, and rough figures.")
+    ] = False,
+    legs: Annotated[
+        int | None, typer.Option(min=1, help="How often all take their turns.", show_default="7, quick 2")
+    ] = None,
+    rounds: Annotated[int, typer.Option(min=1, help="Multiplications that wait for each other.")] = 300,
+    parallel: Annotated[int, typer.Option(min=0, help="Multiplications at once.")] = 500,
+    transfer: Annotated[int, typer.Option(min=0, help="Bytes of a transfer of MPyC.")] = 4 * 1024 * 1024,
+    bulk: Annotated[
+        int | None,
+        typer.Option(min=1, help="Bytes of a relayed transfer.", show_default="64 MiB, quick 16 MiB"),
+    ] = None,
+    trips: Annotated[int, typer.Option(min=1, help="Round trips of small messages in each leg.")] = 500,
+    round_trip: Annotated[
+        int, typer.Option(min=2, max=1000, help="Milliseconds of the section delayed.")
+    ] = 10,
+    demos: Annotated[bool, typer.Option("--demos/--no-demos", help="Time demos of MPyC as well.")] = True,
+    directory: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="A folder; all is deleted afterwards.")
+    ] = Path("/var/tmp"),  # noqa: S108  (a folder of our own is made in it)
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Tables for a document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Measure what a session costs, as ratios of what is measured beside it in the same run.
+
+    messages: cryptography and bytes of one message. relayed: round trips and throughput through a mediator.
+    computing: MPyC's work over didmpc, over a raw TCP relay, and over its own TCP; delayed: the same with a
+    delay box. Nothing of your own mediators or agents is touched.
+
+    Example:  didmpc bench session messages relayed --legs 3
+    """
+    from didmpc.bench.mediator.machine import machine  # noqa: PLC0415
+    from didmpc.bench.session import computing, messages, relayed, report  # noqa: PLC0415
+
+    if sys.platform != "linux":
+        raise LocalMisuse("The bench runs on Linux only.", why="It reads CPU time and memory from /proc.")
+    wanted = parts or list(Part)
+    legs = legs or (2 if quick else 7)
+    work = computing.Work(rounds=rounds, parallel=parallel, bulk=transfer, demos=demos)
+
+    def say(text: str) -> None:
+        typer.echo(f"... {text}", err=True)
+
+    with _folder(directory) as name:
+        folder = Path(name)
+        result: dict[str, Any] = {"machine": machine(folder)}
+        if Part.messages in wanted:
+            say("messages")
+            result["messages"] = messages.measure(legs=legs, seconds=0.1 if quick else 0.3)
+        if Part.relayed in wanted:
+            size = bulk or (16 if quick else 64) * 1024 * 1024
+            result["relayed"] = relayed.measure(folder, legs=legs, trips=trips, bulk=size, say=say)
+        if Part.computing in wanted:
+            place = folder / "computing"
+            place.mkdir()
+            result["computing"] = computing.measure(place, work, legs=legs, say=say)
+        if Part.delayed in wanted:
+            place = folder / "delayed"
+            place.mkdir()
+            result["delayed"] = computing.measure(
+                place, work, legs=max(1, legs // 2), round_trip_ms=round_trip, say=say
+            )
+        result["machine"]["load_after"] = round(os.getloadavg()[0], 2)
+    result["aims"] = report.aims(result)
+    if as_json:
+        sys.stdout.write(json.dumps(result) + "\n")
+    else:
+        shown = report.markdown(result) if as_markdown else report.lines(result)
+        sys.stdout.write("\n".join(shown) + "\n")
 
 
 def _folder(directory: Path) -> tempfile.TemporaryDirectory[str]:

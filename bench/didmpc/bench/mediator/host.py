@@ -60,6 +60,11 @@ class Load:
     def go(self) -> None:
         self._tell("")
 
+    def ask(self, **values: Any) -> Result:
+        """Have it do something while it holds what it has prepared."""
+        self._tell(json.dumps(values))
+        return self.result()
+
     def result(self) -> Result:
         value: Result = json.loads(self._hear())
         return value
@@ -89,7 +94,8 @@ class Load:
 class Generators:
     """The load generators: processes that do one job after another. All end with the block."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "didmpc.bench.mediator.load") -> None:
+        self._module = module
         self.open_files = raise_open_files()
         """How many files each of them may open."""
         self._all: list[subprocess.Popen[str]] = []
@@ -118,7 +124,7 @@ class Generators:
         if self._free:
             return self._free.pop()
         process = subprocess.Popen(
-            [sys.executable, "-m", "didmpc.bench.mediator.load"],
+            [sys.executable, "-m", self._module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -6,9 +6,7 @@ clock. Two clocks count: the wall's, and the CPU of this process (`cpu`), to be 
 """
 
 import asyncio
-import json
 import os
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,7 +16,7 @@ import aiohttp
 
 from didmpc.bench.mediator import ceilings, fill
 from didmpc.bench.mediator.account import Account, Forwards, connect, http_url, packed, tag_of, ws_url
-from didmpc.bench.mediator.turn import Job, Result, Turn, tell
+from didmpc.bench.mediator.turn import Job, Result, Turn, serve
 from didmpc.bench.mediator.wire import EchoConnection, HttpConnection, IdleWebSocket, http_request
 from didmpc.protocols import pickup, trust_ping
 
@@ -355,16 +353,5 @@ JOBS: dict[str, Callable[[Job, Turn], Awaitable[Result]]] = {
 }
 
 
-def main() -> None:
-    """Do jobs until stdin ends."""
-    import uvloop  # noqa: PLC0415  (there is none for Windows, where nothing is measured)
-
-    async def run(job: Job) -> Result:
-        return await JOBS[job["job"]](job, Turn())
-
-    for line in iter(sys.stdin.readline, ""):
-        tell(uvloop.run(run(json.loads(line))))
-
-
 if __name__ == "__main__":
-    main()
+    serve(JOBS)

@@ -5,6 +5,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 Job = dict[str, Any]
@@ -28,11 +29,12 @@ class Turn:
         self.started = 0.0
         self._cpu = 0.0
 
-    async def wait(self, **values: Any) -> None:
-        """Say that all is prepared (and `values`), and wait until it is to start."""
+    async def wait(self, **values: Any) -> str:
+        """Say that all is prepared (and `values`), and wait for the start, or for what is asked next."""
         tell(values)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
+        line: str = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         self.started, self._cpu = time.monotonic(), time.process_time()
+        return line.strip()
 
     def result(self, **values: Any) -> Result:
         """What was measured from the start until now."""
@@ -42,3 +44,14 @@ class Turn:
             "cpu": time.process_time() - self._cpu,
             **values,
         }
+
+
+def serve(jobs: Mapping[str, Callable[[Job, Turn], Awaitable[Result]]]) -> None:
+    """Do jobs, a line of JSON each, until stdin ends."""
+    import uvloop  # noqa: PLC0415  (there is none for Windows, where nothing is measured)
+
+    async def run(job: Job) -> Result:
+        return await jobs[job["job"]](job, Turn())
+
+    for line in iter(sys.stdin.readline, ""):
+        tell(uvloop.run(run(json.loads(line))))
