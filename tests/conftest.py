@@ -1,5 +1,6 @@
-"""For all tests: whatever seals a packet in this process never seals twice under one key and nonce."""
+"""For all tests: asyncio's own event loop, and no packet is sealed twice under one key and nonce."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,6 +21,12 @@ class _OncePerNonce:
         assert (self._key, nonce) not in self._used, "a (key, nonce) was sealed under twice"
         self._used.add((self._key, nonce))
         return self._aead.encrypt(nonce, data, associated_data)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup() -> None:
+    """MPyC sets uvloop for the whole process once a test imports it: no loop is to depend on that."""
+    asyncio.set_event_loop_policy(None)
 
 
 @pytest.fixture(scope="session", autouse=True)
