@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 
 from didmpc.agent import daemon
+from didmpc.agent.doctor import Doctor
 from didmpc.agent.home import Home
 from didmpc.agent.mailbox import Mailbox, NotAdmitted
 from didmpc.agent.wallet import Wallet
@@ -85,6 +86,9 @@ async def test_an_agent_that_was_shut_out_later_starts_and_is_told(
         assert await daemon._connect(again, wallet, choice, notices.append)
         (notice,) = notices
         assert "no account" in notice and canonical(account) in notice
+        found = await Doctor(Home(tmp_path / "agent"), wallet, again, http).examine()
+        (check,) = (check for check in found if check["name"] == "websocket")
+        assert not check["ok"] and "no account" in check["detail"] and canonical(account) in check["fix"]
         await again.close()
 
 

@@ -313,6 +313,7 @@ class Agent:
                 "did": facts["mediator"],
                 "host": facts["host"],
                 "connected": facts["connected"],
+                "admitted": facts["connected"] or not isinstance(self.mailbox.unreachable(), NotAdmitted),
                 "rtt_ms": facts["rtt_ms"],
                 "embedded": facts["embedded"],
             },

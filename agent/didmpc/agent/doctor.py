@@ -13,7 +13,7 @@ from typing import Any
 import aiohttp
 
 from didmpc.agent.home import Home
-from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.mailbox import Mailbox, NotAdmitted
 from didmpc.agent.transport import words_for
 from didmpc.agent.wallet import Wallet
 from didmpc.protocols import discover_features
@@ -87,6 +87,9 @@ class Doctor:
     async def _websocket(self) -> Check:
         """Connected, answering, and relaying session packets."""
         if not self._mailbox.connected.is_set():
+            problem = self._mailbox.unreachable()
+            if isinstance(problem, NotAdmitted):
+                return Check("websocket", False, problem.what, problem.fix)
             return Check(
                 "websocket",
                 False,

@@ -96,6 +96,8 @@ def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
         return
     mediator = facts.get("mediator") or {}
     connection = "connected" if mediator.get("connected") else "not connected; it keeps trying"
+    if not mediator.get("connected") and not mediator.get("admitted", True):
+        connection = "gives this agent no account; what to do: didmpc doctor"
     if mediator.get("connected") and mediator.get("rtt_ms") is not None:
         connection += f", {milliseconds(mediator['rtt_ms'])} away"
     screen = Screen.standard()
