@@ -11,6 +11,10 @@ PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
 TARGET ?=
 RUNS ?= 20000
+MINUTES ?= 5
+SOAK_PARTIES ?= 5
+SEED ?= 1
+LOG ?= soak.jsonl
 # Many tests wait for processes and time-outs rather than compute: a few more workers than cores pay.
 WORKERS ?= 3
 
@@ -22,13 +26,14 @@ LOCKED := install --quiet --require-hashes --only-binary :all:
 FUZZ_VENV := .cache/fuzz-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint types imports check bench fuzz lock clean install interop-peers
+.PHONY: help demo test soak soak-sessions lint types imports check bench fuzz lock clean install interop-peers
 
 help:
 	@echo "make demo     install, then a joint computation of 3 parties in real processes (PARTIES=5 PROGRAM=demos/vote.py)"
 	@echo "make test     install, then all tests (PYTEST_FLAGS='-k name', WORKERS=0: one after the other)"
 	@echo "make soak     tests that run for minutes, such as 40 kill -9 of a mediator under load (PYTEST_FLAGS='-k name')"
 	@echo "make check    tests, lint, types and the import layers, as .ci/run does"
+	@echo "make soak-sessions  computations while something breaks every ten seconds (MINUTES=60 SEED=1 LOG=soak.jsonl)"
 	@echo "make lint     ruff: rules and formatting"
 	@echo "make types    mypy --strict"
 	@echo "make imports  import-linter: which layer may use which"
@@ -49,6 +54,9 @@ test: $(VENV)/.dev interop-peers
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -m soak -s $(PYTEST_FLAGS)
 	@echo "make soak: all passed."
+
+soak-sessions: $(VENV)/.run
+	@$(BIN)/python -m didmpc.bench.soak --minutes $(MINUTES) --parties $(SOAK_PARTIES) --seed $(SEED) --log $(LOG)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
