@@ -6,6 +6,7 @@ bytes are to come back (ECHO) or to be counted and compared (BULK), then sends t
 """
 
 import asyncio
+import gc
 import json
 import os
 import struct
@@ -19,6 +20,7 @@ from didmpc.agent.channel.clock import now
 from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.peer import Peer
 from didmpc.agent.channel.traffic import Traffic
+from didmpc.agent.channel.witness import keep_memory
 from didmpc.bench.mediator.turn import Job, Result, Turn, serve
 from didmpc.bench.session.splice import HOST, splice
 from didmpc.protocols.errors import DidmpcError
@@ -27,7 +29,7 @@ from didmpc.protocols.session.link import Link
 ECHO, BULK = 1, 2
 HEADER = struct.Struct(">BQ")
 BLOCK = 256 * 1024
-UNSENT = 4 * 1024 * 1024
+UNSENT = 24 * 1024 * 1024
 """Bytes on their way from which a bulk sender waits."""
 DONE = b"!"
 CLOSE_WITHIN = 1.0
@@ -143,9 +145,11 @@ class Answerer:
 
     def __init__(self, carrier: Carrier) -> None:
         self._carrier = carrier
-        self._kind, self._left = 0, 0
-        self._pieces: list[bytes] = []
+        self._kind, self._left, self._came = 0, 0, 0
         self._head = b""
+        self._first = bytearray()  # the first block, which all others must equal
+        self._twice = b""
+        self._equal = True
         carrier.received = self._received
 
     def _received(self, data: bytes) -> None:
@@ -156,6 +160,8 @@ class Answerer:
                 return
             self._head = b""
             self._kind, self._left = HEADER.unpack_from(data)
+            self._came, self._equal = 0, True
+            self._first.clear()
             data = data[HEADER.size :]
             if not data:
                 return
@@ -163,17 +169,22 @@ class Answerer:
         if self._kind == ECHO:
             self._carrier.send(data)
             return
-        self._pieces.append(data)
+        self._take(data)
         if not self._left:
-            self._carrier.send(DONE)
-            # Off the clock of the other end: whether it is what was sent.
-            asyncio.get_running_loop().call_soon(self._compare)
+            first = bytes(self._first)
+            self._carrier.send(DONE + (first if self._equal else bytes(len(first))))
 
-    def _compare(self) -> None:
-        whole, self._pieces = b"".join(self._pieces), []
-        equal = whole == (whole[:BLOCK] * -(-len(whole) // BLOCK))[: len(whole)]
-        self._carrier.send(whole[:BLOCK] if equal else bytes(len(whole[:BLOCK])))
-        self._carrier.flush()
+    def _take(self, data: bytes) -> None:
+        place, self._came = self._came, self._came + len(data)
+        if place < BLOCK:
+            split = BLOCK - place
+            self._first += data[:split]
+            self._twice = bytes(self._first) * 2 if len(self._first) == BLOCK else b""
+            place, data = BLOCK, data[split:]
+        for start in range(0, len(data), BLOCK):
+            piece = data[start : start + BLOCK]
+            offset = (place + start) % BLOCK
+            self._equal = self._equal and piece == self._twice[offset : offset + len(piece)]
 
 
 async def far(job: Job, turn: Turn) -> Result:
@@ -245,14 +256,14 @@ class Prober:
         carrier = self._carrier
         block = os.urandom(BLOCK)
         loop = asyncio.get_running_loop()
-        arrived: asyncio.Future[None] = loop.create_future()
+        arrived: asyncio.Future[float] = loop.create_future()
         compared: asyncio.Future[bytes] = loop.create_future()
         echoed: list[bytes] = []
         left = total
 
         def received(data: bytes) -> None:
             if not arrived.done():
-                arrived.set_result(None)
+                arrived.set_result(time.perf_counter())
                 data = data[len(DONE) :]
             echoed.append(data)
             if sum(map(len, echoed)) == min(BLOCK, total):
@@ -270,8 +281,7 @@ class Prober:
         carrier.send(HEADER.pack(BULK, total))
         more()
         carrier.flush()
-        await arrived
-        seconds = time.perf_counter() - before
+        seconds = await arrived - before
         if await compared != block[:total]:
             raise BrokenConnection("What arrived is not what was sent.")
         carrier.moved = lambda: None
@@ -339,4 +349,7 @@ def _port(server: asyncio.Server) -> int:
 
 
 if __name__ == "__main__":
+    keep_memory()  # as channel processes do
+    gc.collect()
+    gc.freeze()
     serve({job.__name__: job for job in (far, near, relay)})
