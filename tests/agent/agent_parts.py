@@ -42,7 +42,7 @@ class Agent:
         self.invitations = Invitations(self.wallet, self.mailbox)
         self.exchange = ContactExchange(self.wallet, self.mailbox, self.contacts, self.invitations)
         self.pinger = Pinger(self.mailbox)
-        Courtesies(self.mailbox)
+        self.courtesies = Courtesies(self.mailbox)
 
     async def accept(self, url: str, name: str | None = None, **options: Any) -> Any:
         return await self.exchange.accept(url, name, Silent(), **options)

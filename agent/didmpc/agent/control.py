@@ -5,9 +5,9 @@ Newline-delimited JSON, one request per connection:
     -> {"method": str, "params": {...}}
     <- {"event": str, ...}            any number
     -> {"answer": {...}}              while the request runs
-    <- {"result": {...}} | {"error": {"what", "why", "fix", "exit", "code"}}
+    <- {"result": {...}} | {"error": {"what", "why", "fix", "exit", "code", "misuse"}}
 
-`code` is there where a peer is to blame.
+`code` is there where a peer is to blame, `misuse` where whoever asked is.
 
 A connection that the client closes cancels its request.
 """
@@ -185,6 +185,8 @@ async def _while_connected(work: Awaitable[Json], stream: Stream) -> Json:
 
 def _error(error: DidmpcError) -> Json:
     told: Json = {"what": error.what, "why": error.why, "fix": error.fix, "exit": 1}
+    if isinstance(error, LocalMisuse):
+        told["misuse"] = True
     if isinstance(error, RemoteViolation):
         told["code"] = error.code
     return {"error": told}

@@ -149,6 +149,8 @@ def interpret(line: Json) -> Received:
     if "error" in line:
         error = line["error"]
         what, why, fix = error.get("what", "The agent failed."), error.get("why", ""), error.get("fix", "")
+        if error.get("misuse"):
+            raise LocalMisuse(what, why=why, fix=fix)
         if "code" in error:
             raise RemoteViolation(what, why=why, fix=fix, code=error["code"])
         raise DidmpcError(what, why=why, fix=fix)

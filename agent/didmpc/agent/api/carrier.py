@@ -57,6 +57,7 @@ class Carrier:
         self._mailbox: MailboxPath | None = None
         self._relay_name = f"link {number}"
         self._failure: DidmpcError | None = None
+        self._finishing = False
         self._peer: Peer | None = None
         loop = asyncio.get_running_loop()
         self.ready: asyncio.Future[None] = loop.create_future()
@@ -157,10 +158,6 @@ class Carrier:
         """Ask for fresh keys."""
         self._tell({"renew": True})
 
-    @property
-    def path_is_down(self) -> bool:
-        return bool(self.peer.path_reason)
-
     def moved(self) -> None:
         if self._listener is not None:
             self._listener.link_moved()
@@ -216,7 +213,7 @@ class Carrier:
 
     def _daemon_gone(self) -> None:
         """Without it a link through the mailbox is lost; one through a relay only gets no fresh keys."""
-        if self._mailbox is not None and self._peer is not None:
+        if self._mailbox is not None and self._peer is not None and not self._finishing:
             self._fail(
                 SessionLost(
                     f"The session with {self._peer.name} is lost.",
@@ -242,6 +239,7 @@ class Carrier:
     async def finish(self, *, orderly: bool) -> None:
         """Write out what is to be written, and let go of everything. Without `orderly` the daemon takes the
         program for gone, and tells the peer."""
+        self._finishing = True
         relay = self._traffic.relays.get(self._relay_name)
         try:
             if self._peer is not None:
@@ -260,5 +258,4 @@ class Carrier:
             if self._keeping_up is not None:
                 self._keeping_up.cancel()
             if self._conversation is not None:
-                self._mailbox = None
                 await self._conversation.close()

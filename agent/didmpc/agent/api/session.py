@@ -269,10 +269,12 @@ class Session:
                     await self._came.wait()
         except TimeoutError:
             pass
-        while self._peer_left and self._carrier.path_is_down and self._failure is None:
-            await self._move()  # for our last acknowledgement, without which the peer would wait for us
-        if self._unread or not (self._peer_left or self._peer_gone or self._failure):
+        if self._unread:
+            await self._say_goodbye({"kind": "unread", "what": "The program did not read everything."})
+        elif not (self._peer_left or self._peer_gone or self._failure):
             await self._say_goodbye({"kind": "closed", "what": "The program closed the session."})
+        while not (self._carrier.link.has_acknowledged or self._peer_gone or self._failure):
+            await self._move()  # without our last acknowledgement the peer would wait for us
 
     async def abort(self, why: str = "") -> None:
         """End the session at once: the peer's program gets `SessionAborted` with these words."""
@@ -375,10 +377,11 @@ class Session:
         self._came.set()
 
     def peer_ended(self, cause: Mapping[str, Any]) -> None:
-        if cause.get("kind") == "closed" and self._peer_left and self._carrier.link.delivered:
+        kind = cause.get("kind")
+        if kind == "closed" and self._peer_left and self._carrier.link.delivered:
             self._peer_gone = True  # it has all that we sent, and has said all
             self._wake()
-        elif cause.get("kind") == "closed":
+        elif kind in ("closed", "unread"):
             self._fail(SessionAborted(f"{self.contact} closed the session before it had read everything."))
         else:
             why = readable(cause.get("what"), 300)

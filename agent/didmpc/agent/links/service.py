@@ -203,6 +203,7 @@ class ContactLinks:
         """Ask whether the contact takes sessions, send an `open`, again and again; or take what it opens."""
         waiting = self._handshakes.waiting_for(seeker.wish)
         if waiting is not None:
+            self._handshakes.unwish(seeker.wish)
             return await self._answer(waiting, contact, seeker.limits)
         disclosed = await _unless(seeker.linked, self._discovery.takes_sessions(contact))
         if isinstance(disclosed, ProgramLink):
@@ -215,8 +216,9 @@ class ContactLinks:
                 code="e.p.session.refused.unavailable",
             )
         while True:
-            seeker.declined = asyncio.get_running_loop().create_future()
-            message = await self._send_open(seeker, contact, wires)
+            if self._handshakes.wished(seeker.wish):  # else an `open` of the contact is being answered
+                seeker.declined = asyncio.get_running_loop().create_future()
+                message = await self._send_open(seeker, contact, wires)
             while True:
                 either: set[asyncio.Future[Any]] = {seeker.linked, seeker.declined}
                 done, _ = await asyncio.wait(either, timeout=OPEN_AGAIN, return_when=asyncio.FIRST_COMPLETED)
@@ -224,7 +226,8 @@ class ContactLinks:
                     return seeker.linked.result()
                 if done:
                     break
-                await self._mailbox.send_to_contact(contact, message)
+                if self._handshakes.wished(seeker.wish):
+                    await self._mailbox.send_to_contact(contact, message)
             code = seeker.declined.result()
             if code != "busy":
                 raise Refused(

@@ -89,13 +89,13 @@ class Incoming:
 
 @dataclass(eq=False, slots=True)
 class KnownLink:
-    """A link of ours with a contact. `exporters` are those of its sessions, the newest last."""
+    """A link of ours with a contact. `continuable` are the exporters that its next `open` may continue."""
 
     pair: Pair
     link: Mapping[str, Any]
     initiator: bool
     wire: str
-    exporters: list[bytes] = field(default_factory=list, repr=False)
+    continuable: tuple[bytes, ...] = field(default=(), repr=False)
     heard: bytes | None = field(default=None, repr=False)  # of the newest session in which the peer was heard
 
     @property
@@ -104,7 +104,7 @@ class KnownLink:
 
     def confirmed(self) -> None:
         """The peer was heard in the newest session."""
-        self.heard = self.exporters[-1]
+        self.heard = self.continuable[-1]
 
 
 @dataclass(slots=True)
@@ -161,6 +161,10 @@ class ContactHandshakes:
             self._wishes.remove(wish)
         if wish.open_id is not None:
             self._opened.pop(wish.open_id, None)
+
+    def wished(self, wish: Wish) -> bool:
+        """Whether it is still to come true: no `open` of the contact is being answered for it."""
+        return wish in self._wishes
 
     def wishes(self, pair: Pair) -> bool:
         """Whether an `open` of this contact would be answered by a wish."""
@@ -324,7 +328,7 @@ class ContactHandshakes:
             caps=caps,
             limits=limits,
             wires=(wire,),
-            continues=() if known is None else known.exporters,
+            continues=() if known is None else known.continuable,
         )
         if known is None:
             known = KnownLink(incoming.pair, incoming.request.link, initiator=False, wire=wire)
@@ -349,7 +353,7 @@ class ContactHandshakes:
     # --- links and time
 
     def _keep(self, known: KnownLink, established: Established) -> None:
-        known.exporters = [*known.exporters[-1:], established.exporter]
+        known.continuable = established.continuable
         self._links[known.pair[1], known.id] = known
 
     def forget(self, known: KnownLink) -> None:

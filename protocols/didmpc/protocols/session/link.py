@@ -493,6 +493,11 @@ class Link:
         return self._outbox.acknowledged == self._outbox.next_number
 
     @property
+    def has_acknowledged(self) -> bool:
+        """Whether everything that came was acknowledged, in packets that went out on a path."""
+        return self._inbox.ack_at == inf
+
+    @property
     def rtt(self) -> float | None:
         """Smoothed seconds from PING to PONG, once there was one."""
         return self._rtt
