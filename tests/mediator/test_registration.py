@@ -107,13 +107,19 @@ async def test_what_an_evicted_account_did_once_cannot_be_played_again_when_it_c
     place: Place, is_dated: bool
 ) -> None:
     async with place.opened("open") as mediator:
-        client = await place.client(mediator).enrol()
+        client, created = place.client(mediator), int(time.time()) if is_dated else None
         update = mediation.keylist_update([(Identity.peer4().did, "add")])
-        recorded = client.pack(
-            update, return_route="all", created_time=int(time.time()) if is_dated else None
+        asked, recorded = (
+            client.pack(message, return_route="all", created_time=created)
+            for message in (mediation.mediate_request(), update)
         )
+        for _ in range(2):  # to ask again is harmless while the account is there
+            _, answer = await client.post(asked)
+            assert client.unpack(answer).message.type == mediation.MEDIATE_GRANT
         await client.post(recorded)
         await asyncio.to_thread(call, place.home.root, "evict", {"did": client.identity.did})
+        _, answer = await client.post(asked)
+        assert code_of(client.unpack(answer).message) == "e.p.crypto.message.dejavu"
         await client.enrol()
         _, answer = await client.post(recorded)
         assert code_of(client.unpack(answer).message) == "e.p.crypto.message.dejavu"

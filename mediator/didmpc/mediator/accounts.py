@@ -47,7 +47,7 @@ class Accounts:
         if is_new and not self._enrolments.take(request.address, request.now):
             raise TooManyRequests
         did = self._dids.long_form(request.sender)  # what the short form of it is resolved with later
-        if not await self._registration.admit(did, request.message.pthid, request.now):
+        if not await self._registration.admit(did, request):
             log.info("%s was not admitted", did, extra={"account": did})
             return Outcome(mediation.mediate_deny(request.message))
         return Outcome(mediation.mediate_grant(request.message, request.addressed or self._routing_did))

@@ -26,6 +26,10 @@ class Registration:
         if await self._store.is_denied(sender):
             raise Denied
 
-    async def admit(self, did: str, ticket: str | None, now: float) -> bool:
-        """Open an account for a DID, if it may have one; whether it has one now."""
-        return await self._store.enrol(did, now, self._admission, ticket)
+    async def admit(self, did: str, request: Request) -> bool:
+        """Open an account for a DID, if it may have one; whether it has one now. Raises `Replayed`."""
+        return await self._store.enrol(
+            *(did, request.now, self._admission, request.message.pthid),
+            envelope=request.envelope,
+            created=request.message.created_time,
+        )

@@ -24,12 +24,20 @@ NOTHING_PROVEN: Mapping[str, int] = MappingProxyType({})
 
 class AccountStore(Part):
     async def enrol(
-        self, did: str, now: float, admission: Admission = "open", ticket: str | None = None
+        self,
+        did: str,
+        now: float,
+        admission: Admission = "open",
+        ticket: str | None = None,
+        *,
+        envelope: bytes | None = None,
+        created: int | None = None,
     ) -> bool:
         """Open an account for a DID; one that is there stays as it is. False where it is not admitted.
 
         What the operator has said of the DID goes before the kind of admission. A ticket is used up only
-        by an account that it opens.
+        by an account that it opens. The `envelope` that asks for it, with its created_time, opens an account
+        once: when that has gone, it raises `Replayed`.
         """
         self._check_room(self._limits.free_disk_bytes)
 
@@ -50,9 +58,12 @@ class AccountStore(Part):
                 return False
             if _reached(db, self._limits.accounts):
                 raise TooMany("This mediator takes no more accounts.")
-            db.execute(
-                "INSERT INTO account(did, long_did, created) VALUES (?, ?, ?)", (canonical(did), did, now)
-            )
+            (aid,) = db.execute(
+                "INSERT INTO account(did, long_did, created) VALUES (?, ?, ?) RETURNING aid",
+                (canonical(did), did, now),
+            ).fetchone()
+            if envelope is not None:
+                self._act_once(db, aid, envelope, now, created)
             return True
 
         return await self._grow(job)
