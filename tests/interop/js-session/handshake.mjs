@@ -44,10 +44,10 @@ async function sharedSecret(secret, publicKey) {
   return ee
 }
 
-async function derive({ parties, openId, hsI, hsR, ee, kI, kR, wire }) {
+async function derive({ parties, openId, hsI, hsR, ee, kI, kR, wire, continues }) {
   const [i, r] = parties
   const th = await schedule.transcript([i.did, r.did, i.kid, i.key, r.kid, r.key, openId, hsI, hsR])
-  const ikm = schedule.material(new Uint8Array(), ee, kI, kR)
+  const ikm = schedule.material(new Uint8Array(), ee, kI, kR, await schedule.continuationKey(continues))
   const prk = await schedule.extract(SUITE, ikm)
   const form = wire === 'json' ? 'json ' : ''
   return {
@@ -130,7 +130,8 @@ export class Initiation {
       ee: await sharedSecret(this.secret, hello.e),
       kI: this.k,
       kR: hello.k,
-      wire: hello.wire
+      wire: hello.wire,
+      continues: this.continues
     })
     need(equalSecret(keys.confirm, confirm), CRYPTO)
     return {
@@ -153,10 +154,10 @@ export async function respond(me, peer, openId, body, options) {
   const hello = readHs(body.hs, 'open')
   need(hello.suites.includes(HYBRID) === (hello.kem_pk !== null), NO_SUITE)
   let proof = {}
+  let continued = null
   if (hello.continues === null) need(exporters.length === 0, ROSTER)
   else {
     need(exporters.length > 0, ROSTER)
-    let continued = null
     for (const exporter of exporters) {
       if (equalSecret(hello.continues, await schedule.continuation(exporter, 'i', openId))) continued = exporter
     }
@@ -195,7 +196,17 @@ export async function respond(me, peer, openId, body, options) {
       caps,
       ...proof
     })
-  const keys = await derive({ parties: [peer, me], openId, hsI: body.hs, hsR: hs, ee, kI: hello.k, kR: k, wire })
+  const keys = await derive({
+    parties: [peer, me],
+    openId,
+    hsI: body.hs,
+    hsR: hs,
+    ee,
+    kI: hello.k,
+    kR: k,
+    wire,
+    continues: continued
+  })
   return {
     accept: { hs, confirm: b64url(keys.confirm) },
     session: {

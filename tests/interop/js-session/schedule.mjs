@@ -9,7 +9,7 @@ const NAME = 'didmpc session/1.0'
 export const transcript = (parts) =>
   sha256(concat(utf8(NAME), ...parts.map((part) => lp(typeof part === 'string' ? utf8(part) : part))))
 
-export const material = (kem, ee, kI, kR) => concat(lp(kem), ee, kI, kR)
+export const material = (kem, ee, kI, kR, continued) => concat(lp(kem), ee, kI, kR, continued)
 
 export const extract = (suite, ikm) => hmac(utf8(`${NAME} ${suite}`), ikm)
 
@@ -17,8 +17,12 @@ export const output = (prk, label, th) => expand(prk, concat(utf8(`didmpc s1 ${l
 
 export const exported = (exporter, label, size) => expand(exporter, utf8(`didmpc s1 export ${label}\0`), size)
 
+// Of the session that is continued, or of none (null).
+export const continuationKey = async (exporter) =>
+  exporter === null ? new Uint8Array() : exported(exporter, 'continue', 32)
+
 export const continuation = async (exporter, role, openId) =>
-  hmac(await exported(exporter, 'continue', 32), utf8(role + openId))
+  hmac(await continuationKey(exporter), utf8(role + openId))
 
 export const contactProof = (secret, role, exporter) =>
   hmac(secret, concat(utf8(`didmpc s1 contact ${role}\0`), exporter))

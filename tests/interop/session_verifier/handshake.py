@@ -131,7 +131,8 @@ class Initiator:
         if hello["kem_ct"] is not None:
             kem = MLKEM768PrivateKey.from_seed_bytes(self.kem_seed).decapsulate(hello["kem_ct"])
         th = schedule.transcript(*self.parties, self.open_id, self.hs, body["hs"])
-        ikm = schedule.material(kem, shared_secret(self.e, hello["e"]), self.k, hello["k"])
+        before = schedule.continuation_key(self.earlier) if self.earlier else b""
+        ikm = schedule.material(kem, shared_secret(self.e, hello["e"]), self.k, hello["k"], before)
         prk = schedule.extract(hello["suite"], ikm)
         if not hmac.compare_digest(schedule.output(prk, "confirm r", th), confirm):
             raise Refused(CRYPTO)

@@ -29,8 +29,8 @@ def transcript(did_i, did_r, kid_i, pub_i, kid_r, pub_r, open_id, hs_i, hs_r):
     return state.digest()
 
 
-def material(kem, ee, k_i, k_r):
-    return lp(kem) + ee + k_i + k_r
+def material(kem, ee, k_i, k_r, continued):
+    return lp(kem) + ee + k_i + k_r + continued
 
 
 def extract(suite, ikm):
@@ -45,8 +45,12 @@ def export(exporter, label, size):
     return expand(exporter, f"didmpc s1 export {label}\0".encode(), size)
 
 
+def continuation_key(exporter):
+    return export(exporter, "continue", 32)
+
+
 def continuation(exporter, role, open_id):
-    return mac(export(exporter, "continue", 32), role.encode(), open_id.encode())
+    return mac(continuation_key(exporter), role.encode(), open_id.encode())
 
 
 def contact_proof(secret, role, exporter):

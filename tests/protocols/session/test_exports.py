@@ -1,10 +1,15 @@
 """What is bound to a session: exported secrets, continuations of a link, contact proofs."""
 
-import pytest
+import json
 
+import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+
+from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.session.exports import contact_proof, export
 from didmpc.protocols.session.handshake import CLASSICAL, Initiation, respond
+from didmpc.protocols.session.schedule import extract, label
 
 
 def continued(alice, bob, mine, theirs, open_id="second"):
@@ -68,6 +73,29 @@ def test_a_responder_that_proves_nothing_is_refused(parties):
     eager = respond(bob, alice, "id", continuing.body, continues=[b"e" * 32])[0]
     with pytest.raises(SessionError):
         plain.finish(eager)
+
+
+def test_a_thief_of_both_static_keys_who_takes_the_proof_gets_no_session(parties, pair):
+    """It opens the `open` that continues the link, puts its own keys there, and keeps id and proof."""
+    alice, bob = parties
+    before = pair[0].exporter
+    genuine = Initiation(alice, bob, "second", suites=[CLASSICAL], continues=before)
+    secret = X25519PrivateKey.generate()
+    hello = json.loads(unb64url(genuine.body["hs"]))
+    hello |= {"e": b64url(secret.public_key().public_bytes_raw()), "k": b64url(bytes(32))}
+    forged = {"hs": b64url(json.dumps(hello).encode())}
+    accept, bobs = respond(bob, alice, "second", forged, continues=[before])
+    answer = json.loads(unb64url(accept["hs"]))
+    known = extract(
+        CLASSICAL,
+        kem_secret=b"",
+        dh_secret=secret.exchange(X25519PublicKey.from_public_bytes(unb64url(answer["e"]))),
+        k_i=bytes(32),
+        k_r=unb64url(answer["k"]),
+    )
+    assert label(known, "i2r", bobs.transcript) != bobs.secret_receive
+    with pytest.raises(SessionError):  # nor does the party that it took it from take that answer
+        genuine.finish(accept)
 
 
 def test_a_contact_proof_is_bound_to_secret_role_and_session():

@@ -224,7 +224,8 @@ class Handshake:
         self.th = hashlib.sha256(b"didmpc session/1.0" + b"".join(map(lp, parts))).digest()
         self.ee = private(self.e_i).exchange(X25519PublicKey.from_public_bytes(e_r_public))
         self.kem_secret = bytes.fromhex(kem["secret"]) if suite == HYBRID else b""
-        self.ikm = lp(self.kem_secret) + self.ee + self.k_i + self.k_r
+        continued = b"" if earlier is None else earlier.export("continue", 32)
+        self.ikm = lp(self.kem_secret) + self.ee + self.k_i + self.k_r + continued
         self.prk = mac(b"didmpc session/1.0 " + suite.encode(), self.ikm)
         self.outputs = {
             label: expand(self.prk, b"didmpc s1 " + label.encode() + b"\0" + self.th) for label in LABELS

@@ -19,9 +19,14 @@ def export(exporter: bytes, name: str, length: int = 32) -> bytes:
     return expand(exporter, b"didmpc s1 export " + name.encode() + b"\x00", length)
 
 
+def continuation_key(exporter: bytes) -> bytes:
+    """What a session gives to the one that continues its link: it proves it, and goes into its keys."""
+    return export(exporter, "continue")
+
+
 def continuation(exporter: bytes, role: Role, open_id: str) -> bytes:
     """`continues` of `role` in the handshake `open_id`, which continues the link of `exporter`'s session."""
-    return hmac.digest(export(exporter, "continue"), role.encode() + open_id.encode(), "sha256")
+    return hmac.digest(continuation_key(exporter), role.encode() + open_id.encode(), "sha256")
 
 
 def contact_proof(pair_secret: bytes, role: Role, exporter: bytes) -> bytes:

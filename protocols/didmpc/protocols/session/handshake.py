@@ -22,7 +22,7 @@ from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import LocalMisuse, SessionError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.namespace import NAMESPACE
-from didmpc.protocols.session.exports import continuation
+from didmpc.protocols.session.exports import continuation, continuation_key
 from didmpc.protocols.session.hello import (
     CLASSICAL,
     HYBRID,
@@ -245,6 +245,7 @@ class Initiation:
             dh_secret=_exchange(self._x25519, hello.e),
             k_i=self._hello.k,
             k_r=hello.k,
+            continued=b"" if self._continues is None else continuation_key(self._continues),
         )
         if not hmac.compare_digest(label(prk, "confirm r", transcript), confirm):
             raise SessionError(
@@ -337,7 +338,14 @@ def respond(
     )
     hs_r = answer.encode()
     transcript = _transcript(peer, me, open_id, hs_i, hs_r)
-    prk = extract(suite, kem_secret=kem_secret, dh_secret=dh_secret, k_i=hello.k, k_r=answer.k)
+    prk = extract(
+        suite,
+        kem_secret=kem_secret,
+        dh_secret=dh_secret,
+        k_i=hello.k,
+        k_r=answer.k,
+        continued=b"" if continued is None else continuation_key(continued),
+    )
     established = Established(
         role="responder",
         suite=suite,

@@ -50,9 +50,14 @@ class Transcript:
         return hashlib.sha256(PROTOCOL + b"".join(map(length_prefixed, parts))).digest()
 
 
-def extract(suite: str, *, kem_secret: bytes, dh_secret: bytes, k_i: bytes, k_r: bytes) -> bytes:
-    """PRK = HKDF-Extract(salt = protocol and suite, IKM = LP(KEM secret or "") || ee || k_i || k_r)."""
-    material = length_prefixed(kem_secret) + dh_secret + k_i + k_r
+def extract(
+    suite: str, *, kem_secret: bytes, dh_secret: bytes, k_i: bytes, k_r: bytes, continued: bytes = b""
+) -> bytes:
+    """PRK = HKDF-Extract(salt = protocol and suite, IKM = LP(KEM secret or "") || ee || k_i || k_r || c).
+
+    c is `continuation_key` of the session that is continued, else nothing.
+    """
+    material = length_prefixed(kem_secret) + dh_secret + k_i + k_r + continued
     return hmac.digest(PROTOCOL + b" " + suite.encode(), material, "sha256")
 
 
