@@ -404,6 +404,28 @@ async def test_a_mediator_that_is_killed_in_mid_transfer_costs_no_byte(tmp_path,
             await together(send(), receive(), bring_back())
 
 
+async def test_an_agent_that_is_killed_ends_the_sessions_through_its_mailbox_only(pair, agents):
+    alice, _ = pair.parties
+    bound, bounds_peer = await meet(*agents, "json")
+    free, frees_peer = await meet(*agents, "binary")
+    alice.daemon.send(signal.SIGKILL)
+    alice.daemon.wait()
+
+    async def go_on():
+        await free.send(b"still here")
+        assert await frees_peer.receive() == b"still here"
+        await asyncio.gather(free.close(), frees_peer.close())
+        with pytest.raises(SessionLost, match="agent of this program was stopped"):
+            await bound.receive()
+        await asyncio.gather(bound.abort(), bounds_peer.abort())
+
+    try:
+        await together(go_on())
+    finally:
+        alice.start_daemon()
+        await asyncio.to_thread(alice.ready)
+
+
 def snippet(name: str) -> dict[str, Any]:
     """What the block of this name in docs/session-api.md defines."""
     page = ROOT / "docs" / "session-api.md"

@@ -205,11 +205,11 @@ def test_what_waits_is_bounded_for_a_contact_and_for_a_protocol(pair):
     verdicts = []
     for _ in range(5):
         a = Side()
-        verdicts.append([b.hear(a, a.open(a.wish(b), b))[0] for _ in range(5)])
+        verdicts.append([b.hear(a, a.open(a.wish(b), b))[0] for _ in range(17)])
     waits, busy = Answer.WAITS, Decline("busy")
-    assert verdicts[:4] == [[waits] * 4 + [busy]] * 4
-    assert verdicts[4] == [busy] * 5
-    assert len(b.handshakes.stop_listening(NOTES)) == 16
+    assert verdicts[:4] == [[waits] * 16 + [busy]] * 4
+    assert verdicts[4] == [busy] * 17
+    assert len(b.handshakes.stop_listening(NOTES)) == 64
 
 
 def test_a_link_gets_a_new_session_from_its_initiator_alone(pair):

@@ -80,12 +80,12 @@ class ProgramLink:
         self.confirmed = False
         self.ended = False
 
-    async def established(self, open_id: str, session: Established) -> None:
-        """A session for this link: the first, or a new one."""
+    def established(self, open_id: str, session: Established) -> Mapping[str, Any]:
+        """A session for this link, the first or a new one; what the program is to be told of it."""
         self.sessions = [*self.sessions[-1:], (open_id, session.sid_in, session.sid_out)]
         if session.wire == WIRE_JSON:
             self._office.expect_packets(session.sid_in, self)
-        await self.tell({"event": "renewal", "session": session.to_json()})
+        return {"event": "renewal", "session": session.to_json()}
 
     async def tell(self, event: Mapping[str, Any]) -> None:
         """Tell the program, as soon as it is there."""

@@ -303,7 +303,7 @@ class ContactLinks:
     ) -> ProgramLink:
         post = PacketPost(self._mailbox, contact.did)
         link = self._links[known] = ProgramLink(self, known, contact, post, path=path, channel=channel)
-        await link.established(open_id, established)
+        await link.tell(link.established(open_id, established))
         return link
 
     async def _serve(self, link: ProgramLink, program: Stream) -> dict[str, Any]:
@@ -423,7 +423,7 @@ class ContactLinks:
         except SessionError as error:
             self._decline_aside(incoming.pair, incoming.open_id, handshake.decline_body(error)["code"])
             return
-        await link.established(incoming.open_id, established)
+        self._spawn(link.tell(link.established(incoming.open_id, established)))
         await self._send_accept(contact, incoming.open_id, body)
 
     async def _on_accept(self, contact: Contact, pair: Pair, message: Message) -> None:
@@ -433,7 +433,7 @@ class ContactLinks:
         known, established = completed
         link = self._links.get(known)
         if link is not None:
-            await link.established(message.thread, established)
+            self._spawn(link.tell(link.established(message.thread, established)))
             return
         seeker = next((each for each in self._seekers.values() if each.wish.open_id == message.thread), None)
         if seeker is None or seeker.linked.done():
@@ -462,7 +462,7 @@ class ContactLinks:
             return
         for link in self._links.values():
             if link.speaks_in(*reported) and same_party(unpacked.sender, link.contact.did):
-                await link.tell({"event": "probe"})
+                self._spawn(link.tell({"event": "probe"}))
 
     # --- what contacts are sent
 

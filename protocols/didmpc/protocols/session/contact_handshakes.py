@@ -32,8 +32,8 @@ AFTERWARDS = 60.0
 STALE_SECONDS = 10.0
 """A half-open session that is not confirmed for so long makes way for another one with the same contact."""
 HALF_OPEN = 256
-WAITING_FOR_ONE = 16
-WAITING_OF_PAIR = 4
+WAITING_FOR_ONE = 64
+WAITING_OF_PAIR = 16
 REMEMBERED = 1024
 LONGEST_PROTOCOL = 512
 
