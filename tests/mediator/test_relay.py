@@ -355,13 +355,13 @@ async def test_what_still_waits_for_a_reader_counts_until_it_is_gone() -> None:
         return bound
 
     reader, sender = end(0), end(1)
-    await relay._connect(sender, reader)
+    relay._connect(sender, reader)
     assert limits.relay_memory_bytes - relay._memory == relay._reserved[5] == 2 * CREDIT
-    await relay._data(sender.leg, 1, bytes(50_000))
+    relay.pass_on(sender.leg, hop.encode_data(1, bytes(50_000)))
     relay.leave(sender.leg)
     assert limits.relay_memory_bytes - relay._memory == relay._reserved[5] == 50_000
     again = end(1)
-    await relay._connect(again, reader)
+    relay._connect(again, reader)
     assert again.allowance == CREDIT - 50_000
     # The reader may spend its first credit and the new one before it has read of either.
     assert relay._reserved[5] == CREDIT + 2 * CREDIT
@@ -420,7 +420,13 @@ def leg_that_never_reads(limits: Limits) -> RelayLeg:
         await asyncio.Event().wait()
 
     return RelayLeg(
-        established, write=stuck, has_room=lambda _: False, abort=lambda _: None, limits=limits, address=""
+        established,
+        write=stuck,
+        write_now=lambda _: None,
+        has_room=lambda _: False,
+        abort=lambda _: None,
+        limits=limits,
+        address="",
     )
 
 
@@ -438,16 +444,17 @@ async def test_a_leg_that_only_asks_and_never_reads_is_dropped_at_a_bound() -> N
     leg = RelayLeg(
         established,
         write=stuck,
+        write_now=lambda _: None,
         has_room=lambda _: False,
         abort=aborted.append,
         limits=Limits(leg_control_frames=8),
         address="",
     )
     for _ in range(8):
-        await leg.control(hop.encode_pong(b"12345678"))
+        leg.control(hop.encode_pong(b"12345678"))
     await asyncio.sleep(0)
     assert (len(written), aborted) == (1, [])
     for _ in range(2):
-        await leg.control(hop.encode_pong(b"12345678"))
+        leg.control(hop.encode_pong(b"12345678"))
     assert len(aborted) == 1
     leg.close()

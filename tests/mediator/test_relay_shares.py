@@ -44,6 +44,7 @@ class SlowLeg:
         self.leg = RelayLeg(
             established,
             write=self._write,
+            write_now=lambda _: None,
             has_room=lambda _: False,
             abort=lambda _: None,
             limits=limits,
@@ -60,7 +61,7 @@ class SlowLeg:
             return hop.decode(self._opener.open(await self._taken.get()))
 
 
-async def meet(
+def meet(
     relay: Relay, channel: int, near: RelayLeg, far: RelayLeg, pace: Pace | None = None
 ) -> tuple[End, End]:
     """The two ends of a channel, bound under its number; `pace` is that of the near one."""
@@ -69,7 +70,7 @@ async def meet(
         end = End(leg, channel, ChannelEnd(channel, side, 0.0, b"", 1), None if side else pace)
         relay._ends[channel, side] = leg.ends[channel] = end
         ends.append(end)
-    await relay._connect(ends[1], ends[0])
+    relay._connect(ends[1], ends[0])
     return ends[0], ends[1]
 
 
@@ -79,15 +80,15 @@ async def test_a_bulk_channel_starves_no_other_and_control_goes_before_both() ->
     sender, slow = SlowLeg(limits), SlowLeg(limits)
     for each in (sender, slow):
         relay.join(each.leg)
-    bulk, _ = await meet(relay, 1, sender.leg, slow.leg)
-    small, _ = await meet(relay, 2, sender.leg, slow.leg)
+    bulk, _ = meet(relay, 1, sender.leg, slow.leg)
+    small, _ = meet(relay, 2, sender.leg, slow.leg)
     assert [await slow.take() for _ in range(2)] == [hop.Bound(1, 512 * KIB), hop.Bound(2, 512 * KIB)]
     for _ in range(100):
-        await relay._data(sender.leg, bulk.number, bytes(5000))
+        relay.pass_on(sender.leg, hop.encode_data(bulk.number, bytes(5000)))
     assert await slow.take() == hop.Data(1, bytes(5000))  # and the next is on its way
     for n in range(3):
-        await relay._data(sender.leg, small.number, bytes([n]))
-    await slow.leg.control(hop.encode_pong(b"12345678"))
+        relay.pass_on(sender.leg, hop.encode_data(small.number, bytes([n])))
+    slow.leg.control(hop.encode_pong(b"12345678"))
     took = [await slow.take() for _ in range(8)]
     # One that was being written, then control, then packet by packet in turn.
     assert took[1] == hop.Pong(b"12345678")
@@ -245,11 +246,11 @@ async def test_credit_does_not_overtake_the_bound_that_would_void_it() -> None:
     sender, far = SlowLeg(limits), SlowLeg(limits)
     for each in (sender, far):
         relay.join(each.leg)
-    await sender.leg.control(hop.encode_pong(b"12345678"))
+    sender.leg.control(hop.encode_pong(b"12345678"))
     await asyncio.sleep(0)  # it is being written
     pace = Pace(1 << 24, 512 * KIB, time.monotonic())
     pace.spend(512 * KIB, time.monotonic())
-    end, _ = await meet(relay, 1, sender.leg, far.leg, pace)
+    end, _ = meet(relay, 1, sender.leg, far.leg, pace)
     while pace.level(time.monotonic()) - end.allowance < pace.piece:
         await asyncio.sleep(0.001)
     end.pay()

@@ -131,8 +131,9 @@ class End:
 class Leg:
     """One WebSocket with a hop session: opens what comes, seals and writes what goes out.
 
-    `write` sends one binary message and returns when the socket takes more; `has_room(n)` says whether a
-    write of n bytes would return at once; `abort` closes the socket, whose reader then calls `Relay.leave`.
+    `write` sends one binary message and returns when the socket takes more. While `has_room(n)` says that n
+    bytes need not wait, `write_now` does the same at once. `abort` closes the socket, whose reader then calls
+    `Relay.leave`.
     """
 
     def __init__(
@@ -140,6 +141,7 @@ class Leg:
         established: Established,
         *,
         write: Callable[[bytes], Awaitable[None]],
+        write_now: Callable[[bytes], None],
         has_room: Callable[[int], bool],
         abort: Callable[[str], None],
         limits: Limits,
@@ -148,6 +150,7 @@ class Leg:
         self._sealer = PacketSealer(established.secret_send, established.sid_out, ordered=True)
         self._opener = PacketOpener(established.secret_receive, established.sid_in)
         self._write = write
+        self._write_now = write_now
         self._has_room = has_room
         self._limits = limits
         self._control: deque[bytes] = deque()
@@ -172,10 +175,10 @@ class Leg:
         self._control.clear()
         self._turn.clear()
 
-    async def control(self, frame: bytes) -> None:
+    def control(self, frame: bytes) -> None:
         """Send a control frame, ahead of all packets."""
         if self._idle and self._has_room(len(frame)):
-            await self._send(frame)
+            self._send_now(frame)
         else:
             self.queue_control(frame)
 
@@ -186,13 +189,13 @@ class Leg:
             self._control.append(frame)
             self._wake.set()
 
-    async def packet(self, end: End, packet: bytes) -> bool:
-        """Pass a packet on to `end`; whether it is on its way (else it waits, and credit with it)."""
-        frame = hop.encode_data(end.number, packet)
+    def pass_on(self, end: End, frame: bytes, cost: int) -> bool:
+        """Pass a DATA frame on to `end`; whether it is on its way (else it waits, and credit with it)."""
+        frame = hop.readdress(frame, end.number)
         if self._idle and self._has_room(len(frame)):
-            await self._send(frame)
+            self._send_now(frame)
             return True
-        self._queue(end, frame, len(packet))
+        self._queue(end, frame, cost)
         return False
 
     def notice(self, end: End, frame: bytes) -> None:
@@ -244,7 +247,7 @@ class Leg:
             return
         end.queued -= cost
         if end.far is not None:
-            await give_back(end.far, cost)
+            give_back(end.far, cost)
 
     async def _send(self, frame: bytes) -> None:
         try:
@@ -254,14 +257,22 @@ class Leg:
         except SessionError as error:
             self.abort(error.what)
 
+    def _send_now(self, frame: bytes) -> None:
+        try:
+            self._write_now(self._sealer.seal(frame, time.monotonic()))
+        except ConnectionError:
+            self.abort("is gone")
+        except SessionError as error:
+            self.abort(error.what)
 
-async def give_back(end: End, count: int) -> None:
+
+def give_back(end: End, count: int) -> None:
     """The far socket took so many bytes of this end; credit goes back in large pieces."""
     if end.leg.ends.get(end.number) is not end:
         return  # its channel was closed meanwhile
     end.owed += count
     if granted := end.due():
-        await end.leg.control(hop.encode_credit(end.number, granted))
+        end.leg.control(hop.encode_credit(end.number, granted))
 
 
 class Relay:
@@ -308,18 +319,18 @@ class Relay:
         for end in list(leg.ends.values()):
             self._detach(end)
 
-    async def receive(self, leg: Leg, packet: bytes, now: float) -> None:
-        """Act on one hop packet. Raises `SessionError`, after which the leg is to be closed."""
-        plaintext = leg.open(packet)
-        match hop.decode(plaintext):
-            case hop.Data(number, payload):
-                await self._data(leg, number, payload)
+    async def receive(self, leg: Leg, frame: bytes, now: float) -> None:
+        """Act on what `leg.open` gave. Raises `SessionError`, after which the leg is to be closed."""
+        if hop.is_data(frame):
+            self.pass_on(leg, frame)
+            return
+        match hop.decode(frame):
             case hop.Bind() as bind:
                 code = await self._bind(leg, bind, now)
                 if code is not None:
-                    await leg.control(hop.encode_error(bind.channel, code))
+                    leg.control(hop.encode_error(bind.channel, code))
             case hop.Ping(token):
-                await leg.control(hop.encode_pong(token))
+                leg.control(hop.encode_pong(token))
             case hop.Pong():
                 pass
             case _:
@@ -337,15 +348,15 @@ class Relay:
             if place not in self._ends and pace.is_full(clock):
                 del self._paces[place]  # a new one would be no other
 
-    # --- inner
-
-    async def _data(self, leg: Leg, number: int, packet: bytes) -> None:
+    def pass_on(self, leg: Leg, frame: bytes) -> None:
+        """A DATA frame goes to the other end of its channel, in the same turn of the loop where it can."""
+        number = hop.channel_of(frame)
         end = leg.ends.get(number)
         if end is None:
             if number not in leg.former:
-                await leg.control(hop.encode_error(number, ErrorCode.NOT_BOUND))
+                leg.control(hop.encode_error(number, ErrorCode.NOT_BOUND))
             return
-        cost = len(packet)
+        cost = len(frame) - hop.HEADER.size
         far = end.far
         if far is None:
             # Sent before it read UNBOUND. It sends it again after BOUND.
@@ -353,13 +364,15 @@ class Relay:
             return
         if cost > end.allowance:
             self._detach(end)
-            await leg.control(hop.encode_error(number, ErrorCode.OVER_CREDIT))
+            leg.control(hop.encode_error(number, ErrorCode.OVER_CREDIT))
             return
         end.spend(cost)
         self.traffic.bytes += cost
         self.traffic.packets += 1
-        if await far.leg.packet(far, packet):
-            await give_back(end, cost)
+        if far.leg.pass_on(far, frame, cost):
+            give_back(end, cost)
+
+    # --- inner
 
     async def _bind(self, leg: Leg, bind: hop.Bind, now: float) -> ErrorCode | None:
         try:
@@ -392,10 +405,10 @@ class Relay:
         self._ends[place] = leg.ends[bind.channel] = end
         leg.former.discard(bind.channel)
         if far is not None:
-            await self._connect(end, far)
+            self._connect(end, far)
         return None
 
-    async def _connect(self, new: End, stayed: End) -> None:
+    def _connect(self, new: End, stayed: End) -> None:
         """Both ends are bound: each may send, on what is a fresh path for it."""
         new.far, stayed.far = stayed, new
         former_window = stayed.window
@@ -411,7 +424,7 @@ class Relay:
         self._reserve(new, stayed.allowance + stayed.owed)
         self._reserve(stayed, new.allowance + new.owed + stayed.queued)
         # Credit that comes back must not overtake this BOUND, so it goes the same way as CREDIT.
-        await new.leg.control(hop.encode_bound(new.number, new.allowance))
+        new.leg.control(hop.encode_bound(new.number, new.allowance))
         stayed.leg.notice(stayed, hop.encode_bound(stayed.number, grant))
         if new.owed:
             new.pay()

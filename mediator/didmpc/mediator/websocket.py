@@ -9,10 +9,13 @@ import asyncio
 import logging
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
 
-from aiohttp import WebSocketError, WSCloseCode, WSMsgType, web
+from aiohttp import WebSocketError, WSCloseCode, WSMessage, WSMsgType, web
+from aiohttp._websocket.reader import WebSocketDataQueue
+from aiohttp.http_websocket import WebSocketReader, WebSocketWriter, WSMessageTextBytes
+from aiohttp.web_request import BaseRequest
 
 from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.limits import KIB, Buckets, Limits
@@ -21,6 +24,7 @@ from didmpc.mediator.relay import Leg, Relay
 from didmpc.mediator.service import Service
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.message import Message
+from didmpc.protocols.relay import hop
 from didmpc.protocols.session.handshake import Established
 
 log = logging.getLogger(__name__)
@@ -34,6 +38,9 @@ CLOSE_SECONDS = 2.0
 PAUSE = 0.1
 """Seconds between looks whether an address is within its rate again."""
 TRANSPORT = "websocket"
+READ_QUEUE = 256 * KIB
+"""Bytes of messages that wait, from which a socket is not read."""
+_OPENED = "opened hop frame"
 
 
 class Socket:
@@ -41,7 +48,7 @@ class Socket:
 
     def __init__(
         self,
-        ws: web.WebSocketResponse,
+        ws: "_WebSocket",
         transport: asyncio.Transport,
         address: str,
         *,
@@ -69,6 +76,7 @@ class Socket:
         self._leg: Leg | None = None
         self._watching: asyncio.TimerHandle
         self._waits_since = time.monotonic()  # for the next message; `inf` while one is handled
+        ws.tap(self._tap)
         transport.set_write_buffer_limits(high=WRITE_BUFFER, low=LOW_WATER)
 
     async def run(self) -> None:
@@ -80,7 +88,7 @@ class Socket:
                 if message.type == WSMsgType.TEXT:
                     await self._envelope(message.data.encode())
                 elif message.type == WSMsgType.BINARY:
-                    await self._binary(message.data)
+                    await self._binary(message)
                 elif message.type == WSMsgType.ERROR:  # and aiohttp has closed it
                     self._note(message.data)
                 elif message.type == WSMsgType.PING:
@@ -121,6 +129,7 @@ class Socket:
         self._leg = Leg(
             established,
             write=self._ws.send_bytes,
+            write_now=self._ws.write_now,
             has_room=self._has_room,
             abort=self._abort,
             limits=self._limits,
@@ -152,15 +161,36 @@ class Socket:
         if isinstance(error, WebSocketError) and error.code == WSCloseCode.MESSAGE_TOO_BIG:
             self._metrics.limits_hit.labels("message-bytes").inc()
 
-    async def _binary(self, data: bytes) -> None:
-        if self._leg is None or data[:1] == b"{":
+    def _tap(self, message: WSMessage) -> WSMessage | None:
+        """See each binary message as it is read: None where it was dealt with, else what waits for its turn.
+
+        A packet for another leg passes here, without a task or a queue in between, unless something that came
+        before it still waits.
+        """
+        leg = self._leg
+        if leg is None or message.data[:1] == b"{":
+            return message
+        try:
+            frame = leg.open(message.data)
+        except SessionError:
+            return message  # which is refused in its turn
+        if self._waits_since == inf or self._ws.has_waiting or not hop.is_data(frame):
+            return WSMessage(WSMsgType.BINARY, frame, _OPENED)
+        self._waits_since = time.monotonic()
+        self._relay.pass_on(leg, frame)
+        return None
+
+    async def _binary(self, message: WSMessage) -> None:
+        leg, data = self._leg, message.data
+        opened = message.extra is _OPENED
+        if leg is None or (not opened and data[:1] == b"{"):
             await self._envelope(data)
-        else:
-            try:
-                await self._relay.receive(self._leg, data, time.time())
-            except SessionError as error:
-                # WebSockets keep order and content, so this is no accident of the network.
-                await self._close(WSCloseCode.POLICY_VIOLATION, error.what)
+            return
+        try:
+            await self._relay.receive(leg, data if opened else leg.open(data), time.time())
+        except SessionError as error:
+            # WebSockets keep order and content, so this is no accident of the network.
+            await self._close(WSCloseCode.POLICY_VIOLATION, error.what)
 
     async def _envelope(self, envelope: bytes) -> None:
         if not self._requests.take(self._address, time.monotonic()):
@@ -202,8 +232,9 @@ class Socket:
         await self._ws.close(code=code, message=reason.encode()[:120])
 
     def _has_room(self, size: int) -> bool:
-        """Whether so much more stays below the mark: then a write neither waits nor has others waiting."""
-        return self._transport.get_write_buffer_size() + size <= LOW_WATER
+        """Whether so much more stays below the mark, or nothing waits: then a write has none waiting."""
+        waiting = self._transport.get_write_buffer_size()
+        return not waiting or waiting + size <= LOW_WATER
 
     def _abort(self, reason: str) -> None:
         log.info("dropping a WebSocket: its peer %s", reason)
@@ -217,8 +248,49 @@ _REASONS: dict[int, bytes] = {
 }
 
 
+class _Messages(WebSocketDataQueue):
+    """What was read and waits for its turn. Binary messages are seen by `tap` first."""
+
+    tap: Callable[[WSMessage], WSMessage | None] | None = None
+
+    def feed_data(self, data: WSMessage | WSMessageTextBytes, size: int) -> None:
+        if self.tap is not None and isinstance(data, WSMessage) and data.type is WSMsgType.BINARY:
+            kept = self.tap(data)
+            if kept is None:
+                return
+            data = kept
+        super().feed_data(data, size)
+
+
 class _WebSocket(web.WebSocketResponse):
-    """Says why also where aiohttp itself closes."""
+    """Says why also where aiohttp itself closes; and has ways past its queue and its writers' task."""
+
+    def _post_start(self, request: BaseRequest, protocol: str | None, writer: WebSocketWriter) -> None:
+        """As aiohttp's own, but with our queue: it offers no place to put one."""
+        self._ws_protocol = protocol
+        self._writer = writer
+        self._reset_heartbeat()
+        assert self._loop is not None
+        self._messages = _Messages(request.protocol, READ_QUEUE, loop=self._loop)
+        self._reader = self._messages
+        self._parser = WebSocketReader(self._messages, self._max_msg_size, compress=False, decode_text=True)
+        request.protocol.set_parser(self._parser, data_received_cb=self._on_data_received)
+        request.protocol.keep_alive(False)
+
+    def tap(self, tap: Callable[[WSMessage], WSMessage | None]) -> None:
+        """Have each binary message shown to `tap` as it is read; only what that returns is received."""
+        self._messages.tap = tap
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether messages wait to be received."""
+        return self._messages._size > 0
+
+    def write_now(self, message: bytes) -> None:
+        """Write a binary message, whatever waits. Raises ConnectionError."""
+        if self._writer is None:
+            raise ConnectionResetError
+        self._writer._write_websocket_frame(message, WSMsgType.BINARY, 0)
 
     async def close(self, *, code: int = WSCloseCode.OK, message: bytes = b"", drain: bool = True) -> bool:
         return await super().close(code=code, message=message or _REASONS.get(code, b""), drain=drain)
