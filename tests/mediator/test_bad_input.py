@@ -22,11 +22,11 @@ from didmpc.mediator.home import Home
 from didmpc.mediator.limits import KIB, Limits, Rate
 from didmpc.mediator.refusals import Refusal
 from didmpc.mediator.service import Service
-from didmpc.protocols import mediation, pickup, problem_report, trust_ping
+from didmpc.protocols import discover_features, mediation, pickup, problem_report, routing, trust_ping
 from didmpc.protocols.body import MAX_ITEMS, MAX_TEXT
 from didmpc.protocols.envelope import unpack
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.message import ENCRYPTED, MAX_DEPTH, Message
+from didmpc.protocols.message import ENCRYPTED, MAX_BRACKETS, MAX_DEPTH, Message
 from didmpc.protocols.routing import FORWARD
 from didmpc.protocols.session.handshake import OPEN
 
@@ -520,6 +520,11 @@ async def test_the_guide_has_the_numbers_of_the_code() -> None:
     assert f"After {Limits().faults_per_socket} refused" in words
     assert f"at most {MAX_TEXT:,} characters, lists of at most {MAX_ITEMS:,}" in words
     assert f"deeper than {MAX_DEPTH} levels" in words
+    assert f"more than {MAX_BRACKETS:,} opening brackets" in words
+    assert f"{mediation.MAX_UPDATES} `updates`" in words
+    assert f"{routing.MAX_FORWARDED} envelopes" in words and routing.MAX_DELAY_MS == 24 * 3600 * 1000
+    assert f"{discover_features.MAX_QUERIES} `queries`" in words
+    assert f"patterns of {discover_features.MAX_PATTERN} characters" in words
 
 
 async def test_the_guide_has_every_code_with_its_status() -> None:

@@ -28,10 +28,6 @@ class ProblemReport:
     """The thread of the message that failed (`pthid`)."""
 
     @property
-    def is_error(self) -> bool:
-        return self.code.startswith("e.")
-
-    @property
     def text(self) -> str:
         """The comment with `{1}`, `{2}`... replaced; arguments it does not use stand at its end."""
         used = {int(match) for match in _PLACEHOLDER.findall(self.comment)}
