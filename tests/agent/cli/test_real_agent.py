@@ -103,6 +103,13 @@ async def test_an_agent_in_the_foreground_says_one_line_and_ends_on_a_signal(
     assert process.returncode == status
 
 
+async def test_a_mediator_that_is_interrupted_says_so_once(didmpc, tmp_path, finish):
+    process = didmpc.start("mediator", "start", "--port", "0", "--json", "--home", str(tmp_path / "m"))
+    await asyncio.to_thread(process.stdout.readline)
+    stopped = await asyncio.to_thread(finish, process, interrupt=1)
+    assert (stopped.status, stopped.err) == (130, "Stopped.\n")
+
+
 async def test_a_passphrase_is_needed_right_and_nowhere_to_be_seen(person):
     alice = person("alice")
     right, wrong = alice.folder / "right", alice.folder / "wrong"
