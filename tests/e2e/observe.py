@@ -32,10 +32,15 @@ def all_say(running: Iterable[Running], text: str, seconds: float = 30.0) -> Non
 
 
 def process_of(party: Party, module: str) -> int:
-    """The process of a party that runs `python -m MODULE`."""
-    found = [pid for pid in party.cluster.processes(party.home) if module in command_line(pid)]
+    """The process of a party that runs `python -m MODULE`, in a sandbox or not."""
+    found = [pid for pid in party.cluster.processes(party.home) if runs(command_line(pid), module)]
     assert len(found) == 1, f"{len(found)} processes of {party.name} run {module}"
     return found[0]
+
+
+def runs(words: list[str], module: str) -> bool:
+    """Whether this is the command line of a module's own process, not that of the sandbox around it."""
+    return module in words and Path(words[0]).name != "bwrap"
 
 
 def party_processes(cluster: Cluster) -> dict[int, list[str]]:

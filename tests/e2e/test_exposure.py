@@ -11,7 +11,7 @@ from didmpc.agent.home import Home
 from didmpc.agent.wallet import Wallet
 from didmpc.bench.cluster import Cluster
 
-from .observe import LISTEN, all_say, command_line, network_sockets, party_processes
+from .observe import LISTEN, all_say, command_line, network_sockets, party_processes, runs
 
 PASSPHRASE = "seven-purple-otters-recite"
 
@@ -50,7 +50,8 @@ def test_no_process_of_a_party_listens_on_the_network(guarded: Cluster, steps: P
 def test_the_program_has_no_key_and_no_way_to_its_agent(guarded: Cluster, steps: Path) -> None:
     running = guarded.begin(steps, arguments=["20", "0.1"], as_json=False)
     all_say(running, "step 2\n")
-    programs = [pid for pid, words in party_processes(guarded).items() if "didmpc.agent.program" in words]
+    lines = party_processes(guarded).items()
+    programs = [pid for pid, words in lines if runs(words, "didmpc.agent.program")]
     assert len(programs) == 3
     for pid in programs:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")

@@ -7,6 +7,7 @@ of its own.
 import asyncio
 import base64
 import contextlib
+import functools
 import json
 import os
 import signal
@@ -20,6 +21,9 @@ from typing import Any
 import aiohttp
 
 from didmpc.agent import unix_socket
+from didmpc.agent.sandbox.choice import choose
+from didmpc.agent.sandbox.disk import descendants
+from didmpc.agent.sandbox.policy import Mechanism
 from didmpc.protocols import did as dids
 from didmpc.protocols import mediation, relay_control
 from didmpc.protocols.envelope import pack_authcrypt, unpack
@@ -198,11 +202,10 @@ class Seat:
         """The process id of the program."""
         async with asyncio.timeout(PATIENCE):
             while True:
-                children = (
-                    Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-                )
-                if children:
-                    return int(children[0])
+                for pid in descendants(self.process.pid):
+                    command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+                    if b"didmpc.agent.program" in command and not command[0].endswith(b"bwrap"):
+                        return pid
                 await asyncio.sleep(0.01)
 
     async def read_daemon(self) -> None:
@@ -284,8 +287,9 @@ class Table:
 def session_line(pid: int, folder: Path, program: str, m: int, **changes: Any) -> Line:
     """What the daemon says of the run; the working copy is made from the text of the program."""
     directory = folder / "work"
-    directory.mkdir(exist_ok=True)
-    (directory / "program.py").write_text(program)
+    bundle = directory / "bundle"
+    bundle.mkdir(mode=0o700, parents=True, exist_ok=True)
+    (bundle / "program.py").write_text(program)
     config = {
         "pid": pid,
         "m": m,
@@ -304,11 +308,18 @@ def session_line(pid: int, folder: Path, program: str, m: int, **changes: Any) -
         "mode": "session",
         "resume_limit": 60.0,
         "directory": str(directory),
+        "sandbox": best_sandbox().value,
         "input": None,
         "log": True,
         "config": config | changes.pop("config", {}),
         **changes,
     }
+
+
+@functools.cache
+def best_sandbox() -> Mechanism:
+    """What the agent would choose here."""
+    return choose(Path("/nonexistent")).mechanism
 
 
 def shake_hands(

@@ -21,6 +21,7 @@ PROPOSAL = {
     "private_unless": 2,
     "parties": ["Alice", "Bob", "Carol"],
     "mode": "session",
+    "sandbox": "bubblewrap",
 }
 KILLED = {
     "party": "Bob",
@@ -87,6 +88,8 @@ def test_stdout_holds_the_bytes_of_the_program_and_nothing_else(didmpc, agent, p
         "wire": "binary",
         "resume_limit": 120,
         "wait": 600,
+        "no_sandbox": False,
+        "asks": False,
         "arguments": ["-n", "10", "--with", "x"],
         "cwd": str(didmpc.folder),
     }

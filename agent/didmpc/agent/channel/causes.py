@@ -23,6 +23,7 @@ _SENTENCES = {
     "threshold": "{name}'s program asks for another threshold than was agreed.",
     "not-started": "{name}'s program could not be started.",
     "broken-program": "{name}'s program broke the rules of its own channel.",
+    "excess": "{name}'s program used more than a program may.",
     "input-overflow": "{name}'s program does not read its input.",
     "agent": "{name}'s agent ended the run.",
     "agent-lost": "{name}'s agent is gone.",

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from didmpc.agent.channel.lines import Line
+from didmpc.agent.sandbox.policy import Mechanism
 from didmpc.protocols.encoding import unb64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.session.handshake import Established
@@ -38,6 +39,7 @@ class Session:
     resume_limit: float
     renew_seconds: float
     directory: Path
+    sandbox: Mechanism
     config: Mapping[str, Any]
     input: Path | None
     log: bool
@@ -146,6 +148,7 @@ def _session(body: Line) -> Session:
         resume_limit=float(body["resume_limit"]),
         renew_seconds=float(body.get("renew_seconds", LinkLimits().renew_seconds)),
         directory=Path(body["directory"]),
+        sandbox=Mechanism(body["sandbox"]),
         config=dict(body["config"]),
         input=None if body.get("input") is None else Path(body["input"]),
         log=bool(body.get("log", False)),

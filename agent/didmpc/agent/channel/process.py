@@ -28,6 +28,7 @@ from didmpc.agent.channel.traffic import Traffic
 from didmpc.agent.channel.ui import UserInterface
 from didmpc.agent.channel.witness import Program, explain_exit
 from didmpc.agent.program.wire import PIECE, Frame, FrameType, WireError
+from didmpc.agent.sandbox.policy import Limits as SandboxLimits
 from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, SessionError
 from didmpc.protocols.session.link import Link, LinkLimits
@@ -116,10 +117,11 @@ class Channel:
                 self._stdin.take_from(session.input)
             ours, theirs = socket.socketpair()
             with theirs:
-                self._program = Program(session.directory, theirs)
+                self._program = Program(session.directory, theirs, session.sandbox, SandboxLimits())
         except OSError as error:
             return Cause.ours("not-started", self._name, f"{error.strerror}: {error.filename}")
         program = self._program
+        self._spawn(self._end_when_too_far(program))
         await self._bridge.connect(ours)
         self._bridge.config(session.config)
         await self._stdin.connect(program.stdin)
@@ -132,6 +134,10 @@ class Channel:
         await self._drain_program()
         failure = explain_exit(code)
         return None if failure is None else Cause.ours(failure[0], self._name, failure[1])
+
+    async def _end_when_too_far(self, program: Program) -> None:
+        if excess := await program.goes_too_far():
+            self._end_ours("excess", excess)
 
     async def _drain_program(self) -> None:
         """Take what the program left behind in its pipes and in the socket pair."""

@@ -12,9 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from didmpc.agent.channel.limits import MIB
+from didmpc.agent.sandbox import disk, readable
+from didmpc.agent.sandbox.choice import policy_for
+from didmpc.agent.sandbox.policy import Limits, Mechanism
+from didmpc.agent.sandbox.start import lay_out, start
 
 _KEPT = (
-    "PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME",
+    "PATH", "LANG", "LANGUAGE", "TZ", "TERM", "VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME",
     "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS",
 )  # fmt: skip
 _PR_SET_PDEATHSIG = 1
@@ -23,6 +27,7 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _LARGEST_REUSED = 32 * MIB  # the most that glibc allows
 _KEPT_FREE = 128 * MIB
+_SIGNALLED = 128  # how bwrap, as a shell, tells the signal that ended a program
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
@@ -43,12 +48,14 @@ def keep_memory() -> None:
         _libc.mallopt(_M_TRIM_THRESHOLD, _KEPT_FREE)
 
 
-def environment(directory: Path) -> dict[str, str]:
+def environment(output: Path) -> dict[str, str]:
     """What the program may see of our environment: where things are installed, and nothing that is ours."""
     kept = {name: value for name, value in os.environ.items() if name in _KEPT or name.startswith("LC_")}
     # the same for the program as `keep_memory` does for us
     malloc = {"MALLOC_MMAP_THRESHOLD_": str(_LARGEST_REUSED), "MALLOC_TRIM_THRESHOLD_": str(_KEPT_FREE)}
-    return kept | malloc | {"HOME": str(directory), "PYTHONUNBUFFERED": "1"}
+    if (base := readable.user_base()) is not None:
+        kept["PYTHONUSERBASE"] = base  # which Python would look for in the home
+    return kept | malloc | {"HOME": str(output), "TMPDIR": str(output), "PYTHONUNBUFFERED": "1"}
 
 
 def _dies_with(parent: int) -> Callable[[], None] | None:
@@ -68,20 +75,26 @@ def _dies_with(parent: int) -> Callable[[], None] | None:
 class Program:
     """The program process. It leads a process group of its own, so what it starts ends with it."""
 
-    def __init__(self, directory: Path, bridge: socket.socket) -> None:
-        """Start it, with `bridge` as the only thing it inherits. Raises OSError."""
-        number = bridge.fileno()
-        self._process = subprocess.Popen(
-            # -P: a module of the bundle must not take the place of one that our entry imports.
-            [sys.executable, "-u", "-P", "-m", "didmpc.agent.program", str(number)],
-            cwd=directory,
-            env=environment(directory),
+    def __init__(self, directory: Path, bridge: socket.socket, sandbox: Mechanism, limits: Limits) -> None:
+        """Start it, with `bridge` as the only thing it inherits. Raises OSError.
+
+        `directory` has the bundle in `bundle`; what the program writes goes to `output` beside it.
+        """
+        self.sandbox = sandbox
+        self._limits = limits
+        self._output = directory / "output"
+        lay_out(directory / "bundle", self._output)
+        self._process = start(
+            policy_for(sandbox, directory / "bundle", self._output, limits),
+            "didmpc.agent.program",
+            [str(bridge.fileno())],
+            environment=environment(self._output),
+            inherited=[bridge.fileno()],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            pass_fds=(number,),
             start_new_session=True,
-            preexec_fn=_dies_with(os.getpid()),  # noqa: PLW1509  we have no threads yet
+            preexec_fn=_dies_with(os.getpid()),
         )
         assert self._process.stdin and self._process.stdout and self._process.stderr
         self.stdin, self.stdout, self.stderr = (
@@ -99,7 +112,18 @@ class Program:
 
     async def exited(self) -> int:
         """The exit code; negative when a signal ended it."""
-        return await asyncio.shield(self._exit)
+        code = await asyncio.shield(self._exit)
+        told_by_shell = self.sandbox is Mechanism.BUBBLEWRAP and code > _SIGNALLED
+        return _SIGNALLED - code if told_by_shell else code
+
+    async def goes_too_far(self) -> str:
+        """Wait until the program has written more than it may; in what. Nothing in words when it ended."""
+        while not self._exit.done():
+            await asyncio.wait({self._exit}, timeout=disk.INTERVAL)
+            excess = await asyncio.to_thread(disk.excess, self._process.pid, self._output, self._limits)
+            if excess:
+                return excess
+        return ""
 
     async def end(self, grace: float) -> None:
         """Make sure that it has ended: SIGTERM, and after `grace` seconds SIGKILL."""

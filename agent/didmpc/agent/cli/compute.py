@@ -12,7 +12,15 @@ from typer.core import TyperCommand
 from didmpc.agent.cli.completion import contact_names
 from didmpc.agent.cli.config import Settings, home_of
 from didmpc.agent.cli.errors import WrongUsage, described, exit_status, report, write_json
-from didmpc.agent.cli.options import HomeOption, InputOption, JsonOption, WaitOption, YesOption, examples
+from didmpc.agent.cli.options import (
+    HomeOption,
+    InputOption,
+    JsonOption,
+    NoSandboxOption,
+    WaitOption,
+    YesOption,
+    examples,
+)
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.words import duration, listing, moment
 from didmpc.protocols.errors import DidmpcError
@@ -93,6 +101,7 @@ def run(
         ),
     ] = RESUME_LIMIT,
     wait: WaitOption = None,
+    no_sandbox: NoSandboxOption = False,
     yes: YesOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -116,6 +125,8 @@ def run(
         "threshold": threshold,
         "free_threshold": free_threshold,
         "input": _input(input_),
+        "no_sandbox": no_sandbox,
+        "asks": not yes,
         "mode": mode.value,
         "wire": wire.value,
         "resume_limit": resume_limit,
@@ -139,6 +150,7 @@ def join(
     ] = None,
     input_: InputOption = None,
     wait: WaitOption = None,
+    no_sandbox: NoSandboxOption = False,
     yes: YesOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
@@ -152,6 +164,8 @@ def join(
         "from": from_,
         "program": None if program is None else _file(program, "The program"),
         "input": _input(input_),
+        "no_sandbox": no_sandbox,
+        "asks": not yes,
         "wait": Settings.of(place).wait(wait),
     }
     _take_part(

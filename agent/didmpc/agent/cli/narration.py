@@ -50,7 +50,46 @@ def proposal(event: Event, *, host: bool) -> list[tuple[str, str]]:
         )
     elif event.get("wire") == "json":
         lines.append(("Packets travel as envelopes in JSON through the mailboxes: slower.", "yellow"))
-    return lines
+    return lines + sandbox(event)
+
+
+def sandbox(event: Event) -> list[tuple[str, str]]:
+    """What the program can do on this machine, and what no sandbox can keep it from."""
+    mechanism = str(event.get("sandbox", "none"))
+    if mechanism == "none":
+        lines = [
+            (
+                "NO SANDBOX: the program runs as you. It can read, change and send away all your files, with",
+                "bold red",
+            ),
+            ("your agent's keys, and connect to anything that you can.", "bold red"),
+        ]
+        if event.get("sandbox_why") and not event.get("sandbox_refused"):
+            lines.append((f"{event['sandbox_why']} {event.get('sandbox_fix') or ''}".rstrip(), "yellow"))
+        return lines
+    confined = f"Locked in ({mechanism}): no network, no file of yours but its input."
+    return [
+        (confined, ""),
+        (
+            "No sandbox can keep it from sending your input to the other parties: know the program, or them.",
+            "yellow",
+        ),
+    ]
+
+
+def lacks_sandbox(event: Event) -> bool:
+    """Whether the person who agrees to this agrees to a program that is not locked in."""
+    return str(event.get("sandbox", "none")) == "none"
+
+
+def question(event: Event, *, host: bool) -> tuple[str, frozenset[str]]:
+    """What the person is asked, and the answers that mean yes."""
+    what = "Propose this" if host else "Take part"
+    if lacks_sandbox(event) and not event.get("sandbox_refused"):
+        return f"{what}, with all your files open to this program? Type unlocked to agree:", frozenset(
+            {"unlocked"}
+        )
+    return f"{what}? [y/N]", frozenset({"y", "yes"})
 
 
 def privacy(event: Event) -> tuple[str, str]:

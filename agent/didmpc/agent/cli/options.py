@@ -17,6 +17,13 @@ WaitOption = Annotated[
     typer.Option("--wait", metavar="SECONDS", help="How long to wait for the others. (default: 600)"),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Agree without being asked.")]
+NoSandboxOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-sandbox",
+        help="Let the program run as you, with all your files and the network. (default: locked in)",
+    ),
+]
 InputOption = Annotated[
     Path | None,
     typer.Option(

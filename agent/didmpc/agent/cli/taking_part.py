@@ -153,16 +153,21 @@ class TakingPart:
         self._screen.clear_status()
         for text, style in narration.proposal(event, host=self._request.host):
             self._screen.line(text, style)
-        if not self._request.consented and not await self._asked():
-            self._control.answer({"consent": False})
-            raise _Declined
+        answer = {"consent": True}
+        if not self._request.consented:
+            if not await self._asked(event):
+                self._control.answer({"consent": False})
+                raise _Declined
+            if narration.lacks_sandbox(event):
+                answer["no_sandbox"] = True  # that was the question
         self._consented = True
-        self._control.answer({"consent": True})
+        self._control.answer(answer)
 
-    async def _asked(self) -> bool:
+    async def _asked(self, event: Json) -> bool:
         """Ask the person; meanwhile the agent may withdraw the question (its error is raised)."""
         self._stdin.forget_what_was_typed()
-        self._screen.ask("Propose this? [y/N]" if self._request.host else "Take part? [y/N]")
+        question, agreement = narration.question(event, host=self._request.host)
+        self._screen.ask(question)
         answer = asyncio.ensure_future(self._stdin.line())
         try:
             while not answer.done():
@@ -176,7 +181,7 @@ class TakingPart:
                 finally:
                     control.cancel()
             self._screen.answered()
-            return (answer.result() or "").lower() in {"y", "yes"}
+            return (answer.result() or "").lower() in agreement
         finally:
             answer.cancel()
 

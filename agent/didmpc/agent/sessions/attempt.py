@@ -71,7 +71,7 @@ class Attempt:
 
         The caller ends the attempt with `give_up` when this raises.
         """
-        await asyncio.to_thread(self._seat.bundle.write_to, self._seat.directory)
+        await asyncio.to_thread(self._seat.bundle.write_to, self._seat.directory / "bundle")
         self._channel.tell({"session": self._seat.session_line()})
         self._spawn(self._read_channel(), self._background)
         await asyncio.gather(

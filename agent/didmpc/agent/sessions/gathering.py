@@ -11,6 +11,7 @@ from didmpc.agent.contacts import Contacts
 from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.sessions.attempt import Attempt
 from didmpc.agent.sessions.channel_process import ChannelProcess
+from didmpc.agent.sessions.confinement import Confinement
 from didmpc.agent.sessions.history import History
 from didmpc.agent.sessions.inbox import Inbox
 from didmpc.agent.sessions.seat import Seat
@@ -42,6 +43,7 @@ class Workshop:
     history: History
     home: Path
     label: str
+    confinement: Confinement
 
     def work(self, attempt: str) -> Path:
         """The working copy of an attempt. Its name came from a peer: it must not lead anywhere else."""

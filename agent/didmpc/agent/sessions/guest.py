@@ -11,6 +11,7 @@ from typing import Any
 from didmpc.agent.contacts import Contact
 from didmpc.agent.program.bundle import Bundle
 from didmpc.agent.sessions import bundles
+from didmpc.agent.sessions.confinement import Place
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop
 from didmpc.agent.sessions.host import WAITING_EVERY, describe
 from didmpc.agent.sessions.inbox import Arrived, Inbox
@@ -35,6 +36,7 @@ class Guest:
         workshop: Workshop,
         proposal: Proposal,
         host: Contact,
+        place: Place,
         inbox: Inbox,
         stream: Stream,
         params: Mapping[str, Any],
@@ -43,6 +45,8 @@ class Guest:
         self._workshop = workshop
         self._proposal = proposal
         self._host = host
+        self._place = place
+        self._sandbox = place.choice.mechanism
         self._inbox = inbox
         inbox.know(host.did)
         self._stream = stream
@@ -65,10 +69,13 @@ class Guest:
         if self._program is not None:
             await self._compare(self._program)
         shown = {**describe(self._proposal), "from": self._host.name, "from_did": self._host.did}
-        await self._stream.event({"event": "proposal", **shown, "verified": self._host.verified})
-        if not (await self._stream.answer()).get("consent"):
+        facts = {"verified": self._host.verified, **self._place.facts()}
+        await self._stream.event({"event": "proposal", **shown, **facts})
+        answer = await self._stream.answer()
+        if not answer.get("consent"):
             await self._decline("policy", "They said no.")
             raise DidmpcError("You declined. Nothing of the program was run.")
+        self._sandbox = self._place.agreed(answer)
         async with Gathering.open(
             self._workshop, self._proposal.attempt, self._inbox, self._stream
         ) as gathering:
@@ -136,6 +143,7 @@ class Guest:
             bundle=self._bundle,
             names=tuple(names),
             directory=self._workshop.work(self._proposal.attempt),
+            sandbox=self._sandbox,
             input=self._input,
         )
 

@@ -14,6 +14,7 @@ from didmpc.agent.contacts import Contact, Contacts
 from didmpc.agent.program.arguments import check_arguments
 from didmpc.agent.program.bundle import Bundle
 from didmpc.agent.sessions import bundles
+from didmpc.agent.sessions.confinement import Place
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop
 from didmpc.agent.sessions.inbox import Arrived, Inbox
 from didmpc.agent.sessions.parties import can_relay, printable, versions
@@ -119,9 +120,13 @@ def _guests(wanted: list[str] | None, contacts: Contacts) -> tuple[Contact, ...]
 class Host:
     """One `didmpc run` from the proposal to the manifest."""
 
-    def __init__(self, workshop: Workshop, plan: Plan, inbox: Inbox, attempt: str, stream: Stream) -> None:
+    def __init__(
+        self, workshop: Workshop, plan: Plan, place: Place, inbox: Inbox, attempt: str, stream: Stream
+    ) -> None:
         self._workshop = workshop
         self._plan = plan
+        self._place = place
+        self._sandbox = place.choice.mechanism
         self._inbox = inbox
         inbox.know(*(contact.did for contact in plan.contacts))
         self._attempt = attempt
@@ -153,9 +158,11 @@ class Host:
     async def run(self) -> tuple[Gathering, "asyncio.Task[None]"]:
         """Ask the person, gather the guests, and hand the session over."""
         plan, workshop = self._plan, self._workshop
-        await self._stream.event({"event": "proposal", **describe(self._proposal)})
-        if not (await self._stream.answer()).get("consent"):
+        await self._stream.event({"event": "proposal", **describe(self._proposal), **self._place.facts()})
+        answer = await self._stream.answer()
+        if not answer.get("consent"):
             raise DidmpcError("Nothing was proposed: you said no.")
+        self._sandbox = self._place.agreed(answer)
         self._deadline = time.monotonic() + plan.wait
         async with Gathering.open(workshop, self._attempt, self._inbox, self._stream) as gathering:
             try:
@@ -336,6 +343,7 @@ class Host:
             bundle=plan.bundle,
             names=self._proposal.parties,
             directory=workshop.work(self._attempt),
+            sandbox=self._sandbox,
             input=plan.input,
         )
 

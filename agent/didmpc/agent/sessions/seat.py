@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from didmpc.agent.program.bundle import Bundle
+from didmpc.agent.sandbox.policy import Mechanism
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mpc.manifest import Manifest
 
@@ -24,6 +25,7 @@ class Seat:
     names: tuple[str, ...]
     directory: Path
     input: Path | None
+    sandbox: Mechanism
 
     @property
     def peers(self) -> list[int]:
@@ -50,6 +52,7 @@ class Seat:
             "resume_limit": manifest.resume_limit,
             "renew_seconds": RENEW_SECONDS,
             "directory": str(self.directory),
+            "sandbox": self.sandbox.value,
             "input": str(self.input) if self.input else None,
             "config": {
                 "pid": self.pid,

@@ -12,6 +12,7 @@ from typing import Any
 from didmpc.agent import unix_socket
 from didmpc.agent.contacts import Contact, Contacts
 from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.sessions.confinement import Confinement
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop, socket_of
 from didmpc.agent.sessions.guest import Guest
 from didmpc.agent.sessions.history import History
@@ -37,7 +38,12 @@ class Sessions:
         self._contacts = contacts
         self._mailbox = mailbox
         self._workshop = Workshop(
-            mailbox, contacts, History(home / "sessions.json"), home, wallet.settings.label
+            mailbox,
+            contacts,
+            History(home / "sessions.json"),
+            home,
+            wallet.settings.label,
+            Confinement(home),
         )
         self._inboxes: dict[str, Inbox] = {}
         # By contact and attempt: nobody can take the place of another one's proposal.
@@ -65,10 +71,11 @@ class Sessions:
     async def run(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
         """Propose a program to contacts and start it with them; returns once it runs."""
         plan = await Plan.of(params, self._contacts)
+        place = await self._workshop.confinement.for_run(params)
         attempt = Host.new_attempt()
         inbox = self._inboxes[attempt] = Inbox()
         try:
-            gathering, watch = await Host(self._workshop, plan, inbox, attempt, stream).run()
+            gathering, watch = await Host(self._workshop, plan, place, inbox, attempt, stream).run()
         except BaseException:
             self._inboxes.pop(attempt, None)
             raise
@@ -78,6 +85,7 @@ class Sessions:
     async def join(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
         """Wait for a proposal, show it, and take part; returns once it runs."""
         wanted = self._contacts.find(str(params["from"])) if params.get("from") else None
+        place = await self._workshop.confinement.for_run(params)
         deadline = time.monotonic() + float(params["wait"])
         proposal, host = await self._next_proposal(wanted, deadline, stream)
         attempt, key = proposal.attempt, (host.name, proposal.attempt)
@@ -86,7 +94,7 @@ class Sessions:
         self._taken.add(attempt)
         inbox = self._inboxes[attempt] = Inbox()
         try:
-            guest = Guest(self._workshop, proposal, host, inbox, stream, params, deadline)
+            guest = Guest(self._workshop, proposal, host, place, inbox, stream, params, deadline)
             gathering, watch = await guest.run()
         except asyncio.CancelledError:
             # The person may come back: the proposal still stands.
