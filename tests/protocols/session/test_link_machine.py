@@ -156,6 +156,16 @@ class AdversarialNetwork(RuleBasedStateMachine):
             self.hear(side, packet)
         del self.network[side][:count]
 
+    @rule(turns=st.integers(1, 30))
+    def talk(self, turns):
+        """Both say a little, and most of it arrives at once: this is what crosses epochs."""
+        for _ in range(turns):
+            for side in (0, 1):
+                self.send(side, 1, [9])
+                self.speak(side)
+                self.deliver(1 - side, 40)
+            self.now += 0.02
+
     @precondition(lambda self: any(self.network))
     @rule(data=st.data())
     def deliver_one_out_of_order(self, data):
@@ -223,7 +233,7 @@ class AdversarialNetwork(RuleBasedStateMachine):
         self.links[0].renew(self.accepts.pop(), self.now)
         self.accepts.clear()
 
-    @precondition(lambda self: len(self.sealed) - self.sealed_before > 100)
+    @precondition(lambda self: len(self.sealed) - self.sealed_before > 30)
     @rule(side=SIDES)
     def crash(self, side):
         """One process is gone, with its keys. The other one is not told: it notices by silence."""
@@ -310,8 +320,8 @@ class AdversarialNetwork(RuleBasedStateMachine):
 
 
 SHORT = settings(
-    max_examples=120,
-    stateful_step_count=50,
+    max_examples=40,
+    stateful_step_count=200,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
