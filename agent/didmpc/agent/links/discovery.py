@@ -9,30 +9,52 @@ from didmpc.protocols.did import same_party
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.session import handshake
 
-ASK_AGAIN = 10.0
+_SESSIONS = discover_features.Query("protocol", handshake.PROTOCOL)
+ASK_AGAIN = 5.0
+TRIES = 12
 
 
 class Discovery:
-    """Asks contacts."""
+    """Asks contacts; those who want to know the same at the same time share one question."""
 
     def __init__(self, mailbox: Mailbox) -> None:
         self._mailbox = mailbox
         self._waiting: dict[str, tuple[str, asyncio.Future[bool]]] = {}
+        self._asking: dict[str, asyncio.Task[bool]] = {}
         mailbox.on(discover_features.DISCLOSE, self._on_disclose)
 
     async def takes_sessions(self, contact: Contact) -> bool:
-        """Whether the contact discloses sessions to us. Waits for its answer for as long as it takes."""
-        question = discover_features.queries([discover_features.Query("protocol", handshake.PROTOCOL)])
+        """Whether the contact discloses sessions to us. TimeoutError after a minute without an answer."""
+        asking = self._asking.get(contact.did)
+        if asking is None:
+            asking = self._asking[contact.did] = asyncio.create_task(self._ask(contact))
+            asking.add_done_callback(lambda asked: self._asked(contact, asked))
+        return await asyncio.shield(asking)
+
+    def _asked(self, contact: Contact, asked: "asyncio.Task[bool]") -> None:
+        del self._asking[contact.did]
+        if not asked.cancelled():
+            asked.exception()  # told to those who waited; perhaps nobody did any more
+
+    async def _ask(self, contact: Contact) -> bool:
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting[question.id] = contact.did, answer
+        asked: list[str] = []
         try:
-            while True:
+            for _ in range(TRIES):  # each time another message: agents drop repetitions
+                question = discover_features.queries([_SESSIONS])
+                asked.append(question.id)
+                self._waiting[question.id] = contact.did, answer
                 await self._mailbox.send_to_contact(contact, question)
-                done, _ = await asyncio.wait({answer}, timeout=ASK_AGAIN)
-                if done:
+                if (await asyncio.wait({answer}, timeout=ASK_AGAIN))[0]:
                     return answer.result()
         finally:
-            del self._waiting[question.id]
+            for question_id in asked:
+                del self._waiting[question_id]
+        raise TimeoutError
+
+    def close(self) -> None:
+        for asking in self._asking.values():
+            asking.cancel()
 
     async def _on_disclose(self, unpacked: Unpacked) -> None:
         did, answer = self._waiting.get(unpacked.message.thread, (None, None))

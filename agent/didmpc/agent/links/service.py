@@ -100,6 +100,7 @@ class ContactLinks:
     async def close(self) -> None:
         """The agent stops. Links through a relay go on without it, so their peers are told nothing."""
         self._closing = True
+        self._discovery.close()
         for task in self._aside:
             task.cancel()
         await asyncio.gather(*self._aside, return_exceptions=True)
