@@ -43,7 +43,7 @@ SMALL = Limits(
 )
 """Limits that tests can reach."""
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 SHORT_WHILE = 0.15
 """How long something that must not happen is waited for."""
 

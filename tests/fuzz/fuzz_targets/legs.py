@@ -61,6 +61,7 @@ class Agent:
         self.leg = Leg(
             far,
             write=self._write,
+            write_now=self._write_now,
             has_room=lambda size: self.reads,
             abort=self._abort,
             limits=LIMITS,
@@ -72,6 +73,9 @@ class Agent:
         self.aborted = True
 
     async def _write(self, packet: bytes) -> None:
+        self._write_now(packet)
+
+    def _write_now(self, packet: bytes) -> None:
         """What arrives is sealed for us, whole, in order, and was sent by somebody."""
         frame = hop.decode(self._opener.open(packet))
         if isinstance(frame, hop.Data):
