@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
@@ -17,6 +17,8 @@ class DisturbedCluster(Cluster):
 
     proxies: list[Proxy] = field(default_factory=list)
     _proxies: ExitStack = field(default_factory=ExitStack)
+    _clients: Mapping[int, str] = field(default_factory=dict)
+    """The processes of the parties, as of when they were last looked for."""
 
     def start_mediators(self, *flags: str) -> None:
         for number in range(self.mediator_count):
@@ -37,13 +39,19 @@ class DisturbedCluster(Cluster):
     def _owners(self, ports: Iterable[int]) -> dict[int, str]:
         """Whose processes connect from there."""
         inodes = inodes_of_ports(ports)
-        found = {}
-        for pid in self.processes():
-            for inode in inodes.keys() & socket_inodes(pid):
-                owner = next((party.name for party in self.parties if self.belongs(pid, party.home)), None)
-                if owner is not None:
-                    found[inodes[inode]] = owner
+        found = self._owners_among(self._clients, inodes)
+        if len(found) < len(inodes):  # a process that we do not know yet
+            self._clients = {pid: party.name for party in self.parties for pid in self.processes(party.home)}
+            found = self._owners_among(self._clients, inodes)
         return found
+
+    @staticmethod
+    def _owners_among(clients: Mapping[int, str], inodes: Mapping[str, int]) -> dict[int, str]:
+        return {
+            inodes[inode]: name
+            for pid, name in clients.items()
+            for inode in inodes.keys() & (socket_inodes(pid) if inodes else set())
+        }
 
     # --- faults; the network's are those of the proxies
 

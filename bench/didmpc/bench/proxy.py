@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 PIECE = 64 * 1024
 QUEUE = 64
 """Pieces on their way in one direction of a connection; then whoever sends waits."""
-CALL_WITHIN = 10.0
+CALL_WITHIN = 60.0
 _RESET = struct.pack("ii", 1, 0)
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class Proxy:
         """Reset the connections there are; returns how many. New ones may be made at once."""
 
         async def reset() -> int:
-            found = self._of(owner)
+            found = await self._of(owner)
             for connection in found:
                 self._drop(connection)
             self.resets += len(found)
@@ -88,7 +88,7 @@ class Proxy:
         """From now on nothing comes through, and nobody is told."""
 
         async def cut() -> None:
-            self._of(owner)
+            await self._of(owner)
             self._roads.setdefault(owner, asyncio.Event())
 
         self._call(cut())
@@ -116,28 +116,31 @@ class Proxy:
         """Where the connections come from, as their other end sees it."""
 
         async def addresses() -> set[str]:
-            return {connection.far_address for connection in self._of(owner)}
+            return {connection.far_address for connection in await self._of(owner)}
 
         return self._call(addresses())
 
     # --- connections
 
-    def _of(self, owner: str | None) -> list[_Connection]:
+    async def _of(self, owner: str | None) -> list[_Connection]:
         found = list(self._connections)
         if owner is None:
             return found
-        self._learn_owners(found)
+        unknown = {each.near_port: each for each in found if each.owner is None}
+        for port, name in (await self._ask_owners(list(unknown))).items():
+            unknown[port].owner = name
         return [connection for connection in found if connection.owner == owner]
 
-    def _learn_owners(self, connections: Iterable[_Connection]) -> None:
-        unknown = {each.near_port: each for each in connections if each.owner is None}
-        for port, owner in self._owners(unknown).items() if unknown else ():
-            unknown[port].owner = owner
+    async def _ask_owners(self, ports: list[int]) -> Mapping[int, str]:
+        """Asked aside: it takes its time, and what goes through must not wait for it."""
+        return await self._loop.run_in_executor(None, self._owners, ports) if ports else {}
 
     async def _accept(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
         self.accepted += 1
         near_port = near.get_extra_info("peername")[1]
-        owner = self._owners([near_port]).get(near_port) if self._sources or self._roads else None
+        owner = None
+        if self._sources or self._roads:
+            owner = (await self._ask_owners([near_port])).get(near_port)
         source = self._sources.get(owner) if owner else None
         local = None if source is None else (source, 0)
         try:

@@ -91,6 +91,7 @@ class Faults:
         self._log = log
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._break_things, name="faults")
+        self._next: list[str] = []
         self.count: Counter[str] = Counter()
         self.failure: BaseException | None = None
 
@@ -130,7 +131,9 @@ class Faults:
         proxy, mediator = cluster.proxies[number], cluster.mediators[number]
         seconds = round(chance.uniform(1, 9), 1)
         address = f"127.0.0.{chance.randrange(2, 250)}"
-        name = chance.choice(FAULTS)
+        if not self._next:  # each kind as often as any other
+            self._next = chance.sample(FAULTS, len(FAULTS))
+        name = self._next.pop()
 
         def everywhere(act: Callable[[Proxy], object]) -> Callable[[], None]:
             def at_each() -> None:
@@ -256,14 +259,15 @@ class Work:
         return [str(self.steps), f"{self.pause:g}", str(self.size)]
 
 
-def draw_work(chance: random.Random) -> Work:
-    """Mostly many short rounds, at times large messages; about a quarter as envelopes in JSON."""
-    wire = "json" if chance.random() < 0.25 else "binary"
-    if wire == "json":
-        return Work(chance.randint(10, 25), 0.2, chance.choice((1, 5_000)), wire)
-    if chance.random() < 0.3:
-        return Work(chance.randint(10, 30), 0.3, chance.choice((300_000, 1_000_000)), wire)
-    return Work(chance.randint(60, 150), 0.15, 1_000, wire)
+def draw_work(number: int, chance: random.Random) -> Work:
+    """Many short rounds in every second run; large messages; and packets as envelopes in JSON."""
+    match number % 4:
+        case 2:
+            return Work(chance.randint(10, 30), 0.3, chance.choice((300_000, 1_000_000)), "binary")
+        case 0:
+            return Work(chance.randint(10, 20), 0.3, chance.choice((1, 5_000)), "json")
+        case _:
+            return Work(chance.randint(40, 100), 0.15, 1_000, "binary")
 
 
 class Soak:
@@ -287,16 +291,16 @@ class Soak:
             while self._log.seconds < self._options.minutes * 60 and not self.lost:
                 self._one_run()
                 if self._faults.failure is not None:
-                    self.lost.append(f"a fault could not be made or mended: {self._faults.failure}")
+                    self.lost.append(f"a fault could not be made or mended: {self._faults.failure!r}")
         finally:
             self._faults.stop()
             self._memory.stop()
 
     def _one_run(self) -> None:
         number = self.totals["runs"] + 1
-        work = draw_work(self._chance)
+        work = draw_work(number, self._chance)
         wanted = expected(work.steps, work.size, len(self._cluster.parties))
-        if self._chance.random() < 0.3:
+        if number % 3 == 0:
             self._restart(self._chance.choice(self._cluster.parties))
         self._log.write("run", number=number, wire=work.wire, arguments=work.arguments)
         began = time.monotonic()
