@@ -12,7 +12,7 @@ from didmpc.bench.cluster import Cluster
 def mixed(tmp_path: Path) -> Iterator[Cluster]:
     """Alice and Carol on a mediator that relays nothing, Bob on one that does."""
     with Cluster(tmp_path / "cluster") as cluster:
-        cluster.start_mediator("mail-only", "--no-relay")
+        cluster.start_mediator("mail-only", "--relay", "off")
         cluster.start_mediator("relaying")
         for mediator in cluster.mediators:
             mediator.ready()

@@ -87,11 +87,11 @@ def start(
         ),
     ] = None,
     relay: Annotated[
-        bool | None,
+        str | None,
         typer.Option(
-            "--relay/--no-relay",
+            metavar="on|off",
             help="Relay the sessions of agents. Without, they go through mailboxes, which is slower.",
-            show_default="yes",
+            show_default="on",
         ),
     ] = None,
     metrics_listen: Annotated[
@@ -146,7 +146,7 @@ def start(
         "registration": registration,
         "allow-private": allow_private,
         "onward": onward,
-        "relay": None if relay is None else "on" if relay else "off",
+        "relay": relay,
         "metrics-listen": metrics_listen,
         "limits": limits,
         "limit": limit or None,

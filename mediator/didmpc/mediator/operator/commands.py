@@ -17,7 +17,8 @@ from didmpc.mediator.operator import view
 from didmpc.mediator.operator.control import Json, call
 from didmpc.protocols.errors import LocalMisuse
 
-BACKUP_SECONDS = 3600.0
+LONG_SECONDS = 3600.0
+"""For what takes as long as there is much of it."""
 DEFAULT_TICKET = "7 d"
 LONGEST_TICKET = 366 * 86400
 
@@ -125,7 +126,7 @@ def rules(home: HomeOption = None, as_json: JsonOption = False) -> None:
 
 def evict(did: Who, home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Delete an account, with its mail and channels. It may come back, unless it is denied too."""
-    gone = _ask(_place(home), "evict", {"did": did})
+    gone = _ask(_place(home), "evict", {"did": did}, timeout=LONG_SECONDS)
     if as_json:
         _print(json.dumps(gone))
         return
@@ -203,7 +204,7 @@ def backup(
     Example:  didmpc mediator backup /backups/mediator-$(date +%F).tar
     """
     params = {"file": str(file.expanduser().absolute()), "force": force}
-    made = _ask(_place(home), "backup", params, timeout=BACKUP_SECONDS)
+    made = _ask(_place(home), "backup", params, timeout=LONG_SECONDS)
     if as_json:
         _print(json.dumps(made))
         return
