@@ -363,47 +363,6 @@ async def test_the_examples_send_a_file_and_chat(pair, tmp_path):
             process.wait()
 
 
-@pytest.mark.parametrize(
-    "killed",
-    [pytest.param(0, id="initiators", marks=pytest.mark.soak), pytest.param(1, id="responders")],
-)
-async def test_a_mediator_that_is_killed_in_mid_transfer_costs_no_byte(tmp_path, killed):
-    with Cluster(tmp_path / "own", names=("Alice", "Bob")) as own:
-        own.start()
-        alice, bob = own.parties
-        async with Agent.connect(alice.home) as here, Agent.connect(bob.home) as there:
-            ours, theirs = await meet(here, there)
-            content = random.Random(3).randbytes(20_000_000)
-            pieces = [content[at : at + 250_000] for at in range(0, len(content), 250_000)]
-
-            async def send():
-                async with ours:
-                    for number, piece in enumerate(pieces):
-                        if number == len(pieces) // 2:
-                            old = own.mediators[killed]
-                            old.process.send(signal.SIGKILL)
-                            old.process.wait()
-                            restart.set()
-                        await ours.send(piece)
-
-            async def bring_back():
-                await restart.wait()
-                old = own.mediators[killed]
-                port = int(re.search(r":(\d+)", old.url.partition("//")[2])[1])
-                new = own.start_mediator("back", port=port, home=old.home)
-                await asyncio.to_thread(new.ready)
-
-            async def receive():
-                digest = hashlib.sha256()
-                async with theirs:
-                    async for piece in theirs:
-                        digest.update(piece)
-                assert digest.digest() == hashlib.sha256(content).digest()
-
-            restart = asyncio.Event()
-            await together(send(), receive(), bring_back())
-
-
 async def test_an_agent_that_is_killed_ends_the_sessions_through_its_mailbox_only(pair, agents):
     alice, _ = pair.parties
     bound, bounds_peer = await meet(*agents, "json")
@@ -452,6 +411,42 @@ async def test_the_programs_of_the_documentation_talk_to_each_other(pair, agents
     bobs.cancel()
     await asyncio.gather(bobs, return_exceptions=True)
     assert snippet("limits")["limits"].message == 64 * 2**20
+
+
+@pytest.mark.parametrize(
+    "killed",
+    [pytest.param(0, id="initiators", marks=pytest.mark.soak), pytest.param(1, id="responders")],
+)
+async def test_a_mediator_that_is_killed_in_mid_transfer_costs_no_byte(pair, agents, killed):
+    ours, theirs = await meet(*agents)
+    content = random.Random(3).randbytes(20_000_000)
+    pieces = [content[at : at + 250_000] for at in range(0, len(content), 250_000)]
+    old, gone = pair.mediators[killed], asyncio.Event()
+
+    async def send():
+        async with ours:
+            for number, piece in enumerate(pieces):
+                if number == len(pieces) // 2:
+                    old.process.send(signal.SIGKILL)
+                    old.process.wait()
+                    gone.set()
+                await ours.send(piece)
+
+    async def bring_back():
+        await gone.wait()
+        port = int(re.search(r":(\d+)", old.url.partition("//")[2])[1])
+        new = pair.start_mediator("back", port=port, home=old.home)
+        pair.mediators[killed] = pair.mediators.pop()
+        await asyncio.to_thread(new.ready)
+
+    async def receive():
+        digest = hashlib.sha256()
+        async with theirs:
+            async for piece in theirs:
+                digest.update(piece)
+        assert digest.digest() == hashlib.sha256(content).digest()
+
+    await together(send(), receive(), bring_back())
 
 
 async def test_without_a_running_agent_the_next_command_is_named(tmp_path):
