@@ -132,8 +132,9 @@ def test_who_moves_comes_from_another_address(proxy: Proxy, echo: Echo) -> None:
     assert says(alice, b"still here") == b"still here"
     with pytest.raises(ConnectionResetError):
         bob.recv(1000)
-    connect(proxy, "Bob")
+    again = connect(proxy, "Bob")
     assert proxy.addresses("Bob") == {"127.0.0.9"} and echo.clients[-1] == "127.0.0.9"
+    again.close()
 
 
 def test_where_nobody_listens_clients_are_reset(proxy: Proxy, echo: Echo) -> None:
