@@ -89,9 +89,9 @@ async def test_it_stops_quickly_with_sockets_open_and_130_for_ctrl_c(
     async with alice.line() as line:
         await line.go_live()
         stopping = asyncio.create_task(process.stop(signal.SIGINT))
-        closed = await line.ws.receive(timeout=5)
+        closed = await line.ws.receive(timeout=PATIENCE)
         assert (closed.data, closed.extra) == (1012, "The mediator stops. Connect again.")
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE):
             status, _ = await stopping
     assert status == 130
 

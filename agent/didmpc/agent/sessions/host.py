@@ -163,8 +163,8 @@ class Host:
         if not answer.get("consent"):
             raise DidmpcError("Nothing was proposed: you said no.")
         self._sandbox = self._place.agreed(answer)
-        self._deadline = time.monotonic() + plan.wait
         async with Gathering.open(workshop, self._attempt, self._inbox, self._stream) as gathering:
+            self._deadline = time.monotonic() + plan.wait
             try:
                 await self._gather()
                 seat = await self._write_manifest(gathering.identity)
