@@ -1,6 +1,7 @@
 """The operator's commands, while the mediator runs and while it does not."""
 
 import asyncio
+import contextlib
 import json
 import os
 import pty
@@ -281,7 +282,9 @@ async def test_the_live_view_draws_on_a_terminal_and_ends_with_ctrl_c(home: Path
         os.close(theirs)
         seen = await asyncio.to_thread(_read_until, ours, b"live mode", b"\x1b[")
         process.send_signal(signal.SIGINT)
+        rest = asyncio.create_task(asyncio.to_thread(_read_all, ours))  # a terminal that is not read blocks
         assert await _ended(process) == 130
+        await rest
         os.close(ours)
     assert b"Mediator" in seen
 
@@ -323,6 +326,12 @@ def _read_until(descriptor: int, *parts: bytes) -> bytes:
     while not all(part in seen for part in parts):
         seen += os.read(descriptor, 65_536)
     return seen
+
+
+def _read_all(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # EIO: nobody has the other end open any more
+        while os.read(descriptor, 65_536):
+            pass
 
 
 # --- the control socket
