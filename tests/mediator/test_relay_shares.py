@@ -22,7 +22,7 @@ from didmpc.mediator.store import ChannelEnd, Store
 from didmpc.protocols import relay_control
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.relay import hop
-from didmpc.protocols.relay.hop import ErrorCode
+from didmpc.protocols.relay.hop import ErrorCode, UnboundReason
 from didmpc.protocols.session.handshake import Initiation, Party, respond
 from didmpc.protocols.session.packet import PacketOpener
 
@@ -305,6 +305,20 @@ async def test_paces_of_channels_that_nobody_uses_are_forgotten() -> None:
     relay._paces[1, 0] = Pace(1, 1, 0.0)
     relay.expire(0.0)
     assert not relay._paces
+
+
+async def test_both_ends_are_told_when_a_channel_expires() -> None:
+    relay = Relay(cast(Store, None), Limits())
+    legs = [SlowLeg(Limits()) for _ in range(2)]
+    for each in legs:
+        relay.join(each.leg)
+    meet(relay, 1, legs[0].leg, legs[1].leg)  # it has expired long ago, and was not swept yet
+    relay.expire(time.time())
+    for each in legs:
+        assert isinstance(await each.take(), hop.Bound)
+        assert await each.take() == hop.Unbound(1, UnboundReason.EXPIRED)
+        relay.leave(each.leg)
+    assert relay.channel_count == 0
 
 
 # --- a mediator that is killed
