@@ -117,8 +117,8 @@ class Program:
         return _SIGNALLED - code if told_by_shell else code
 
     async def goes_too_far(self) -> str:
-        """Wait until the program has written more than it may; in what. Nothing in words when it ended."""
-        while not self._exit.done():
+        """Wait until the program has written more than it may, and say so; or nothing once it has ended."""
+        while self.sandbox is not Mechanism.NONE and not self._exit.done():
             await asyncio.wait({self._exit}, timeout=disk.INTERVAL)
             excess = await asyncio.to_thread(disk.excess, self._process.pid, self._output, self._limits)
             if excess:

@@ -33,17 +33,17 @@ def choose(home: Path) -> Choice:
         return Choice(Mechanism.NONE, "There is a sandbox on Linux with x86-64 or aarch64 only.")
     if why := readable.exposed(readable.interpreter(), home):
         return Choice(Mechanism.NONE, why, "Install didmpc into a virtual environment of its own.")
-    problem = _problem_of(Mechanism.BUBBLEWRAP)
+    problem = problem_of(Mechanism.BUBBLEWRAP)
     if not problem:
         return Choice(Mechanism.BUBBLEWRAP)
     fix = INSTALL if bubblewrap.installed() is None else "Allow user namespaces (man 7 user_namespaces)."
-    worse = _problem_of(Mechanism.LANDLOCK)
+    worse = problem_of(Mechanism.LANDLOCK)
     if not worse:
         return Choice(Mechanism.LANDLOCK, problem, fix)
     return Choice(Mechanism.NONE, f"{problem} {worse}", fix)
 
 
-def _problem_of(mechanism: Mechanism) -> str:
+def problem_of(mechanism: Mechanism) -> str:
     """Why it does not work; nothing where it does."""
     if mechanism is Mechanism.BUBBLEWRAP and bubblewrap.installed() is None:
         return "bubblewrap is not installed."

@@ -52,8 +52,10 @@ def _occupied(folder: Path, most: int) -> tuple[int, int]:
     while waiting and entries <= most:
         try:
             found = os.scandir(waiting.pop())
-        except OSError:  # removed meanwhile, or a path that is too long
+        except FileNotFoundError:  # removed meanwhile
             continue
+        except OSError:  # so deep that its path is too long
+            return most + 1, size
         with found:
             for entry in found:
                 entries += 1
@@ -64,3 +66,31 @@ def _occupied(folder: Path, most: int) -> tuple[int, int]:
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append(entry.path)
     return entries, size
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder whose content is hostile: nothing is followed, and no depth is too deep.
+
+    What cannot be removed stays.
+    """
+    with contextlib.suppress(OSError):
+        count = 0
+        while folders := _remove_files(folder):
+            for each in folders:
+                for deeper in _remove_files(each):
+                    count += 1
+                    deeper.rename(folder / f".removed-{os.getpid()}-{count}")
+                each.rmdir()
+        folder.rmdir()
+
+
+def _remove_files(folder: Path) -> list[Path]:
+    """Remove what is no folder; the folders in it."""
+    folders = []
+    with os.scandir(folder) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(Path(entry.path))
+            else:
+                os.unlink(entry.path)
+    return folders

@@ -5,13 +5,13 @@ Host and guests do the same here. All messages are between the session DIDs of t
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from didmpc.agent.contacts import Contacts
 from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.sandbox import disk
 from didmpc.agent.sessions.causes import in_words, read_cause
 from didmpc.agent.sessions.channel_process import ChannelProcess
 from didmpc.agent.sessions.frames import Frames
@@ -277,7 +277,7 @@ class Attempt:
         else:
             await self._channel.stop()
         self._packets.forget()
-        await asyncio.to_thread(shutil.rmtree, self._seat.directory, ignore_errors=True)
+        await asyncio.to_thread(disk.remove, self._seat.directory)
         await self._links.revoke_relay_channels()
 
     @staticmethod

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import Any
 from didmpc.agent import unix_socket
 from didmpc.agent.contacts import Contact, Contacts
 from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.sandbox import disk
 from didmpc.agent.sessions.confinement import Confinement
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop, socket_of
 from didmpc.agent.sessions.guest import Guest
@@ -203,4 +203,4 @@ def _clear_leftovers(home: Path) -> None:
         ui_socket = socket_of(home, directory.name)
         if not unix_socket.is_served(ui_socket):
             ui_socket.unlink(missing_ok=True)
-            shutil.rmtree(directory, ignore_errors=True)
+            disk.remove(directory)
