@@ -313,9 +313,10 @@ async def test_both_ends_are_told_when_a_channel_expires() -> None:
     for each in legs:
         relay.join(each.leg)
     meet(relay, 1, legs[0].leg, legs[1].leg)  # it has expired long ago, and was not swept yet
-    relay.expire(time.time())
     for each in legs:
         assert isinstance(await each.take(), hop.Bound)
+    relay.expire(time.time())
+    for each in legs:
         assert await each.take() == hop.Unbound(1, UnboundReason.EXPIRED)
         relay.leave(each.leg)
     assert relay.channel_count == 0
