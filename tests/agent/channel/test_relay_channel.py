@@ -128,9 +128,13 @@ def test_a_refused_channel_is_claimed_again_after_a_while_with_the_same_key(
     hop.verify_bind(first, b"exporter of one leg")
 
 
-def test_packets_go_to_the_link(channel: RelayChannel, end: FakeEnd):
-    channel.take(Data(1, b"packet"))
-    assert end.packets == [b"packet"]
+def test_packets_go_to_the_link_of_their_channel_and_to_no_other():
+    relay = Relay(RelayPath("did", "url", bytes(32), True), on_read=lambda _: None, limits=Limits())
+    ends = [FakeEnd(), FakeEnd()]
+    numbers = [relay.add(bytes(32), end).number for end in ends]
+    relay._data(numbers[1], b"packet")
+    relay._data(max(numbers) + 1, b"of a channel that there is not")
+    assert [end.packets for end in ends] == [[], [b"packet"]]
 
 
 class Ear:

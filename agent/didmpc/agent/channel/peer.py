@@ -105,7 +105,6 @@ class Peer:
         self._dirty = True
 
     def packet_received(self, packet: bytes) -> None:
-        self._dirty = True
         try:
             events = self.link.receive(packet, now())
         except PeerViolation as error:
@@ -117,6 +116,7 @@ class Peer:
         except SessionError:
             self.refused_packets += 1  # whoever relays may garble; only authentic packets count for anything
             return
+        self._dirty = self._dirty or self.link.has_to_answer
         for event in events:
             match event:
                 case Data():

@@ -128,6 +128,11 @@ def channel_of(frame: bytes) -> int:
     return int(HEADER.unpack_from(frame)[1])
 
 
+def split_data(frame: bytes) -> tuple[int, bytes]:
+    """Channel and packet of a DATA frame."""
+    return channel_of(frame), frame[HEADER.size :]
+
+
 def readdress(frame: bytes, channel: int) -> bytes:
     """The same DATA frame for another channel."""
     header = HEADER.pack(FrameType.DATA, channel)

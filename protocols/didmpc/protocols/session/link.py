@@ -141,7 +141,8 @@ class Link:
     """One per pair of parties. It starts without a path: nothing is said before `path_up` says that there
     is one for packets of the session's wire form.
 
-    Call `packets` after each `send`, `receive`, `path_up` and new budget, and at `deadline`.
+    Call `packets` after each `send`, `receive` (if it `has_to_answer`), `path_up` and new budget, and at
+    `deadline`.
     `receive` raises SessionError for a packet that is not authentic, which is no fault of the peer, and
     PeerViolation for an authentic one that breaks the protocol, which is. SessionOver (from `receive`,
     `packets` or `send`) means that this link is over for good. Records stand above sessions: `renew` gives
@@ -501,6 +502,11 @@ class Link:
     def rtt(self) -> float | None:
         """Smoothed seconds from PING to PONG, once there was one."""
         return self._rtt
+
+    @property
+    def has_to_answer(self) -> bool:
+        """Whether the last `receive` left something to say at once; the rest has until `deadline`."""
+        return self._urgent or self._outbox.waiting or self._inbox.ack_at <= self.last_heard
 
     def packets(self, now: float, budget: int | None = None) -> list[bytes]:
         """What to write now, at most `budget` bytes: control first, then records as the window allows."""

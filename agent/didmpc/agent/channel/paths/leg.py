@@ -39,11 +39,13 @@ class Leg:
     def __init__(
         self,
         *,
+        on_data: Callable[[int, bytes], None],
         on_frame: Callable[[hop.Frame], None],
         on_read: Callable[[], None],
         on_writable: Callable[[], None],
         limits: Limits,
     ) -> None:
+        self._on_data = on_data
         self._on_frame = on_frame
         self._after_read = on_read
         self._socket = WebSocket(
@@ -155,6 +157,9 @@ class Leg:
         try:
             plaintext = opener.open(message)
             self.crypto_seconds += time.perf_counter() - started
+            if hop.is_data(plaintext):
+                self._on_data(*hop.split_data(plaintext))
+                return
             frame = hop.decode(plaintext)
             if isinstance(frame, hop.Ping):
                 self.send(hop.encode_pong(frame.token))

@@ -72,10 +72,8 @@ class RelayChannel:
         frame = hop.bind(self.number, self._capability, self._rebind_key, exporter)
         self._relay.send(hop.encode_bind(frame))
 
-    def take(self, frame: hop.Bound | hop.Unbound | hop.Credit | hop.Error | hop.Data) -> None:
+    def take(self, frame: hop.Bound | hop.Unbound | hop.Credit | hop.Error) -> None:
         match frame:
-            case hop.Data():
-                self.end.packet_received(frame.packet)
             case hop.Credit():
                 if self._up:
                     self._credit += frame.bytes
@@ -144,6 +142,7 @@ class Relay:
         ) as http:
             while True:
                 leg = Leg(
+                    on_data=self._data,
                     on_frame=self._frame,
                     on_read=self._read,
                     on_writable=self._writable,
@@ -216,8 +215,13 @@ class Relay:
 
     # --- what the leg calls
 
+    def _data(self, number: int, packet: bytes) -> None:
+        channel = self._channels.get(number)
+        if channel is not None:
+            channel.end.packet_received(packet)
+
     def _frame(self, frame: hop.Frame) -> None:
-        if isinstance(frame, hop.Data | hop.Bound | hop.Unbound | hop.Credit | hop.Error):
+        if isinstance(frame, hop.Bound | hop.Unbound | hop.Credit | hop.Error):
             channel = self._channels.get(frame.channel)
             if channel is not None:
                 channel.take(frame)

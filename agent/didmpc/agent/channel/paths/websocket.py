@@ -8,8 +8,7 @@ import asyncio
 import base64
 import hashlib
 import os
-from collections.abc import Callable
-from random import SystemRandom
+from collections.abc import Callable, Iterator
 
 import aiohttp
 
@@ -28,7 +27,18 @@ except ImportError:  # aiohttp keeps its compiled mask private: without it, slow
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _CONTROL = 0x8
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-_random_bits = SystemRandom().getrandbits
+_KEYS_AT_ONCE = 1024
+
+
+def _keys() -> Iterator[bytes]:
+    """Masking keys, fresh and unpredictable (RFC 6455, section 5.3); a system call for many of them."""
+    while True:
+        pool = os.urandom(4 * _KEYS_AT_ONCE)
+        for place in range(0, len(pool), 4):
+            yield pool[place : place + 4]
+
+
+_next_key = _keys().__next__
 
 
 class WebSocketError(RemoteViolation):
@@ -38,7 +48,7 @@ class WebSocketError(RemoteViolation):
 
 
 def masked_frame(payload: bytes, opcode: int = BINARY) -> bytes:
-    """A whole frame as a client sends it. The mask is fresh and unpredictable (RFC 6455, section 5.3)."""
+    """A whole frame as a client sends it."""
     size = len(payload)
     if size < 126:
         head = bytes((0x80 | opcode, 0x80 | size))
@@ -46,7 +56,7 @@ def masked_frame(payload: bytes, opcode: int = BINARY) -> bytes:
         head = bytes((0x80 | opcode, 0xFE)) + size.to_bytes(2, "big")
     else:
         head = bytes((0x80 | opcode, 0xFF)) + size.to_bytes(8, "big")
-    key = _random_bits(32).to_bytes(4, "big")
+    key = _next_key()
     masked = bytearray(payload)
     _mask(key, masked)
     return b"".join((head, key, masked))
