@@ -30,7 +30,6 @@ from didmpc.protocols.session.packet import PacketOpener, PacketSealer
 SMALL = Limits(
     message_bytes=256 * KIB,
     forward_bytes=128 * KIB,
-    header_seconds=0.3,
     keys_per_account=4,
     mailbox_messages=12,
     mailbox_bytes=512 * KIB,

@@ -39,7 +39,7 @@ BIG = 100 * 1024 * KIB
 LIMITS = Limits(message_bytes=256 * KIB, faults_per_socket=8)
 HASTY = replace(
     LIMITS,
-    header_seconds=0.3,
+    header_seconds=1.0,
     body_seconds=0.3,
     idle_seconds=0.3,
     heartbeat_seconds=0.3,

@@ -1,9 +1,5 @@
 """What a browser, a monitor and a careless client see."""
 
-import asyncio
-import contextlib
-from urllib.parse import urlsplit
-
 import aiohttp
 import pytest
 
@@ -81,16 +77,6 @@ async def test_other_requests_are_refused(
 async def test_another_media_type_is_refused(http: aiohttp.ClientSession, mediator: Running) -> None:
     async with http.post(mediator.settings.url, data={"a": "form"}) as response:
         assert response.status == 415
-
-
-async def test_a_connection_that_says_nothing_is_ended(mediator: Running) -> None:
-    parts = urlsplit(mediator.settings.url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    writer.write(b"GET / HT")
-    async with asyncio.timeout(3):
-        with contextlib.suppress(ConnectionError):
-            assert await reader.read() == b""
-    writer.close()
 
 
 def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -36,6 +37,21 @@ class Clock:
         return self.now
 
 
+def one_port_at(*addresses: str) -> list[socket.socket]:
+    """Sockets that are bound to a port that is free at all of these addresses."""
+    while True:
+        bound = [socket.socket() for _ in addresses]
+        try:
+            port = 0
+            for listener, address in zip(bound, addresses, strict=True):
+                listener.bind((address, port))
+                port = listener.getsockname()[1]
+            return bound
+        except OSError:  # somebody else has it at the next address
+            for listener in bound:
+                listener.close()
+
+
 class Wallet:
     """A web server with a certificate, at an address that counts as public."""
 
@@ -66,12 +82,12 @@ class Wallet:
 
         app = web.Application()
         app.router.add_get("/{path:.*}", answer)
-        for address in (PUBLIC, PRIVATE):  # one port at both
-            server = TestServer(app, scheme="https", host=address, port=self.port or None)
+        listeners = one_port_at(PUBLIC, PRIVATE)
+        self.port = listeners[0].getsockname()[1]
+        for listener in listeners:
+            server = TestServer(app, scheme="https", socket_factory=lambda *_, listener=listener: listener)
             await server.start_server(ssl=self._tls)
             stack.push_async_callback(server.close)
-            assert server.port is not None
-            self.port = server.port
         self.zone.addresses[HOST] = [PUBLIC]
 
 
