@@ -14,6 +14,7 @@ from mediator_parts import SMALL, Client
 from didmpc.mediator.app import running
 from didmpc.mediator.home import Home
 from didmpc.mediator.limits import KIB
+from didmpc.mediator.refusals import MailboxFull
 from didmpc.mediator.store import Store
 from didmpc.protocols.did import canonical
 from didmpc.protocols.encoding import b64url
@@ -110,6 +111,19 @@ async def test_their_bytes_count_too(people: tuple[Client, Client], sealing: Sea
     assert await bob.send(did, *sealing.packets(2, 6 * KIB)) == 202
     assert await refusal(bob, did, *sealing.packets(1, 6 * KIB)) == SESSION_QUOTA
     assert await bob.send(did, *sealing.packets(1)) == 202
+
+
+@pytest.mark.parametrize("bound", ["mailbox_bytes", "account_bytes"])
+async def test_and_take_no_bytes_from_mail(tmp_path: Path, sealing: Sealing, bound: str) -> None:
+    store = Store(tmp_path, replace(LIMITS, ballast_bytes=0, **{bound: 12 * KIB}))
+    alice, box, now = Identity.peer4().did, Identity.peer4().did, time.time()
+    await store.enrol(alice, now)
+    await store.update_keylist(alice, [Update(box, "add")], b"1", now)
+    await store.enqueue(box, sealing.packets(2, 6 * KIB), now + 60, now, packets=True)
+    await store.enqueue(box, [b"x" * 10 * KIB], now + 60, now)
+    with pytest.raises(MailboxFull):
+        await store.enqueue(box, [b"y" * 4 * KIB], now + 60, now)
+    await store.close()
 
 
 async def test_one_mailbox_that_is_full_leaves_the_others_alone(
