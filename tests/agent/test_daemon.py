@@ -269,9 +269,11 @@ async def test_doctor_finds_a_healthy_agent_healthy(launch: Launch) -> None:
         "mediator",
         "clock",
         "websocket",
+        "sandbox",
         "versions",
     }
-    assert [check for check in checks if not check["ok"]] == []
+    # Whether there is a sandbox is a matter of the machine that the tests run on.
+    assert [check for check in checks if not check["ok"] and check["name"] != "sandbox"] == []
 
 
 async def test_doctor_has_a_fix_for_whatever_is_wrong(launch: Launch, mediator: AwkwardMediator) -> None:

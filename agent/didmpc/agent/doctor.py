@@ -14,6 +14,7 @@ import aiohttp
 
 from didmpc.agent.home import Home
 from didmpc.agent.mailbox import Mailbox, NotAdmitted
+from didmpc.agent.sandbox.choice import choose
 from didmpc.agent.transport import words_for
 from didmpc.agent.wallet import Wallet
 from didmpc.protocols import discover_features
@@ -48,7 +49,8 @@ class Doctor:
         """All checks; one that hangs counts as failed."""
         mediator = asyncio.create_task(self._mediator())
         websocket = asyncio.create_task(_bounded("websocket", self._websocket()))
-        found = [self._private_home(), self._keys(), *await mediator, await websocket, _versions()]
+        sandbox = Check("sandbox", *(await asyncio.to_thread(choose, self._home.root)).report())
+        found = [self._private_home(), self._keys(), *await mediator, await websocket, sandbox, _versions()]
         return [asdict(check) for check in found]
 
     def _private_home(self) -> Check:

@@ -6,8 +6,12 @@ import json
 import os
 from pathlib import Path
 
+import pytest
 from channel_parts import Mediator, Table
 from channel_programs import SUM, rounds
+
+from didmpc.agent.sandbox import choice
+from didmpc.agent.sandbox.policy import Mechanism
 
 
 async def test_every_party_gets_the_result_and_ends_well(gather):
@@ -19,6 +23,14 @@ async def test_every_party_gets_the_result_and_ends_well(gather):
     for seat in table:
         assert await seat.process.wait() == 0
         assert not seat.socket.exists()
+
+
+async def test_every_party_gets_the_result_under_the_other_sandbox_too(gather):
+    if problem := choice.problem_of(Mechanism.LANDLOCK):
+        pytest.skip(problem)
+    table = await gather("import numpy\n" + SUM, sandbox="landlock")
+    assert all(ended["ok"] for ended in await table.ended())
+    assert [seat.stdout for seat in table] == ["sum 18 max 7\n"] * 3
 
 
 async def test_many_rounds_are_counted_and_cheap(gather):

@@ -125,6 +125,15 @@ def test_doctor_without_an_agent_names_what_failed_and_the_fix(didmpc):
     assert {"clock", "versions"} <= set(checks)
 
 
+def test_doctor_tries_the_sandbox_and_says_how_to_get_a_better_one(didmpc, tmp_path):
+    checks = {check["name"]: check for check in didmpc("doctor", "--json").json["checks"]}
+    assert checks["sandbox"]["detail"].startswith(("bubblewrap: ", "landlock: ", "none: "))
+    result = didmpc("doctor", "--json", env={"PATH": str(tmp_path)})
+    without = {check["name"]: check for check in result.json["checks"]}["sandbox"]
+    assert without["detail"].startswith(("landlock: ", "none: "))
+    assert "apt install bubblewrap" in without["detail"] + without["fix"]
+
+
 def test_doctor_adds_what_the_agent_finds(didmpc, agent):
     os.chmod(didmpc.home / "agent.sock", 0o600)
     os.chmod(didmpc.home / "channel.sock", 0o600)
@@ -135,7 +144,8 @@ def test_doctor_adds_what_the_agent_finds(didmpc, agent):
     assert result.status == 1
     assert "it is down" in result.err
     assert "Wait." in result.err
-    agent.answers("doctor", checks=[{"name": "mediator", "ok": True, "detail": "23 ms", "fix": ""}])
+    fine = [{"name": name, "ok": True, "detail": "23 ms", "fix": ""} for name in ("mediator", "sandbox")]
+    agent.answers("doctor", checks=fine)
     assert didmpc("doctor").status == 0
 
 

@@ -199,6 +199,7 @@ async def test_doctor_finds_a_running_agent_healthy(person):
     await alice.starts()
     result = await alice.types("doctor", "--json")
     names = {check["name"] for check in result.json["checks"]}
-    assert {"home", "keys", "clock", "mediator", "websocket", "versions", "agent"} <= names
-    assert [check for check in result.json["checks"] if not check["ok"]] == []
-    assert result.status == 0
+    assert {"home", "keys", "clock", "mediator", "websocket", "sandbox", "versions", "agent"} <= names
+    failed = [check["name"] for check in result.json["checks"] if not check["ok"]]
+    assert failed in ([], ["sandbox"])  # which is a matter of the machine that the tests run on
+    assert result.status == len(failed)

@@ -397,6 +397,45 @@ def test_consent_is_asked_for_and_the_default_is_no(didmpc, agent, typed, consen
     assert answers == [{"consent": consent}]
 
 
+def test_the_person_hears_what_a_sandbox_keeps_from_a_program_and_what_not(didmpc, agent):
+    session(agent, lambda channel: channel.end(**STATS), method="join")
+    result = didmpc("join", "--yes")
+    assert "Locked in (bubblewrap): no network, no file of yours but its input." in result.err
+    assert "No sandbox can keep it from sending your input to the other parties" in " ".join(
+        result.err.split()
+    )
+
+
+UNLOCKED = PROPOSAL | {
+    "sandbox": "none",
+    "sandbox_why": "bubblewrap is not installed.",
+    "sandbox_fix": "Install bubblewrap (apt install bubblewrap).",
+}
+
+
+@pytest.mark.parametrize(("typed", "consent"), [("unlocked\n", True), ("y\n", False), ("\n", False)])
+def test_without_a_sandbox_the_person_is_asked_in_so_many_words(didmpc, agent, typed, consent):
+    answers = session(agent, lambda channel: channel.end(**STATS), method="join", proposal=UNLOCKED)
+    terminal = Terminal(didmpc, "join")
+    terminal.wait_for("Type unlocked to agree")
+    shown = " ".join(terminal.shown.split())
+    assert "NO SANDBOX: the program runs as you." in shown and "apt install bubblewrap" in shown
+    terminal.type(typed)
+    assert terminal.finish() == (0 if consent else 1)
+    assert answers == [{"consent": True, "no_sandbox": True} if consent else {"consent": False}]
+
+
+def test_yes_alone_never_agrees_to_a_program_without_a_sandbox(didmpc, agent, program):
+    """The agent refuses such a run; what it is told does not say otherwise."""
+    answers = session(agent, lambda channel: channel.end(**STATS), proposal=UNLOCKED)
+    didmpc("run", program, "--yes")
+    assert answers == [{"consent": True}]
+    session(agent, lambda channel: channel.end(**STATS), proposal=UNLOCKED | {"sandbox_refused": True})
+    assert didmpc("run", program, "--yes", "--no-sandbox").status == 0
+    asked = [(params["no_sandbox"], params["asks"]) for _, params in agent.requests]
+    assert asked == [(False, False), (True, False)]
+
+
 def test_what_was_typed_before_the_question_is_no_answer(didmpc, agent):
     asked = threading.Event()
     answers = []

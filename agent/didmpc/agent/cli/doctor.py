@@ -24,12 +24,12 @@ Check = dict[str, Any]
 
 
 def doctor(home: HomeOption = None, as_json: JsonOption = False) -> int:
-    """Check home, keys, clock, mediator and versions, with a fix for whatever is wrong.
+    """Check home, keys, clock, sandbox, mediator and versions, with a fix for whatever is wrong.
 
     It works whether or not your agent runs; with the agent it checks more.
     """
     place = home_of(home)
-    checks = {check["name"]: check for check in (_home(place), _settings(place), _clock(), _versions())}
+    checks = {check["name"]: check for check in _own_checks(place)}
     try:
         answer = ask(place, "doctor", timeout=PATIENCE)
     except DidmpcError as error:
@@ -60,8 +60,19 @@ def add_to(app: typer.Typer, panel: str) -> None:
     app.command(rich_help_panel=panel, epilog=examples("didmpc doctor", "didmpc doctor --json"))(doctor)
 
 
+def _own_checks(home: Home) -> list[Check]:
+    return [_home(home), _settings(home), _clock(), _sandbox(home), _versions()]
+
+
 def _check(name: str, ok: bool, detail: str, fix: str = "") -> Check:
     return {"name": name, "ok": ok, "detail": detail, "fix": fix}
+
+
+def _sandbox(home: Home) -> Check:
+    """What programs are locked in with; tried, not guessed."""
+    from didmpc.agent.sandbox.choice import choose
+
+    return _check("sandbox", *choose(home.root).report())
 
 
 def _home(home: Home) -> Check:

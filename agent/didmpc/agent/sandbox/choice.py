@@ -14,6 +14,8 @@ from didmpc.agent.sandbox.start import start
 PATIENCE = 20.0
 INSTALL = "Install bubblewrap (Debian, Ubuntu: apt install bubblewrap; Fedora: dnf install bubblewrap)."
 
+APART = "Give programs that you do not know a user, a container or a machine of their own."
+
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -26,11 +28,18 @@ class Choice:
     def __bool__(self) -> bool:
         return self.mechanism is not Mechanism.NONE
 
+    def report(self) -> tuple[bool, str, str]:
+        """For `didmpc doctor`: whether all is well, what there is, and what to do otherwise."""
+        if not self:
+            return False, f"none: programs would run as you. {self.why}", self.fix
+        better = f" {self.why} {self.fix}" if self.fix else ""
+        return True, f"{self.mechanism}: programs have no network and none of your files.{better}", ""
+
 
 def choose(home: Path) -> Choice:
     """The best that works for programs of an agent with this home. Starts a process or two."""
     if sys.platform != "linux" or not syscalls.supported():
-        return Choice(Mechanism.NONE, "There is a sandbox on Linux with x86-64 or aarch64 only.")
+        return Choice(Mechanism.NONE, "There is a sandbox on Linux with x86-64 or aarch64 only.", APART)
     if why := readable.exposed(readable.interpreter(), home):
         return Choice(Mechanism.NONE, why, "Install didmpc into a virtual environment of its own.")
     problem = problem_of(Mechanism.BUBBLEWRAP)
