@@ -26,11 +26,12 @@ LOCKED := install --quiet --require-hashes --only-binary :all:
 FUZZ_VENV := .cache/fuzz-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak soak-sessions lint types imports check bench fuzz lock clean install interop-peers
+.PHONY: help demo test test-netlab soak soak-sessions lint types imports check bench fuzz lock clean install interop-peers
 
 help:
 	@echo "make demo     install, then a joint computation of 3 parties in real processes (PARTIES=5 PROGRAM=demos/vote.py)"
 	@echo "make test     install, then all tests (PYTEST_FLAGS='-k name', WORKERS=0: one after the other)"
+	@echo "make test-netlab  as root: other ways to connect parties, on test hosts in network namespaces"
 	@echo "make soak     tests that run for minutes, such as 40 kill -9 of a mediator under load (PYTEST_FLAGS='-k name')"
 	@echo "make check    tests, lint, types and the import layers, as .ci/run does"
 	@echo "make soak-sessions  computations while something breaks every ten seconds (MINUTES=60 SEED=1 LOG=soak.jsonl)"
@@ -50,6 +51,10 @@ demo: $(VENV)/.run
 test: $(VENV)/.dev interop-peers
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_FLAGS)
 	@echo "make test: all tests passed."
+
+test-netlab: $(VENV)/.dev
+	@$(BIN)/python -m pytest -m netlab $(PYTEST_FLAGS)
+	@echo "make test-netlab: all passed; what is not installed was skipped."
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -m soak -s $(PYTEST_FLAGS)

@@ -207,6 +207,73 @@ def session(
         sys.stdout.write("\n".join(shown) + "\n")
 
 
+@app.command("list")
+def list_contenders() -> None:
+    """Ways to connect MPC parties that `didmpc bench compare` knows, and what is not installed here."""
+    from didmpc.bench.compare.command import list_contenders as show  # noqa: PLC0415
+
+    show()
+
+
+@app.command()
+def compare(
+    contenders: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONTENDER]...", help="See  didmpc bench list", show_default="all"),
+    ] = None,
+    profile: Annotated[
+        list[str] | None,
+        typer.Option(help="loopback (without root), lan, metro, world, mobile; repeat for several."),
+    ] = None,
+    parties: Annotated[list[int] | None, typer.Option(min=2, max=9, help="How many; repeatable.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each work, paired with plain TCP.")] = 3,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of the round-bound benchmark.")] = 100,
+    size: Annotated[int, typer.Option(min=16, help="Bytes in a block of the bulk benchmark.")] = 1 << 20,
+    program: Annotated[
+        list[Path] | None,
+        typer.Option(exists=True, dir_okay=False, help="Also time this MPyC program; repeatable."),
+    ] = None,
+    exposure: Annotated[
+        bool, typer.Option("--exposure", help="Capture what can be seen on the way.")
+    ] = False,
+    cut: Annotated[bool, typer.Option("--cut", help="Cut one party off for 10 s in the middle.")] = False,
+    nat: Annotated[bool, typer.Option("--nat", help="Try behind each kind of NAT and firewall.")] = False,
+    directory: Annotated[
+        Path, typer.Option(exists=True, file_okay=False, help="All in it of ours is deleted afterwards.")
+    ] = Path("/var/tmp"),  # noqa: S108  (a folder of our own is made in it)
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Every single run, as CSV.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Compare didmpc with other ways to connect MPC parties, each set up with real software.
+
+    The parties are network namespaces of this machine, which needs root; as another user, name
+    --profile loopback. Nothing outside of the namespaces is touched.
+
+    Example:  sudo didmpc bench compare tcp relay didmpc wireguard --profile metro
+    """
+    from didmpc.bench.compare import command  # noqa: PLC0415
+    from didmpc.bench.compare.compare import Plan, chosen, chosen_networks  # noqa: PLC0415
+    from didmpc.bench.compare.isolate import work_folder  # noqa: PLC0415
+
+    names, networks = chosen(contenders or ()), chosen_networks(profile or ())
+    with work_folder(directory) as folder:
+        plan = Plan(
+            folder=folder,
+            names=names,
+            profiles=networks,
+            parties=tuple(parties or (3,)),
+            repeats=repeats,
+            rounds=rounds,
+            size=size,
+            demos=tuple((path.resolve(), ()) for path in program or ()),
+            exposure=exposure,
+            cut=cut,
+            nat=nat,
+            say=lambda text: typer.echo(f"... {text}", err=True),
+        )
+        command.write(command.run(plan), as_json=as_json, csv_file=csv_file)
+
+
 def _folder(directory: Path) -> tempfile.TemporaryDirectory[str]:
     """A folder that goes with all that is in it. Raises `LocalMisuse`."""
     try:

@@ -1,0 +1,221 @@
+"""The comparison: every contender on every network, each run paired with the references."""
+
+import os
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from didmpc.bench.compare import measure, work
+from didmpc.bench.compare.contender import Contender, contenders
+from didmpc.bench.compare.hosts import HostError, Network, loopback
+from didmpc.bench.compare.lab import Lab, Site, lab
+from didmpc.bench.compare.measure import Exposure, Measured
+from didmpc.bench.compare.profiles import PROFILES, Profile
+from didmpc.bench.compare.work import Work
+from didmpc.protocols.errors import LocalMisuse
+
+LOOPBACK = "loopback"
+REFERENCE, RELAY = "tcp", "relay"
+COMPARED = ("round_ms", "bulk_seconds", "program_seconds")
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be measured."""
+
+    folder: Path
+    names: tuple[str, ...]
+    profiles: tuple[str, ...] = ("lan",)
+    parties: tuple[int, ...] = (3,)
+    repeats: int = 3
+    rounds: int = 100
+    size: int = 1 << 20
+    times: int = 2
+    demos: tuple[tuple[Path, tuple[str, ...]], ...] = ()
+    exposure: bool = False
+    cut: bool = False
+    nat: bool = False
+    say: Callable[[str], None] = print
+
+
+def chosen(names: Iterable[str]) -> tuple[str, ...]:
+    """The contenders of these names, or all. Raises LocalMisuse."""
+    known = contenders()
+    wanted = tuple(names) or tuple(known)
+    if unknown := [name for name in wanted if name not in known]:
+        raise LocalMisuse(
+            f"There is no contender {', '.join(unknown)}.",
+            why=f"There are: {', '.join(known)}.",
+            fix="didmpc bench list says what each of them is.",
+        )
+    return wanted
+
+
+def chosen_networks(names: Iterable[str]) -> tuple[str, ...]:
+    """The networks of these names; none: the loopback for want of root, else `lan`. Raises LocalMisuse."""
+    known = (LOOPBACK, *PROFILES)
+    wanted = tuple(names) or (("lan",) if os.geteuid() == 0 else (LOOPBACK,))
+    if unknown := [name for name in wanted if name not in known]:
+        raise LocalMisuse(f"There is no profile {', '.join(unknown)}.", why=f"There are: {', '.join(known)}.")
+    return wanted
+
+
+def compare(plan: Plan) -> Json:
+    """All of it; what a contender cannot do is part of the result. Raises HostError without hosts."""
+    result: Json = {"runs": [], "exposure": [], "cut": [], "nat": []}
+    for parties in plan.parties:
+        for name in plan.profiles:
+            if name == LOOPBACK:
+                result["runs"] += _compare_on(loopback(plan.folder / f"loopback-{parties}", parties), plan)
+                continue
+            with lab(plan.folder / f"{name}-{parties}", parties, profile=PROFILES[name]) as made:
+                result["runs"] += _compare_on(made.network, plan, _not_counted(made))
+    if plan.exposure:
+        with lab(plan.folder / "exposure", 3, exact=True) as made:
+            result["exposure"] = _each(
+                plan, made.network, lambda one, stack: _exposure(plan, made, one, stack)
+            )
+    if plan.cut:
+        with lab(plan.folder / "cut", 3, profile=Profile("cut", round_trip=0.02)) as made:
+            result["cut"] = _each(plan, made.network, lambda one, stack: _cut(plan, made, one, stack))
+    if plan.nat:
+        for site in Site:
+            with lab(plan.folder / f"nat-{site}", 3, sites=(site,)) as made:
+                result["nat"] += [
+                    {"site": str(site)} | entry
+                    for entry in _each(
+                        plan, made.network, lambda one, stack: _reach(plan, made.network, one, stack)
+                    )
+                ]
+    return result
+
+
+def _not_counted(made: Lab) -> frozenset[int]:
+    return frozenset({made.delay_box.pid} if made.delay_box else ())
+
+
+def _each(plan: Plan, network: Network, body: Callable[[Contender, ExitStack], Json]) -> list[Json]:
+    """What `body` finds for each contender, or why there is nothing."""
+    found = []
+    known = contenders()
+    for name in plan.names:
+        one = known[name]
+        entry: Json = {"contender": name, "title": one.title}
+        if reason := one.reason_to_skip(network):
+            found.append(entry | {"skipped": reason})
+            continue
+        plan.say(f"{network.name}, {len(network.parties)} parties: {one.title}")
+        try:
+            with ExitStack() as stack:
+                stack.callback(network.stop)
+                entry |= body(one, stack)
+        except HostError as error:
+            entry |= {"failed": str(error)}
+        found.append(entry)
+    return found
+
+
+# --- time
+
+
+def _compare_on(network: Network, plan: Plan, not_counted: frozenset[int] = frozenset()) -> list[Json]:
+    folder = plan.folder / "work"
+    works = [work.micro(folder / "micro", rounds=plan.rounds, size=plan.size, times=plan.times)]
+    works += [work.demo(folder / program.stem, program, *arguments) for program, arguments in plan.demos]
+
+    def body(one: Contender, stack: ExitStack) -> Json:
+        return _paired(one, stack, network, plan, works, not_counted)
+
+    where = {"network": network.name, "parties": len(network.parties)}
+    return [where | entry for entry in _each(plan, network, body)]
+
+
+def _paired(
+    one: Contender,
+    stack: ExitStack,
+    network: Network,
+    plan: Plan,
+    works: Sequence[Work],
+    without: frozenset[int],
+) -> Json:
+    known, hello = contenders(), measure.hello(plan.folder / "work" / "hello")
+    side_by_side: dict[str, Measured] = {}
+    for name in (REFERENCE, *([RELAY] if one.relayed else ())):
+        if name != one.name:
+            side_by_side[name] = measure.connect(stack, known[name], network, hello)
+    for host in network.hosts:
+        host.steps.clear()  # those of the references
+    own = side_by_side[one.name] = measure.connect(stack, one, network, hello)
+    effort = measure.effort(network)
+    runs: list[Json] = []
+    for what in works:
+        for _ in range(plan.repeats):
+            run: Json = {"work": what.name}
+            for name, each in side_by_side.items():
+                run[name] = each.run(what, without=without)
+                run[name].pop("said")
+            runs.append(run)
+    return {
+        "relayed": one.relayed,
+        "setup_seconds": own.setup_seconds,
+        "effort": effort,
+        "measured": runs,
+        "figures": _figures(runs, one.name),
+        "ratios": {name: ratios(runs, one.name, name) for name in side_by_side if name != one.name},
+    }
+
+
+def _figures(runs: Sequence[Json], name: str) -> Json:
+    found: Json = {}
+    for run in runs:
+        for figure, value in run[name].items():
+            found.setdefault(run["work"], {}).setdefault(figure, []).append(value)
+    return {
+        what: {figure: statistics.median(values) for figure, values in figures.items()}
+        for what, figures in found.items()
+    }
+
+
+def ratios(runs: Sequence[Json], name: str, reference: str) -> Json:
+    """Of `name` to `reference` in the same run: work and figure -> median, least and largest."""
+    found: dict[str, list[float]] = {}
+    for run in runs:
+        for figure in COMPARED:
+            if figure in run[name]:
+                found.setdefault(f"{run['work']} {figure}", []).append(
+                    run[name][figure] / run[reference][figure]
+                )
+    return {
+        what: {"median": statistics.median(values), "min": min(values), "max": max(values)}
+        for what, values in found.items()
+    }
+
+
+# --- everything else
+
+
+def _exposure(plan: Plan, made: Lab, one: Contender, stack: ExitStack) -> Json:
+    hello = measure.hello(plan.folder / "work" / "hello")
+    small = work.micro(plan.folder / "work" / "small", rounds=50, size=1 << 18, times=2)
+    return Exposure(made).of(one, stack, hello, small)
+
+
+def _cut(plan: Plan, made: Lab, one: Contender, stack: ExitStack) -> Json:
+    measured = measure.connect(stack, one, made.network, measure.hello(plan.folder / "work" / "hello"))
+    # Some 15 s of rounds, so that it is in the middle of them when the cut comes.
+    long = work.micro(plan.folder / "work" / "long", rounds=400, size=1024, times=1)
+    return measure.survives_cut(measured, made, long)
+
+
+def _reach(plan: Plan, network: Network, one: Contender, stack: ExitStack) -> Json:
+    try:
+        measured = measure.connect(
+            stack, one, network, measure.hello(plan.folder / "work" / "hello"), within=25.0
+        )
+    except HostError as error:
+        return {"works": False, "why": str(error)[:300]}
+    return {"works": True, "seconds": measured.setup_seconds}

@@ -1,0 +1,129 @@
+"""What a way to connect MPC parties has to offer to be compared: `Contender`."""
+
+import importlib
+import pkgutil
+import shutil
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from didmpc.bench.cluster import Running
+from didmpc.bench.compare.hosts import PYTHON, Network, listens, wait_until
+from didmpc.bench.compare.work import Work
+
+MPYC_PORT = 11365
+Address = tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """A command that must be there, and the Debian package that brings it."""
+
+    command: str
+    package: str
+
+    def is_met(self) -> bool:
+        return find_command(self.command) is not None
+
+
+def find_command(name: str) -> Path | None:
+    """Where a command is; those of administrators are found too."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/lib/ipsec")
+    return Path(found) if found else None
+
+
+class Connection(ABC):
+    """Parties that are connected: programs can be run."""
+
+    @abstractmethod
+    def start(self, work: Work) -> list[Running]:
+        """Start it at each party, in the order of their numbers."""
+
+    @abstractmethod
+    def output(self, finished: Running) -> str:
+        """What the program printed at one party."""
+
+
+@dataclass(slots=True)
+class Addresses(Connection):
+    """MPyC's own TCP connections. `views[i][j]`: where party i reaches party j, or listens if i = j."""
+
+    network: Network
+    views: Sequence[Sequence[Address]]
+    flags: tuple[str, ...] = ()
+    accepts_early: bool = False
+    """Something in between accepts connections before the party behind it does.
+
+    MPyC never tries again what was accepted and then lost, so its parties must then be started one after the
+    other: who is dialed before who dials.
+    """
+
+    def start(self, work: Work) -> list[Running]:
+        running: dict[int, Running] = {}
+        count = len(self.network.parties)
+        for number in reversed(range(count)):
+            host, view = self.network.parties[number], self.views[number]
+            _show_data(work.program.parent / "data", host.folder / "data")
+            parties = [part for address, port in view for part in ("-P", f"{address}:{port}")]
+            running[number] = one = host.start(
+                PYTHON, work.program, *parties, "-I", str(number), "--no-log", *self.flags, *work.arguments
+            )
+            if self.accepts_early and number:
+                port = view[number][1]
+                wait_until(partial(listens, one, port), f"{host.name} listening on {port}")
+        return [running[number] for number in range(count)]
+
+    def output(self, finished: Running) -> str:
+        return finished.stdout
+
+
+def _show_data(data: Path, place: Path) -> None:
+    """Programs look for `data/` where they are started."""
+    place.unlink(missing_ok=True)
+    if data.is_dir():
+        place.symlink_to(data)
+
+
+class Contender(ABC):
+    """A way to connect MPC parties. Set up and taken down by `connect`, with real software."""
+
+    name: str
+    title: str
+    requires: tuple[Requirement, ...] = ()
+    on_loopback: bool = False
+    """Whether it can be tried with all hosts on one network, without root."""
+    relayed: bool = False
+    """Whether what the parties send passes through a server (so that a raw relay is what to compare with)."""
+    reference: str = ""
+    """Where it is described."""
+
+    @abstractmethod
+    def connect(self, network: Network) -> AbstractContextManager[Connection]:
+        """Connect the parties; all processes are ended by whoever owns the network. Raises HostError."""
+
+    def missing(self) -> list[Requirement]:
+        return [each for each in self.requires if not each.is_met()]
+
+    def reason_to_skip(self, network: Network) -> str | None:
+        """Why it cannot take part here, with what to do about it."""
+        if missing := self.missing():
+            commands = ", ".join(each.command for each in missing)
+            packages = " ".join(sorted({each.package for each in missing}))
+            return f"{commands} not installed; on Debian: apt install {packages}"
+        if not network.separate and not self.on_loopback:
+            return "needs hosts with networks of their own: run as root, without --profile loopback"
+        return None
+
+
+def contenders() -> dict[str, Contender]:
+    """All of them by name, in the order of comparison: each module of `contenders` has one or several."""
+    from didmpc.bench.compare import contenders as package  # noqa: PLC0415  (its modules import this one)
+
+    found: list[tuple[int, str, Contender]] = []
+    for info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"{package.__name__}.{info.name}")
+        found += [(module.ORDER, each.name, each) for each in module.CONTENDERS]
+    return {name: each for _, name, each in sorted(found, key=lambda entry: entry[:2])}

@@ -1,0 +1,268 @@
+"""The comparison without root: all hosts are this machine; and what needs no hosts at all."""
+
+import csv
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from didmpc.bench.compare import compare as comparison
+from didmpc.bench.compare import cpu, measure, report
+from didmpc.bench.compare.capture import Frame, openings, parse, sight
+from didmpc.bench.compare.compare import Plan, chosen, chosen_networks, compare, ratios
+from didmpc.bench.compare.contender import Requirement, contenders
+from didmpc.bench.compare.delay import Direction
+from didmpc.bench.compare.hosts import PYTHON, HostError, free_port, listens, loopback, stop_all, wait_until
+from didmpc.bench.compare.isolate import PREFIX, work_folder
+from didmpc.bench.compare.lab import Site, nat_rules
+from didmpc.bench.compare.work import MARK, MARKER
+from didmpc.protocols.errors import LocalMisuse
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    """Plain TCP and the raw relay, once, with little work."""
+    plan = Plan(
+        folder=tmp_path_factory.mktemp("compare"),
+        names=("tcp", "relay", "wireguard"),
+        profiles=("loopback",),
+        repeats=1,
+        rounds=5,
+        size=1600,
+        times=1,
+        say=lambda text: None,
+    )
+    return compare(plan)
+
+
+def test_each_run_stands_beside_plain_tcp_of_the_same_round(result):
+    tcp, relay, _ = result["runs"]
+    assert set(tcp["measured"][0]) == {"work", "tcp"}
+    assert set(relay["measured"][0]) == {"work", "tcp", "relay"}
+    run = relay["measured"][0]
+    ratio = relay["ratios"]["tcp"]["micro round_ms"]
+    assert ratio["min"] == ratio["max"] == pytest.approx(run["relay"]["round_ms"] / run["tcp"]["round_ms"])
+    assert run["relay"]["cpu_seconds"] > 0
+
+
+def test_what_cannot_take_part_says_why(result):
+    reason = result["runs"][2]["skipped"]
+    assert "apt install" in reason or "as root" in reason
+
+
+def test_steps_are_evidence_of_what_was_done(result):
+    effort = result["runs"][1]["effort"]
+    daemons = [step for step in effort["evidence"] if step["kind"] == "daemon"]
+    assert len(daemons) == 1
+    assert "didmpc.bench.compare.splice" in daemons[0]["text"]
+    assert effort["most_of_a_party"]["exchange"] == 1
+
+
+def test_the_result_is_json_a_table_and_csv(result):
+    assert json.loads(json.dumps(result)) == result
+    out = io.StringIO()
+    report.print_tables(result, Console(file=out, width=200))
+    assert "raw TCP relay" in out.getvalue()
+    rows = list(csv.DictReader(io.StringIO(report.as_csv(result))))
+    assert [(row["contender"], row["reference"]) for row in rows] == [
+        ("tcp", ""),
+        ("relay", "tcp"),
+        ("relay", ""),
+    ]
+
+
+def test_no_process_is_left(result):
+    del result
+    left = [
+        child
+        for task in Path("/proc/self/task").iterdir()
+        for child in (task / "children").read_text().split()
+        if b"compare.splice" in Path(f"/proc/{child}/cmdline").read_bytes()
+    ]
+    assert left == []
+
+
+def test_ratios_are_those_of_pairs():
+    runs = [
+        {"work": "micro", "tcp": {"round_ms": 1.0}, "own": {"round_ms": 2.0}},
+        {"work": "micro", "tcp": {"round_ms": 10.0}, "own": {"round_ms": 11.0}},
+        {"work": "micro", "tcp": {"round_ms": 2.0}, "own": {"round_ms": 3.0}},
+    ]
+    assert ratios(runs, "own", "tcp") == {"micro round_ms": {"median": 1.5, "min": 1.1, "max": 2.0}}
+
+
+def test_a_contender_that_is_not_installed_names_its_package(tmp_path):
+    one = contenders()["tls"]
+    one = type("Missing", (type(one),), {"requires": (Requirement("no-such-command-77", "no-package"),)})()
+    reason = one.reason_to_skip(loopback(tmp_path, 3))
+    assert reason == "no-such-command-77 not installed; on Debian: apt install no-package"
+
+
+def test_unknown_names_are_refused_with_those_that_there_are():
+    with pytest.raises(LocalMisuse, match="no contender nothing"):
+        chosen(["nothing"])
+    with pytest.raises(LocalMisuse, match="no profile moon"):
+        chosen_networks(["moon"])
+
+
+def test_every_contender_has_a_file_and_a_name_of_its_own():
+    found = contenders()
+    assert next(iter(found)) == comparison.REFERENCE
+    assert {"tcp", "tls", "relay", "ssh", "didmpc", "didmpc-two", "didmpc-didcomm"} <= set(found)
+    assert all(each.name == name and each.title for name, each in found.items())
+
+
+def test_without_root_test_hosts_are_refused_with_a_way_out():
+    command = (
+        "import os\n"
+        "os.geteuid = lambda: 1000\n"
+        "from didmpc.bench.compare.isolate import run_isolated\n"
+        "from didmpc.protocols.errors import LocalMisuse\n"
+        "try: run_isolated(lambda: None)\n"
+        "except LocalMisuse as error: print(error.fix)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", command], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "--profile loopback" in done.stdout
+
+
+def test_folders_of_killed_runs_are_swept_and_those_in_use_are_not(tmp_path):
+    killed = tmp_path / f"{PREFIX}killed"
+    killed.mkdir()
+    (killed / "lock").touch()
+    with work_folder(tmp_path) as first:
+        assert not killed.exists()
+        with work_folder(tmp_path) as second:
+            assert first.exists()
+            assert second != first
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_program_that_fails_at_one_party_ends_at_all(tmp_path):
+    network = loopback(tmp_path, 2)
+    bad = network.parties[0].start(PYTHON, "-c", "raise SystemExit('no luck')")
+    waits = network.parties[1].start(PYTHON, "-c", "import time; time.sleep(600)")
+    with pytest.raises(HostError, match="status 1"):
+        measure.finish(None, [bad, waits])
+    assert waits.process.poll() is not None
+
+
+def test_a_wrong_result_is_an_error_and_no_figure(tmp_path):
+    class Says:
+        def output(self, finished):
+            return finished.stdout
+
+    host = loopback(tmp_path, 1).parties[0]
+    running = host.start("echo", MARK + json.dumps({"wrong": 1}))
+    with pytest.raises(HostError, match="wrong result"):
+        measure.finish(Says(), [running])
+
+
+def test_the_relay_passes_bytes_both_ways_and_ends(tmp_path):
+    host = loopback(tmp_path, 1).parties[0]
+    with socket.create_server(("127.0.0.1", 0)) as far:
+        port = free_port()
+        relay = host.start(
+            PYTHON, "-m", "didmpc.bench.compare.splice", f"{port}=127.0.0.1:{far.getsockname()[1]}"
+        )
+        wait_until(lambda: listens(relay, port), "The relay")
+        far.settimeout(20)
+        with socket.create_connection(("127.0.0.1", port), 20) as near:
+            near.sendall(b"there")
+            with far.accept()[0] as other:
+                other.settimeout(20)
+                assert other.recv(100) == b"there"
+                block = os.urandom(3_000_000)
+                sender = threading.Thread(target=other.sendall, args=(block,))
+                sender.start()
+                got = b""
+                while len(got) < len(block):
+                    got += near.recv(1 << 20)
+                sender.join()
+                assert got == block
+            assert near.recv(1) == b""
+        stop_all([relay])
+
+
+def test_cpu_time_counts_processes_that_have_ended(tmp_path):
+    host = loopback(tmp_path, 1).parties[0]
+    before = cpu.seconds_below(os.getpid())
+    busy = "import time\nwhile time.process_time() < 0.3: pass"
+    host.start(PYTHON, "-c", busy).wait(60)
+    assert cpu.seconds_below(os.getpid()) - before >= 0.28
+
+
+# --- the delay box and captures, without devices
+
+
+def direction(**settings):
+    values = {"delay": 0.0, "jitter": 0.0, "loss": 0.0, "rate": 0.0} | settings
+    return Direction(0, 0, header=0, **values)
+
+
+def test_a_rate_spaces_frames_and_a_full_queue_loses_them():
+    link = direction(rate=8000.0, delay=1.0)
+    for _ in range(3):
+        link.accept(b"x" * 60, 100.0)  # 60 ms each; the third finds more than 100 ms waiting
+    assert [due for due, _ in link.frames] == pytest.approx([101.06, 101.12])
+
+
+def test_jitter_delays_and_never_reorders():
+    link = direction(delay=0.01, jitter=0.02)
+    for number in range(200):
+        link.accept(b"%d" % number, number / 1000)
+    dues = [due for due, _ in link.frames]
+    assert dues == sorted(dues)
+    assert [int(frame) for _, frame in link.frames] == list(range(200))
+    assert all(due >= number / 1000 + 0.01 for number, due in enumerate(dues))
+
+
+def test_loss_takes_about_its_part():
+    link = direction(loss=0.5)
+    for _ in range(2000):
+        link.accept(b"x", 0.0)
+    assert 800 < len(link.frames) < 1200
+
+
+def tcp_frame(payload=b"", flags=0x02):
+    header = bytes([0x45, 0, 0, 0, 0, 0, 0, 0, 64, 6, 0, 0]) + bytes([10, 0, 0, 1, 10, 0, 0, 2])
+    tcp = (1234).to_bytes(2, "big") + (443).to_bytes(2, "big") + bytes(8) + bytes([0x50, flags]) + bytes(6)
+    return bytes(12) + b"\x08\x00" + header + tcp + payload
+
+
+def test_a_frame_is_read_as_addresses_ports_size_and_marker():
+    frame = parse(tcp_frame(MARKER.encode()), 5.0, "to-a")
+    assert frame == Frame(5.0, "to-a", 54 + 16, "tcp", "10.0.0.1", 1234, "10.0.0.2", 443, True, True)
+    assert parse(tcp_frame(flags=0x12), 5.0, "to-a").opens is False
+    assert parse(bytes(14), 5.0, "to-a") is None
+
+
+def test_ports_count_as_opened_by_connections_and_first_datagrams_only():
+    def udp(when, source, source_port, target, target_port):
+        return Frame(when, "to", 60, "udp", source, source_port, target, target_port, False, False)
+
+    frames = [
+        Frame(1, "to", 60, "tcp", "A", 9, "B", 443, True, False),
+        Frame(2, "to", 60, "tcp", "B", 443, "A", 9, False, False),
+        udp(3, "A", 7, "B", 53),
+        udp(4, "B", 53, "A", 7),
+    ]
+    assert openings(frames, {"A": "party0", "B": "vps"}) == {"vps": ["tcp/443", "udp/53"]}
+    assert sight(frames, {"A": "party0", "B": "vps"})["pairs"] == ["party0 - vps"]
+    assert sight(frames, {})["contents_readable"] is False
+
+
+@pytest.mark.parametrize("site", [Site.PORT_RESTRICTED, Site.SYMMETRIC, Site.ONLY_443])
+def test_every_gateway_drops_what_nobody_asked_for(site):
+    rules = nat_rules(site)
+    assert rules.count("policy drop") == 2
+    assert ("fully-random" in rules) is (site is Site.SYMMETRIC)
+    assert ("tcp dport 443" in rules) is (site is Site.ONLY_443)
