@@ -33,6 +33,25 @@ async def test_every_party_gets_the_result_under_the_other_sandbox_too(gather):
     assert [seat.stdout for seat in table] == ["sum 18 max 7\n"] * 3
 
 
+async def test_the_files_that_a_program_writes_are_kept_where_its_person_wants_them(gather, tmp_path: Path):
+    writes = """
+import os
+os.makedirs("tables/small")
+for name in ("sum.txt", "tables/small/one.csv", ".hidden", "a\\x1b[31mred"):
+    open(name, "w").write("5")
+"""
+    table = await gather(SUM + writes, m=2, output=str(tmp_path / "results"))
+    ends = await table.ended()
+    assert all(ended["ok"] and ended["files"] == 2 for ended in ends)
+    # Here both name one folder: nothing is overwritten.
+    assert [ended["files_problem"] for ended in ends if "files_problem" in ended] == ["File exists"]
+    kept = tmp_path / "results"
+    assert sorted(str(path.relative_to(kept)) for path in kept.rglob("*") if path.is_file()) == [
+        "sum.txt", "tables/small/one.csv",
+    ]  # fmt: skip
+    assert (kept / "sum.txt").read_text() == "5" and (kept / "sum.txt").stat().st_mode & 0o777 == 0o600
+
+
 async def test_many_rounds_are_counted_and_cheap(gather):
     program, result = rounds(60)
     table = await gather(program)

@@ -84,6 +84,7 @@ def test_stdout_holds_the_bytes_of_the_program_and_nothing_else(didmpc, agent, p
         "threshold": None,
         "free_threshold": False,
         "input": None,
+        "output": None,
         "mode": "session",
         "wire": "binary",
         "resume_limit": 120,
@@ -404,6 +405,21 @@ def test_the_person_hears_what_a_sandbox_keeps_from_a_program_and_what_not(didmp
     assert "No sandbox can keep it from sending your input to the other parties" in " ".join(
         result.err.split()
     )
+
+
+def test_what_became_of_a_programs_files_is_said(didmpc, agent, program):
+    session(agent, lambda channel: channel.send({"event": "ended", "ok": True, "files": 2}))
+    assert "wrote 2 files, which are gone now. To keep such: --output DIR" in " ".join(
+        didmpc("run", program, "--yes").err.split()
+    )
+    wanted = didmpc.folder / "results"
+    result = didmpc("run", program, "--yes", "--output", str(wanted))
+    assert "The program wrote 2 files:" in result.err and str(wanted) in "".join(result.err.split())
+    assert agent.requests[-1][1]["output"] == str(wanted)
+    wanted.mkdir()
+    (wanted / "mine").touch()
+    result = didmpc("run", program, "--yes", "--output", str(wanted))
+    assert result.status == 2 and "not empty" in " ".join(result.err.split())
 
 
 UNLOCKED = PROPOSAL | {

@@ -40,6 +40,8 @@ class Session:
     renew_seconds: float
     directory: Path
     sandbox: Mechanism
+    output: Path | None
+    """Where the files go that the program writes, if its person wants them."""
     config: Mapping[str, Any]
     input: Path | None
     log: bool
@@ -149,6 +151,7 @@ def _session(body: Line) -> Session:
         renew_seconds=float(body.get("renew_seconds", LinkLimits().renew_seconds)),
         directory=Path(body["directory"]),
         sandbox=Mechanism(body["sandbox"]),
+        output=None if body.get("output") is None else Path(body["output"]),
         config=dict(body["config"]),
         input=None if body.get("input") is None else Path(body["input"]),
         log=bool(body.get("log", False)),

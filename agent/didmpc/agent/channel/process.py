@@ -170,7 +170,9 @@ class Channel:
             if cause.kind == "interrupted" and cause.pid is None
             else 1
         )
-        ended = {"ok": cause is None, "cause": report, "exit": code, "stats": self._stats()}
+        ended: dict[str, Any] = {"ok": cause is None, "cause": report, "exit": code, "stats": self._stats()}
+        if self._program is not None:
+            ended |= await self._program.keep_files(self._begun.result().output)
         shown = await self._ui.end(ended, limits.ui_wait)
         self._daemon.send({"ended": ended})
         if not shown:  # a stopped terminal may still take its last lines

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from didmpc.agent.channel.limits import MIB
-from didmpc.agent.sandbox import disk, readable
+from didmpc.agent.sandbox import disk, readable, results
 from didmpc.agent.sandbox.choice import policy_for
 from didmpc.agent.sandbox.policy import Limits, Mechanism
 from didmpc.agent.sandbox.start import lay_out, start
@@ -124,6 +124,17 @@ class Program:
             if excess:
                 return excess
         return ""
+
+    async def keep_files(self, destination: Path | None) -> dict[str, int | str]:
+        """Once it has ended: take the files that it wrote there, if anywhere; how many there are."""
+        names = await asyncio.to_thread(results.written, self._output, self._limits)
+        told: dict[str, int | str] = {"files": len(names)}
+        if destination is not None:
+            try:
+                await asyncio.to_thread(results.keep, self._output, names, destination, self._limits)
+            except OSError as error:
+                told["files_problem"] = error.strerror or str(error)
+        return told
 
     async def end(self, grace: float) -> None:
         """Make sure that it has ended: SIGTERM, and after `grace` seconds SIGKILL."""

@@ -17,6 +17,7 @@ from didmpc.agent.cli.options import (
     InputOption,
     JsonOption,
     NoSandboxOption,
+    OutputOption,
     WaitOption,
     YesOption,
     examples,
@@ -76,6 +77,7 @@ def run(
         typer.Option("--free-threshold", help="Let the program set another threshold. The others are told."),
     ] = False,
     input_: InputOption = None,
+    output: OutputOption = None,
     mode: Annotated[
         Mode,
         typer.Option(
@@ -125,6 +127,7 @@ def run(
         "threshold": threshold,
         "free_threshold": free_threshold,
         "input": _input(input_),
+        "output": _output(output),
         "no_sandbox": no_sandbox,
         "asks": not yes,
         "mode": mode.value,
@@ -149,6 +152,7 @@ def join(
         typer.Option("--program", metavar="FILE", help="Take part only if the proposed program is this one."),
     ] = None,
     input_: InputOption = None,
+    output: OutputOption = None,
     wait: WaitOption = None,
     no_sandbox: NoSandboxOption = False,
     yes: YesOption = False,
@@ -164,6 +168,7 @@ def join(
         "from": from_,
         "program": None if program is None else _file(program, "The program"),
         "input": _input(input_),
+        "output": _output(output),
         "no_sandbox": no_sandbox,
         "asks": not yes,
         "wait": Settings.of(place).wait(wait),
@@ -259,6 +264,21 @@ def _input(path: Path | None) -> str | None:
             fix="Leave --input out and use the shell's  < FILE  instead.",
         )
     return text
+
+
+def _output(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    path = path.expanduser().absolute()
+    fix = "Name a new folder:  --output results"
+    if path.is_dir():
+        if next(path.iterdir(), None) is not None:
+            raise WrongUsage(
+                f"The output folder {path} is not empty.", why="Nothing is overwritten.", fix=fix
+            )
+    elif path.exists() or not path.parent.is_dir():
+        raise WrongUsage(f"The output folder {path} cannot be made.", fix=fix)
+    return str(path)
 
 
 # --- taking part

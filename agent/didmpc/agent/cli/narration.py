@@ -187,6 +187,18 @@ def done(stats: Event, parties: int) -> str:
     return f"{took}: {', '.join(facts)}" if facts else f"{took}."
 
 
+def files(ended: Event, output: str | None) -> str:
+    """What became of the files that the program wrote; nothing where there are none."""
+    count = ended.get("files")
+    if not isinstance(count, int) or count < 1:
+        return ""
+    wrote = f"The program wrote {plural(count, 'file')}"
+    if output is None:
+        return f"{wrote}, which are gone now. To keep such:  --output DIR"
+    problem = ended.get("files_problem")
+    return f"{wrote}, which cannot be kept in {output}: {problem}." if problem else f"{wrote}: {output}"
+
+
 def again(program: str, others: list[str], *, host: bool) -> str:
     """The next command after a run that failed."""
     if not host:

@@ -17,6 +17,14 @@ WaitOption = Annotated[
     typer.Option("--wait", metavar="SECONDS", help="How long to wait for the others. (default: 600)"),
 ]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Agree without being asked.")]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--output",
+        metavar="DIR",
+        help="Keep the files that the program writes in this folder, which is new or empty.",
+    ),
+]
 NoSandboxOption = Annotated[
     bool,
     typer.Option(

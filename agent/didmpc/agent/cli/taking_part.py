@@ -205,6 +205,8 @@ class TakingPart:
     def _take_end(self, ended: Json) -> None:
         self.outcome.ok = ended.get("ok") is True
         self.outcome.stats = ended.get("stats") or {}
+        if text := narration.files(ended, self._request.params.get("output")):
+            self._say(text, "yellow")
         if not self.outcome.ok:
             status = ended.get("exit")
             cause = ended.get("cause") or {

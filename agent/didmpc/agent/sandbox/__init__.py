@@ -8,9 +8,13 @@
     landlock.py    which files a process may touch, kept by the kernel
     bubblewrap.py  a file system and a network of its own, by `bwrap`
     privileges.py  a program of root's does not run as root
+    kernel.py      system calls that Python has no function for
     enter.py       a process locks itself in
     disk.py        how much a program has written
+    results.py     what becomes of it
+    start.py       starts a process that locks itself in
     choice.py      which mechanism works here, found by trying it
+    trial.py       what is run for that
     __main__.py    the entry of a program process that is locked in
 
 The program process locks itself in before it reads a byte that a peer has chosen, and for good. With

@@ -53,6 +53,7 @@ class Guest:
         self._deadline = deadline
         self._program = Path(params["program"]) if params.get("program") else None
         self._input = Path(params["input"]) if params.get("input") else None
+        self._output = Path(params["output"]) if params.get("output") else None
         self._bundle: Bundle | None = None
         self._assembly = bundles.Assembly(proposal.program)
         self._manifest: Manifest | None = None
@@ -143,6 +144,7 @@ class Guest:
             bundle=self._bundle,
             names=tuple(names),
             directory=self._workshop.work(self._proposal.attempt),
+            output=self._output,
             sandbox=self._sandbox,
             input=self._input,
         )

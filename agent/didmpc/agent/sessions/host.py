@@ -48,6 +48,7 @@ class Plan:
     wait: float
     resume_limit: int
     input: Path | None
+    output: Path | None
 
     @classmethod
     async def of(cls, params: Mapping[str, Any], contacts: Contacts) -> "Plan":
@@ -78,6 +79,7 @@ class Plan:
             wait=float(params["wait"]),
             resume_limit=_resume_limit(params.get("resume_limit")),
             input=own_input,
+            output=Path(params["output"]) if params.get("output") else None,
         )
 
 
@@ -343,6 +345,7 @@ class Host:
             bundle=plan.bundle,
             names=self._proposal.parties,
             directory=workshop.work(self._attempt),
+            output=plan.output,
             sandbox=self._sandbox,
             input=plan.input,
         )

@@ -25,6 +25,7 @@ class Seat:
     names: tuple[str, ...]
     directory: Path
     input: Path | None
+    output: Path | None
     sandbox: Mechanism
 
     @property
@@ -52,6 +53,7 @@ class Seat:
             "resume_limit": manifest.resume_limit,
             "renew_seconds": RENEW_SECONDS,
             "directory": str(self.directory),
+            "output": str(self.output) if self.output else None,
             "sandbox": self.sandbox.value,
             "input": str(self.input) if self.input else None,
             "config": {
