@@ -1,8 +1,8 @@
 """The socket pair to the channel process, as one asyncio transport per party and start generation.
 
-Writes go out with a lead (performance.md): the first message to a party after each receive goes at once, as
-a round often waits for just that one; the rest of the loop tick goes together. MPyC cannot be slowed down
-(it has no `pause_writing`), so what the socket does not take is kept, up to a limit.
+Writes go out with a lead (docs/performance.md): once every party was sent something after a receive, all of
+it goes at once, as a round often waits for just that; the rest of the loop tick goes together. MPyC cannot be
+slowed down (it has no `pause_writing`), so what the socket does not take is kept, up to a limit.
 """
 
 import asyncio
@@ -47,17 +47,16 @@ class PeerTransport(asyncio.Transport):
         self._seen = -1  # the receive after which the lead was taken
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Send at once if this is the first since the last receive, else at the end of the loop tick."""
+        """Send at the end of the loop tick, or once every party has its first since the last receive."""
         if self.closed or not data:
             return  # as asyncio does when the peer has ended, or we have
         mux = self._mux
         if not self.buffer:
-            if self._seen != mux.receives:
-                self._seen = mux.receives
-                mux.send_now(self, bytes(data))
-                return
             mux.later(self)
         self.buffer.append(bytes(data))
+        if self._seen != mux.receives:
+            self._seen = mux.receives
+            mux.led(self)
 
     def writelines(self, list_of_data: Any) -> None:
         """Send as one message."""
@@ -105,6 +104,8 @@ class Mux:
         self._decoder = Decoder()
         self._transports: dict[int, PeerTransport] = {}
         self._dirty: list[PeerTransport] = []
+        self._flushing = False  # at the end of this loop tick
+        self._leads = 0  # transports that were written to since the last receive
         self._early: list[Frame] = []  # of generations that we have not started yet
         self._early_bytes = dict.fromkeys(peers, 0)
         self._unsent: deque[memoryview] = deque()
@@ -133,15 +134,22 @@ class Mux:
 
     # -- out -----------------------------------------------------------------------------------------------
 
-    def send_now(self, transport: PeerTransport, data: bytes) -> None:
-        """Send one message."""
-        self.send_frame(b"".join(self._frames(transport, [data])))
-
     def later(self, transport: PeerTransport) -> None:
         """`transport` has something for the end of this loop tick."""
-        if not self._dirty:
-            self._loop.call_soon(self.flush)
+        if not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush_in_turn)
         self._dirty.append(transport)
+
+    def led(self, transport: PeerTransport) -> None:
+        """`transport` has its first message since the last receive; the last to have one sends for all."""
+        self._leads += 1
+        if self._leads == len(self._transports):
+            self.flush()
+
+    def _flush_in_turn(self) -> None:
+        self._flushing = False
+        self.flush()
 
     def flush(self) -> None:
         """Send all that waits for the end of the loop tick, with one system call."""
@@ -230,6 +238,7 @@ class Mux:
             )
             return
         self.receives += 1
+        self._leads = 0
         if self.on_activity is not None:
             self.on_activity()
         self._take_all(self._decoder.feed(data))
