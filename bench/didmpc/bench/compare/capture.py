@@ -1,7 +1,7 @@
 """What somebody on the path can see, from packets that were really captured.
 
 Two places: all links of the test Internet (an eavesdropper; also what counts as bytes on the wire), and
-inside a public server with its loopback (who runs the relay). Kept of each frame: when, how long, between
+inside a public server, on all its devices (who runs the relay). Kept of each frame: when, how long, between
 whom, and whether it holds the marker that the bulk benchmark sends.
 """
 
@@ -23,6 +23,7 @@ from didmpc.bench.compare.work import MARKER
 _MARKER = MARKER.encode()
 _ALL = 0x0003
 _OUTGOING = 4
+_NO_HARDWARE = 65534
 _IPV4, _IPV6 = 0x0800, 0x86DD
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 50: "esp"}
 _BUFFER = 64 * 1024 * 1024
@@ -70,11 +71,10 @@ def parse(data: bytes, when: float, device: str) -> Frame | None:
 
 @dataclass
 class Capture:
-    """Use as a context manager. `devices`: prefix of the devices to listen to; `netns`: None = ours."""
+    """Use as a context manager. `devices`: prefix of those to listen to; `netns`: None = ours."""
 
-    devices: str
+    devices: str = ""
     netns: Path | None = None
-    loopback: bool = False
     frames: list[Frame] = field(default_factory=list)
     missed: int = 0
     """Frames that came too fast to be looked at."""
@@ -106,10 +106,11 @@ class Capture:
             readable, _, _ = select.select([self._socket.fileno(), self._ended], (), ())
             if self._socket.fileno() not in readable:
                 return
-            data, told, _, (device, _, kind, *_) = self._socket.recvmsg(70_000, 64)
+            data, told, _, (device, protocol, kind, hardware, *_) = self._socket.recvmsg(70_000, 64)
+            if hardware == _NO_HARDWARE:  # the device of a tunnel: packets without an Ethernet header
+                data = bytes(12) + int(protocol).to_bytes(2, "big") + data
             # Each frame once: where it comes from a host, not where it leaves for the next one.
-            wanted = device.startswith(self.devices) and kind != _OUTGOING
-            if wanted or (self.loopback and device == "lo" and kind != _OUTGOING):
+            if device.startswith(self.devices) and kind != _OUTGOING:
                 frame = parse(data, _kernel_time(told), device)
                 if frame is not None:
                     self.frames.append(frame)
