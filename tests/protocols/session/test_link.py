@@ -210,7 +210,17 @@ def test_acknowledgements_come_after_64_records_or_100_ms(wire):
             wire.near.send(1, b"x")
         for packet in wire.near.packets(wire.now):
             wire.far.receive(packet, wire.now)
+        assert wire.far.has_to_answer == (count == 1)  # else there is no need to ask
         assert len(far_says()) == (count == 1)
+
+
+def test_a_ping_has_to_be_answered_at_once(wire):
+    wire.now = wire.near.deadline()
+    for packet in wire.near.packets(wire.now):
+        wire.far.receive(packet, wire.now)
+    assert wire.far.has_to_answer
+    wire.far.packets(wire.now)
+    assert not wire.far.has_to_answer
 
 
 def test_a_half_due_acknowledgement_rides_on_data_and_alone_it_waits(wire):
