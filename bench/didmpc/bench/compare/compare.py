@@ -165,6 +165,7 @@ def _paired(
         "effort": effort,
         "measured": runs,
         "figures": _figures(runs, one.name),
+        "added_round_ms": _added(runs, one.name),
         "ratios": {name: ratios(runs, one.name, name) for name in side_by_side if name != one.name},
     }
 
@@ -178,6 +179,12 @@ def _figures(runs: Sequence[Json], name: str) -> Json:
         what: {figure: statistics.median(values) for figure, values in figures.items()}
         for what, figures in found.items()
     }
+
+
+def _added(runs: Sequence[Json], name: str) -> float | None:
+    """Milliseconds that a round takes longer than over plain TCP in the same run: the median."""
+    found = [run[name]["round_ms"] - run[REFERENCE]["round_ms"] for run in runs if run["work"] == "micro"]
+    return statistics.median(found) if name != REFERENCE else None
 
 
 def ratios(runs: Sequence[Json], name: str, reference: str) -> Json:

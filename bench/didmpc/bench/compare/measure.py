@@ -164,12 +164,18 @@ def survives_cut(measured: Measured, lab: Lab, what: Work, *, seconds: float = 1
     victim = lab.network.parties[-1]
     running = measured.connection.start(what)
     began = time.monotonic()
-    cut = threading.Event()
+    in_the_middle = threading.Event()
 
     def cut_and_mend() -> None:
-        time.sleep(3.0)
+        while "The rounds begin." not in running[-1].stderr and running[-1].process.poll() is None:
+            if time.monotonic() - began > RUN_WITHIN / 4:
+                return
+            time.sleep(POLL)
+        time.sleep(1.0)
+        if running[-1].process.poll() is not None:
+            return
+        in_the_middle.set()
         lab.cut(victim)
-        cut.set()
         time.sleep(seconds)
         lab.mend(victim)
 
@@ -182,6 +188,8 @@ def survives_cut(measured: Measured, lab: Lab, what: Work, *, seconds: float = 1
         survived, why = False, str(error)[:300]
     finally:
         surgeon.join()
+    if survived and not in_the_middle.is_set():
+        raise HostError("The program ended before it could be cut off.")
     return {"survived": survived, "seconds": time.monotonic() - began, "why": why}
 
 

@@ -39,7 +39,7 @@ def _times(title: str, entries: list[Json]) -> Table:
     demos = sorted({what for entry in entries for what in entry.get("figures", {}) if what != "micro"})
     table.add_column("contender")
     for heading in (
-        "steps", "connected s", "round ms", "x tcp (min-max)", "x relay", "bulk Mbit/s", "x tcp", "x relay",
+        "steps", "connected s", "round ms", "added", "x tcp (min-max)", "x relay", "bulk Mbit/s", "x tcp", "x relay",
         *(f"{demo} x {reference}" for demo in demos for reference in ("tcp", "relay")), "CPU s",
     ):  # fmt: skip
         table.add_column(heading, justify="right")
@@ -54,6 +54,7 @@ def _times(title: str, entries: list[Json]) -> Table:
             str(entry["effort"]["most_of_a_party"]["steps"]),
             f"{entry['setup_seconds']:.1f}",
             f"{micro['round_ms']:.2f}",
+            "-" if entry["added_round_ms"] is None else f"{entry['added_round_ms']:+.2f}",
             _spread(tcp.get("micro round_ms")),
             _median(relay.get("micro round_ms")),
             f"{micro['bulk_mbit_per_party']:.0f}",

@@ -24,6 +24,7 @@ async def main() -> None:
         await mpc.output(a * b)  # what only the first round costs is not of interest
     await mpc.transfer(0)
 
+    print("The rounds begin.", file=sys.stderr, flush=True)
     rounds_from = time.time()
     wrong = 0
     for _ in range(rounds):
