@@ -39,7 +39,8 @@ def _times(title: str, entries: list[Json]) -> Table:
     demos = sorted({what for entry in entries for what in entry.get("figures", {}) if what != "micro"})
     table.add_column("contender")
     for heading in (
-        "steps", "connected s", "round ms", "added", "x tcp (min-max)", "x relay", "bulk Mbit/s", "x tcp", "x relay",
+        "steps", "connected s", "round ms", "added", "x tcp (min-max)", "x relay", "bulk Mbit/s", "x tcp",
+        "x relay",
         *(f"{demo} x {reference}" for demo in demos for reference in ("tcp", "relay")), "CPU s",
     ):  # fmt: skip
         table.add_column(heading, justify="right")
