@@ -141,7 +141,7 @@ print("ready", flush=True)
     program, ours = begin(tmp_path, source, mechanism)
     with ours:
         assert await asyncio.to_thread(program.stdout.readline) == b"ready\n"
-        pids = list(disk.descendants(os.getpid()))[1:]
+        pids = list(disk.descendants(program._process.pid))
         assert not gone(pids)
         await program.end(0.2)
         async with asyncio.timeout(30):  # the kernel ends what was in a namespace of processes with its first

@@ -22,7 +22,7 @@ from didmpc.bench.compare.delay import Direction
 from didmpc.bench.compare.hosts import PYTHON, HostError, free_port, listens, loopback, stop_all, wait_until
 from didmpc.bench.compare.isolate import PREFIX, work_folder
 from didmpc.bench.compare.lab import Site, nat_rules
-from didmpc.bench.compare.work import MARK, MARKER
+from didmpc.bench.compare.programs import MARK, MARKER
 from didmpc.protocols.errors import LocalMisuse
 
 

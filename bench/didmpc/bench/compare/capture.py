@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from didmpc.bench.compare import linux
-from didmpc.bench.compare.work import MARKER
+from didmpc.bench.compare.programs import MARKER
 
 _MARKER = MARKER.encode()
 _ALL = 0x0003

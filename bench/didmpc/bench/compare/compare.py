@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from didmpc.bench.compare import measure, work
+from didmpc.bench.compare import measure, programs
 from didmpc.bench.compare.contender import Contender, contenders
 from didmpc.bench.compare.hosts import HostError, Network, loopback
 from didmpc.bench.compare.lab import Lab, Site, lab
 from didmpc.bench.compare.measure import Exposure, Measured
 from didmpc.bench.compare.profiles import PROFILES, Profile
-from didmpc.bench.compare.work import Work
+from didmpc.bench.compare.programs import Work
 from didmpc.protocols.errors import LocalMisuse
 
 LOOPBACK = "loopback"
@@ -124,8 +124,8 @@ def _each(plan: Plan, network: Network, body: Callable[[Contender, ExitStack], J
 
 def _compare_on(network: Network, plan: Plan, not_counted: frozenset[int] = frozenset()) -> list[Json]:
     folder = plan.folder / "work"
-    works = [work.micro(folder / "micro", rounds=plan.rounds, size=plan.size, times=plan.times)]
-    works += [work.demo(folder / program.stem, program, *arguments) for program, arguments in plan.demos]
+    works = [programs.micro(folder / "micro", rounds=plan.rounds, size=plan.size, times=plan.times)]
+    works += [programs.demo(folder / program.stem, program, *arguments) for program, arguments in plan.demos]
 
     def body(one: Contender, stack: ExitStack) -> Json:
         return _paired(one, stack, network, plan, works, not_counted)
@@ -207,14 +207,14 @@ def ratios(runs: Sequence[Json], name: str, reference: str) -> Json:
 
 def _exposure(plan: Plan, made: Lab, one: Contender, stack: ExitStack) -> Json:
     hello = measure.hello(plan.folder / "work" / "hello")
-    small = work.micro(plan.folder / "work" / "small", rounds=50, size=1 << 18, times=2)
+    small = programs.micro(plan.folder / "work" / "small", rounds=50, size=1 << 18, times=2)
     return Exposure(made).of(one, stack, hello, small)
 
 
 def _cut(plan: Plan, made: Lab, one: Contender, stack: ExitStack) -> Json:
     measured = measure.connect(stack, one, made.network, measure.hello(plan.folder / "work" / "hello"))
     # Some 15 s of rounds, so that it is in the middle of them when the cut comes.
-    long = work.micro(plan.folder / "work" / "long", rounds=400, size=1024, times=1)
+    long = programs.micro(plan.folder / "work" / "long", rounds=400, size=1024, times=1)
     return measure.survives_cut(measured, made, long)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from didmpc.bench.cluster import Running
 from didmpc.bench.compare.hosts import PYTHON, Network, listens, wait_until
-from didmpc.bench.compare.work import Work
+from didmpc.bench.compare.programs import Work
 
 MPYC_PORT = 11365
 Address = tuple[str, int]

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from didmpc.bench.cluster import Running
-from didmpc.bench.compare import capture, cpu, work
+from didmpc.bench.compare import capture, cpu, programs
 from didmpc.bench.compare.contender import Connection, Contender
 from didmpc.bench.compare.hosts import Host, HostError, Network, stop_all
 from didmpc.bench.compare.lab import Lab
-from didmpc.bench.compare.work import Work
+from didmpc.bench.compare.programs import Work
 
 RUN_WITHIN = 120.0
 POLL = 0.02
@@ -47,8 +47,8 @@ def finish(connection: Connection, running: Sequence[Running], within: float = R
 
 def _said(output: str) -> Json:
     for line in reversed(output.splitlines()):
-        if line.startswith(work.MARK):
-            value: Json = json.loads(line.removeprefix(work.MARK))
+        if line.startswith(programs.MARK):
+            value: Json = json.loads(line.removeprefix(programs.MARK))
             if value.get("wrong"):
                 raise HostError("A program computed a wrong result.", why=line)
             return value
@@ -195,4 +195,4 @@ def survives_cut(measured: Measured, lab: Lab, what: Work, *, seconds: float = 1
 
 def hello(folder: Path) -> Work:
     """The smallest program."""
-    return work.micro(folder, rounds=1, size=16, times=1)
+    return programs.micro(folder, rounds=1, size=16, times=1)

@@ -8,7 +8,7 @@ from pathlib import Path
 from didmpc.bench.cluster import NAMES, Cluster, ClusterError, Running
 from didmpc.bench.compare.contender import Connection, Contender
 from didmpc.bench.compare.hosts import Host, HostError, Network, StepKind
-from didmpc.bench.compare.work import Work
+from didmpc.bench.compare.programs import Work
 
 ORDER = 30
 PORT = 443
