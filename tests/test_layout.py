@@ -1,4 +1,4 @@
-"""`didmpc` is one name over four source roots; a stray file in one of them would hide the others."""
+"""`didmpc` is one name over five source roots; a stray file in one of them would hide the others."""
 
 import importlib
 import re
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOTS = ["protocols", "mediator", "agent", "bench"]
+ROOTS = ["protocols", "local", "mediator", "agent", "bench"]
 
 
 @pytest.mark.parametrize("root", ROOTS)

@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from didmpc.agent import unix_socket
+from didmpc.local import unix_socket
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, RemoteViolation
 
 LONGEST_LINE = 1024 * 1024

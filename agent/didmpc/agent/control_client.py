@@ -15,8 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from didmpc.agent import unix_socket
 from didmpc.agent.home import Home
+from didmpc.local import unix_socket
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, RemoteViolation
 
 LONGEST_LINE = 16 * 1024 * 1024

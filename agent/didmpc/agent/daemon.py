@@ -21,7 +21,6 @@ from typing import Any
 
 import aiohttp
 
-from didmpc.agent import unix_socket
 from didmpc.agent.channel.witness import close_to_others
 from didmpc.agent.contact_exchange import ANSWER_WITHIN, ContactExchange
 from didmpc.agent.contacts import Contacts, clean_name
@@ -29,7 +28,7 @@ from didmpc.agent.control import ControlServer, Handler, Stream
 from didmpc.agent.courtesies import Courtesies
 from didmpc.agent.doctor import Doctor
 from didmpc.agent.embedded import EmbeddedMediator
-from didmpc.agent.home import PRIVATE_FILE, Home
+from didmpc.agent.home import Home
 from didmpc.agent.invitations import EXPIRES, GOAL_CODE, Invitations
 from didmpc.agent.keystore import KEY_FILE_WARNING
 from didmpc.agent.links import ContactLinks
@@ -37,6 +36,8 @@ from didmpc.agent.mailbox import Mailbox, NotAdmitted, check_mediator
 from didmpc.agent.ping import Pinger
 from didmpc.agent.sessions import Sessions
 from didmpc.agent.wallet import Wallet, leftovers
+from didmpc.local import unix_socket
+from didmpc.local.private_files import PRIVATE_FILE
 from didmpc.protocols import out_of_band
 from didmpc.protocols.did import same_party
 from didmpc.protocols.errors import DidmpcError, LocalMisuse

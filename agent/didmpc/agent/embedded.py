@@ -12,7 +12,8 @@ import os
 import sys
 from dataclasses import dataclass
 
-from didmpc.agent.home import PRIVATE_FOLDER, Home
+from didmpc.agent.home import Home
+from didmpc.local.private_files import PRIVATE_FOLDER
 from didmpc.protocols.errors import DidmpcError
 
 READY_WITHIN = 15.0

@@ -4,18 +4,14 @@ The folder is named by a flag, else by `DIDMPC_HOME`, else by the conventions of
 Folders are 0700 and files 0600; a folder that others can read is put right when the agent starts.
 """
 
-import contextlib
 import os
-import secrets
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from didmpc.local.private_files import make_private_folder
 from didmpc.protocols.errors import LocalMisuse
 
 VARIABLE = "DIDMPC_HOME"
-PRIVATE_FILE = 0o600
-PRIVATE_FOLDER = 0o700
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,40 +60,9 @@ class Home:
     def prepare(self) -> None:
         """Make the folder, for its owner only."""
         try:
-            self.root.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-            if stat.S_IMODE(self.root.stat().st_mode) != PRIVATE_FOLDER:
-                self.root.chmod(PRIVATE_FOLDER)
-            probe = os.access(self.root, os.W_OK | os.X_OK)
+            make_private_folder(self.root)
         except OSError as problem:
             raise _unusable(self.root, problem.strerror or str(problem)) from problem
-        if not probe:
-            raise _unusable(self.root, "it cannot be written")
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Replace a file at once and durably (a crash leaves the old or the new one, never a part), 0600."""
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable: POSIX promises it only after the folder itself was synced."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _platform_default() -> Path:

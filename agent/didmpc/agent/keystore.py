@@ -22,7 +22,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
-from didmpc.agent.home import Home, write_private
+from didmpc.agent.home import Home
+from didmpc.local.private_files import write_private
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 
 FORMAT = "didmpc-wallet/1"

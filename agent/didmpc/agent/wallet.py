@@ -10,8 +10,9 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from didmpc.agent.home import Home, write_private
+from didmpc.agent.home import Home
 from didmpc.agent.keystore import Lock, Sealed, discard_lock, find_lock, new_lock
+from didmpc.local.private_files import write_private
 from didmpc.protocols.did import canonical
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identities, Identity

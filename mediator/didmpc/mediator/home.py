@@ -18,13 +18,13 @@ import ipaddress
 import json
 import os
 import secrets
-import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from didmpc.local.private_files import PRIVATE_FILE, make_private_folder, write_private
 from didmpc.protocols.did import Service
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.identity import Identity
@@ -33,8 +33,6 @@ from didmpc.protocols.out_of_band import Invitation
 
 VARIABLE, SHARED_VARIABLE = "DIDMPC_MEDIATOR_HOME", "DIDMPC_HOME"
 VERSION = 1
-PRIVATE_FILE = 0o600
-PRIVATE_FOLDER = 0o700
 KEYS_FILE = "mediator.json"
 LOG_KEY_FILE = "log.key"
 LOG_KEY_SIZE = 32
@@ -169,14 +167,9 @@ class Home:
     def prepare(self) -> None:
         """Make the folder, for its owner only. Raises `LocalMisuse`."""
         try:
-            self.root.mkdir(mode=PRIVATE_FOLDER, parents=True, exist_ok=True)
-            if stat.S_IMODE(self.root.stat().st_mode) != PRIVATE_FOLDER:
-                self.root.chmod(PRIVATE_FOLDER)
-            writable = os.access(self.root, os.W_OK | os.X_OK)
+            make_private_folder(self.root)
         except OSError as problem:
             raise self._unusable(problem.strerror or str(problem)) from None
-        if not writable:
-            raise self._unusable("it cannot be written")
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -236,7 +229,7 @@ class Home:
         """Replace the settings at once and durably. Raises `LocalMisuse`."""
         data = json.dumps(settings.to_json(), indent=2).encode()
         try:
-            _replace_file(self._settings, data)
+            write_private(self._settings, data)
         except OSError as problem:
             raise self._unusable(problem.strerror or str(problem)) from None
 
@@ -249,7 +242,7 @@ class Home:
                 if len(key) == LOG_KEY_SIZE:
                     return key
             key = secrets.token_bytes(LOG_KEY_SIZE)
-            _replace_file(path, key)
+            write_private(path, key)
             return key
         except OSError as problem:
             raise self._unusable(problem.strerror or str(problem)) from None
@@ -294,31 +287,6 @@ def local_url(host: str, port: int) -> str:
     if host in _ANY_ADDRESS:
         host = "::1" if host == "::" else "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _replace_file(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(path: Path) -> None:
-    """Make a rename in it durable, as POSIX asks for."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _platform_default() -> Path:

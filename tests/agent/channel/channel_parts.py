@@ -20,10 +20,10 @@ from typing import Any
 
 import aiohttp
 
-from didmpc.agent import unix_socket
 from didmpc.agent.sandbox.choice import choose
 from didmpc.agent.sandbox.disk import descendants
 from didmpc.agent.sandbox.policy import Mechanism
+from didmpc.local import unix_socket
 from didmpc.protocols import did as dids
 from didmpc.protocols import mediation, relay_control
 from didmpc.protocols.envelope import pack_authcrypt, unpack

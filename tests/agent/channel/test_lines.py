@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from didmpc.agent import unix_socket
 from didmpc.agent.channel.bridge import Bridge
 from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.lines import Lines
 from didmpc.agent.channel.pipes import InputPipe
 from didmpc.agent.channel.ui import UserInterface
 from didmpc.agent.program.wire import Decoder, FrameType
+from didmpc.local import unix_socket
 
 
 def reader(limit: int = 100) -> tuple[Lines, list[dict], list[str]]:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from didmpc.agent import unix_socket
 from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.lines import Line, Lines, encode
+from didmpc.local import unix_socket
 
 
 class UserInterface:

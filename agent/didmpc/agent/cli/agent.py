@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from didmpc.agent import unix_socket
 from didmpc.agent.cli import passphrase as passphrases
 from didmpc.agent.cli.client import ask
 from didmpc.agent.cli.config import Settings, home_of
@@ -16,6 +15,7 @@ from didmpc.agent.cli.options import HomeOption, JsonOption, examples
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.words import duration, milliseconds, short_did
 from didmpc.agent.home import Home
+from didmpc.local import unix_socket
 from didmpc.protocols.errors import DidmpcError
 
 HELP = "Start, look at and stop your agent: it holds your keys and talks to the others for you."

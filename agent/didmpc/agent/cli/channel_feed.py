@@ -11,7 +11,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
-from didmpc.agent import unix_socket
+from didmpc.local import unix_socket
 from didmpc.protocols.errors import DidmpcError
 
 LONGEST_LINE = 32 * 1024 * 1024

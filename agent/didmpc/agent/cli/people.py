@@ -14,7 +14,7 @@ from didmpc.agent.cli.errors import WrongUsage, write_json
 from didmpc.agent.cli.options import HomeOption, JsonOption, examples
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.words import duration, milliseconds, moment, plural, short_did
-from didmpc.agent.home import write_private
+from didmpc.local.private_files import write_private
 from didmpc.protocols.errors import DidmpcError
 
 LONGEST_INVITATION = 65_536

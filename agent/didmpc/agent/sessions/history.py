@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from didmpc.agent.home import write_private
+from didmpc.local.private_files import write_private
 
 KEPT = 500
 FACTS = ("title", "program", "sha256", "parties", "m", "threshold", "mode", "role")

@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from didmpc.agent import unix_socket
 from didmpc.agent.contacts import Contact, Contacts
 from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.sandbox import disk
@@ -19,6 +18,7 @@ from didmpc.agent.sessions.history import History
 from didmpc.agent.sessions.host import WAITING_EVERY, Host, Plan
 from didmpc.agent.sessions.inbox import Inbox
 from didmpc.agent.wallet import Wallet
+from didmpc.local import unix_socket
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import DidmpcError, MessageError
 from didmpc.protocols.mpc import messages

@@ -22,8 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from didmpc.local.private_files import PRIVATE_FILE, sync_folder
 from didmpc.mediator import configuration
-from didmpc.mediator.home import KEYS_FILE, LOG_KEY_FILE, PRIVATE_FILE, Home, Settings, sync_folder
+from didmpc.mediator.home import KEYS_FILE, LOG_KEY_FILE, Home, Settings
 from didmpc.mediator.store import FILE as STORE_FILE
 from didmpc.mediator.store.schema import STEPS
 from didmpc.protocols.errors import DidmpcError, LocalMisuse

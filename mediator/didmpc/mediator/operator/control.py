@@ -10,14 +10,11 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
-import socket
-import stat
-import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from didmpc.local import unix_socket
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 
 FILE = "mediator.sock"
@@ -25,7 +22,6 @@ LONGEST_LINE = 1024 * 1024
 CONNECTIONS = 16
 REQUEST_SECONDS = 10.0
 """For the request line itself; what is asked for may take longer."""
-LONGEST_PATH = 107 if sys.platform == "linux" else 103
 
 Json = dict[str, Any]
 Method = Callable[[Json], Awaitable[Json]]
@@ -44,7 +40,7 @@ class ControlServer:
 
     async def start(self) -> None:
         self._server = await asyncio.start_unix_server(
-            self._serve, sock=_listen(self._path), limit=LONGEST_LINE
+            self._serve, sock=unix_socket.listen(self._path, backlog=CONNECTIONS), limit=LONGEST_LINE
         )
 
     async def close(self) -> None:
@@ -105,7 +101,7 @@ class ControlServer:
 def call(folder: Path, method: str, params: Json | None = None, *, timeout: float = 30.0) -> Json | None:
     """Ask the mediator that runs in this home; None where none runs. Raises `DidmpcError`."""
     try:
-        connection = _connect(folder / FILE, timeout)
+        connection = unix_socket.connect(folder / FILE, timeout)
     except (FileNotFoundError, ConnectionRefusedError):
         return None
     except OSError as problem:
@@ -149,54 +145,3 @@ def _parsed(line: bytes) -> Json:
 
 def _error(error: DidmpcError) -> Json:
     return {"error": {"what": error.what, "why": error.why, "fix": error.fix}}
-
-
-def _connect(path: Path, timeout: float) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.settimeout(timeout)
-        with _short(path) as address:
-            connection.connect(address)
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _listen(path: Path) -> socket.socket:
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise LocalMisuse(f"{path} is in the way.", why="It is no socket.", fix="Move it elsewhere.")
-        path.unlink()  # of a mediator that was killed: we hold the lock of the home
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)  # from its first moment on nobody else may connect
-    try:
-        with _short(path) as address:
-            listener.bind(address)
-        listener.listen(CONNECTIONS)
-        listener.setblocking(False)
-    except BaseException:
-        listener.close()
-        raise
-    finally:
-        os.umask(before)
-    return listener
-
-
-@contextlib.contextmanager
-def _short(path: Path) -> Iterator[str]:
-    """A name for the socket that fits: the kernel takes 107 bytes (unix(7)), and a home may be deeper."""
-    if len(os.fsencode(path)) <= LONGEST_PATH:
-        yield str(path)
-        return
-    if not os.path.isdir("/proc/self/fd"):
-        raise LocalMisuse(
-            f"The path {path} is too long for a socket.",
-            why=f"This system allows {LONGEST_PATH} bytes.",
-            fix="Choose a shorter home with --home DIR.",
-        )
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)
