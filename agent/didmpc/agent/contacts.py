@@ -37,10 +37,14 @@ class Contact:
     since: int
     invitation: str  # its id
     rotation: Rotation | None = None
-    verified: bool = False  # whether the people compared words in person: nothing else excludes a third one
+    verified_at: int = 0  # when the people compared words: nothing else excludes a third one in between
 
     def __repr__(self) -> str:
         return f"Contact({self.name!r}, did={self.did[:32]!r}..., pair_secret=<secret>)"
+
+    @property
+    def verified(self) -> bool:
+        return self.verified_at > 0
 
     @property
     def from_prior(self) -> str | None:
@@ -54,6 +58,7 @@ class Contact:
             "label": self.label,
             "since": self.since,
             "verified": self.verified,
+            "verified_at": self.verified_at or None,
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -66,7 +71,7 @@ class Contact:
             "pair_secret": base64.b64encode(self.pair_secret).decode(),
             "since": self.since,
             "invitation": self.invitation,
-            "verified": self.verified,
+            "verified_at": self.verified_at,
         }
         if self.rotation is not None:
             stored["rotation"] = {
@@ -88,7 +93,7 @@ class Contact:
             since=int(stored["since"]),
             invitation=str(stored["invitation"]),
             rotation=Rotation(**rotation) if rotation else None,
-            verified=stored.get("verified") is True,
+            verified_at=int(stored.get("verified_at") or 0),
         )
 
 
@@ -169,6 +174,10 @@ class Contacts:
         """The contact was seen to use our new DID."""
         if contact.rotation is not None:
             await self._put(replace(contact, rotation=None))
+
+    async def verified(self, contact: Contact, at: int) -> None:
+        """The people compared the words of a session in which this contact proved itself."""
+        await self._put(replace(contact, verified_at=at))
 
     async def _put(self, contact: Contact) -> None:
         self._by_did[canonical(contact.did)] = contact

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
@@ -122,8 +123,65 @@ def test_a_party_that_commits_differently_to_two_others_is_caught() -> None:
     honest[0].take_signature(1, honest[1].signature())
     honest[1].take_signature(0, honest[0].signature())
     honest[0].reveal()
-    with pytest.raises(DidmpcError, match="other commitments"):
+    with pytest.raises(DidmpcError, match="other signatures"):
         honest[0].take_reveal(1, honest[1].reveal())
+
+
+def test_a_host_that_puts_itself_between_two_guests_cannot_give_both_the_same_words() -> None:
+    """It plays Carol to Bob and Bob to Carol. All signatures hold; what the guests read to each other differs."""
+    host, bob, carol, false_carol, false_bob = identities(5)
+    to_bob, to_carol = manifest_of([host, bob, false_carol]), manifest_of([host, false_bob, carol])
+    honest = [Agreement(to_bob, 1, bob), Agreement(to_carol, 2, carol)]
+    groups = [
+        [Agreement(to_bob, 0, host), honest[0], Agreement(to_bob, 2, false_carol)],
+        [Agreement(to_carol, 0, host), Agreement(to_carol, 1, false_bob), honest[1]],
+    ]
+    for group in groups:
+        exchange_signatures(group)
+        for sender, receiver in itertools.permutations(group, 2):
+            receiver.take_reveal(sender.pid, sender.reveal())
+        assert all(one.words is not None for one in group)
+    assert honest[0].words != honest[1].words
+
+
+def test_whoever_plays_a_party_cannot_search_for_a_value_that_makes_the_words_match() -> None:
+    """Once Bob has revealed, every value but the committed one is refused, whatever words it would give."""
+    host, bob, false_carol = identities(3)
+    manifest = manifest_of([host, bob, false_carol])
+    parties = [Agreement(manifest, pid, each) for pid, each in enumerate((host, bob, false_carol))]
+    exchange_signatures(parties)
+    guest = parties[1]
+    guest.reveal()
+    guest.take_reveal(0, parties[0].reveal())
+    sound = parties[2].reveal()
+    for attempt in range(50):
+        searched = b64url(attempt.to_bytes(32, "big"))
+        with pytest.raises(MessageError, match="party 2 revealed another value"):
+            guest.take_reveal(2, {**sound, "r": searched})
+    assert guest.words is None and guest.unrevealed == [2]
+
+
+def test_a_reveal_before_its_sender_held_all_signatures_ends_the_agreement_by_name() -> None:
+    people = identities(3)
+    manifest = manifest_of(people)
+    a, b, eager = (Agreement(manifest, pid, person) for pid, person in enumerate(people))
+    a.take_signature(2, eager.signature())
+    # What an eager party can say without b's signature: its true value, and a hash of what it has.
+    a.take_reveal(2, {"r": b64url(eager._r), "signatures_sha256": b64url(b"\1" * 32)})
+    assert a.words is None
+    with pytest.raises(DidmpcError, match="party 2 .* revealed before it had all of them"):
+        a.take_signature(1, b.signature())
+
+
+def test_a_reveal_that_is_withheld_leaves_no_words_and_names_who_owes_it() -> None:
+    people = identities(3)
+    manifest = manifest_of(people)
+    a, b, silent = (Agreement(manifest, pid, person) for pid, person in enumerate(people))
+    exchange_signatures([a, b, silent])
+    a.reveal()
+    a.take_reveal(1, b.reveal())
+    assert a.words is None and a.record is None
+    assert a.unrevealed == [2]
 
 
 def test_a_signature_of_another_manifest_or_key_is_refused_and_changes_nothing() -> None:
