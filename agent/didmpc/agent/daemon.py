@@ -288,6 +288,7 @@ class Agent:
             "contacts": self._contacts,
             "ping": self._ping,
             "sessions": self._sessions,
+            "session-show": self.sessions.show,
             "run": self.sessions.run,
             "join": self.sessions.join,
             "link-open": self.links.open,

@@ -20,6 +20,7 @@ COMMANDS = [
     ["run"],
     ["join"],
     ["sessions"],
+    ["session", "show"],
     ["doctor"],
 ]
 
@@ -107,6 +108,7 @@ def test_wrong_usage_is_told_with_status_2(didmpc, arguments):
         ["contacts"],
         ["ping", "bob"],
         ["sessions"],
+        ["session", "show"],
     ],
     ids=" ".join,
 )

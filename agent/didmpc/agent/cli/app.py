@@ -12,13 +12,13 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from didmpc.agent.cli import agent, compute, doctor, people
+from didmpc.agent.cli import agent, compute, doctor, people, session
 from didmpc.protocols.errors import DidmpcError
 
 ENTRY_POINTS = "didmpc.commands"
 
 # A newcomer types them in this order.
-ORDER = ("agent", "invite", "accept", "contacts", "ping", "run", "join", "sessions", "doctor")
+ORDER = ("agent", "invite", "accept", "contacts", "ping", "run", "join", "sessions", "session", "doctor")
 
 YOU = "1. You"
 PEOPLE = "2. The people you compute with"
@@ -118,5 +118,7 @@ def command() -> Any:
     app.add_typer(agent.app, name="agent", rich_help_panel=YOU)
     people.add_to(app, PEOPLE)
     compute.add_to(app, COMPUTE)
+    session.app.callback(invoke_without_command=True, help=session.HELP)(help_on_stderr)
+    app.add_typer(session.app, name="session", rich_help_panel=COMPUTE)
     doctor.add_to(app, HELP)
     return typer.main.get_command(app)

@@ -11,8 +11,11 @@ Event = Mapping[str, Any]
 WORTH_SAYING = 5.0  # seconds that a run must have waited for somebody
 
 
-def proposal(event: Event, *, host: bool) -> list[tuple[str, str]]:
-    """What would be computed, by whom, and how private it is: lines, each with a style."""
+def proposal(event: Event, *, host: bool, place: bool = True) -> list[tuple[str, str]]:
+    """What would be computed, by whom, and how private it is: lines, each with a style.
+
+    With `place` also what the program can do on this machine.
+    """
     program = f"{event.get('program', 'a program')}"
     details = []
     if isinstance(event.get("lines"), int):
@@ -50,7 +53,16 @@ def proposal(event: Event, *, host: bool) -> list[tuple[str, str]]:
         )
     elif event.get("wire") == "json":
         lines.append(("Packets travel as envelopes in JSON through the mailboxes: slower.", "yellow"))
-    return lines + sandbox(event)
+    return lines + sandbox(event) if place else lines
+
+
+def session(found: Event) -> list[tuple[str, str]]:
+    """One session as `didmpc session show` tells of it."""
+    lines = proposal(found, host=found.get("state") != "proposed", place=False)
+    lines.append((f"Session {found.get('attempt', '')}: {found.get('state', 'unknown')}", "bold"))
+    if found.get("cause"):
+        lines.append((str(found["cause"]), "yellow"))
+    return lines
 
 
 def sandbox(event: Event) -> list[tuple[str, str]]:

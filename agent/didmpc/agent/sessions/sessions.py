@@ -15,12 +15,12 @@ from didmpc.agent.sessions.confinement import Confinement
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop, socket_of
 from didmpc.agent.sessions.guest import Guest
 from didmpc.agent.sessions.history import History
-from didmpc.agent.sessions.host import WAITING_EVERY, Host, Plan
+from didmpc.agent.sessions.host import WAITING_EVERY, Host, Plan, describe
 from didmpc.agent.sessions.inbox import Inbox
 from didmpc.agent.wallet import Wallet
 from didmpc.local import unix_socket
 from didmpc.protocols.envelope import Unpacked
-from didmpc.protocols.errors import DidmpcError, MessageError
+from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
 from didmpc.protocols.mpc import messages
 from didmpc.protocols.mpc.messages import Proposal
 from didmpc.protocols.session import handshake
@@ -67,6 +67,20 @@ class Sessions:
     def list(self) -> list[dict[str, Any]]:
         """Running and past sessions, newest first."""
         return self._workshop.history.list()
+
+    async def show(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
+        """One session: a proposal that stands, else one that runs or is over; by default the newest."""
+        wanted = str(params.get("session") or "")
+        for proposal, host in reversed(self._proposals.values()):
+            if proposal.attempt.startswith(wanted):
+                return {"state": "proposed", **describe(proposal), "from": host.name, "from_did": host.did}
+        for entry in self.list():
+            if str(entry["attempt"]).startswith(wanted):
+                return entry
+        raise LocalMisuse(
+            f"There is no session {wanted!r}." if wanted else "There is no session yet.",
+            fix="See them:  didmpc sessions     Wait for a proposal:  didmpc join",
+        )
 
     async def run(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
         """Propose a program to contacts and start it with them; returns once it runs."""
