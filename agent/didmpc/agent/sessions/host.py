@@ -1,4 +1,21 @@
-"""The host's side of gathering: propose a program to contacts, wait for them, write the manifest."""
+"""The host's side of gathering: propose, gather who was asked and who comes by a link, write the manifest.
+
+Events while people gather, at the host and (those marked *) at each guest alike:
+
+    lobby       url, long_url, id, expires, places, local: the link for `places` people who are no contacts;
+                `local`: its mediator is on this machine, and so must they be
+    party *     one step of one party: name, state, why, mediator, rtt_ms, by ("contact" or "link");
+                state: asked, unreachable, knocking (is the host to let it in?), deciding, joined, away (not
+                heard of), back, left, declined, refused, replaced; of the host also offline, pausing
+    gathering * the whole picture, at each change and every 2 s: parties, free (places of the link that nobody
+                has), m, least, ready (the host may begin now), complete, seconds_left.
+                parties: the host first, each with name, state (asked, knocking, deciding, joined; of the host
+                here, offline, pausing), mediator, rtt_ms (from the host), away, by, you
+    waiting *   for, seconds_left: the same in one line
+    all-joined* the manifest is written
+
+What the host may say meanwhile: {"start": true}, {"admit": NAME}, {"refuse": NAME}.
+"""
 
 import asyncio
 import contextlib

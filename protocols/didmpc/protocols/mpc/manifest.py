@@ -157,7 +157,7 @@ def check_against_proposal(manifest: Manifest, proposal: Proposal, did: str) -> 
             ("the arguments", manifest.arguments != proposal.arguments),
             ("the threshold", manifest.threshold != proposal.threshold),
             ("whether the program may change it", manifest.free_threshold != proposal.free_threshold),
-            ("the parties", names != proposal.parties),
+            ("the parties", not proposal.admits(names)),
             ("MPyC's options", manifest.options != OPTIONS),
             ("the mode", manifest.mode != proposal.mode),
             ("the wire form", manifest.wire != proposal.wire),

@@ -5,11 +5,15 @@
      | <--------------- bundle-request ---- |
      | -- bundle (1..n parts) ------------> |   the program, by content hash
      | <------------------------- join ---- |   a session DID made for this attempt, versions, features
-     | -- gathering ----------------------> |   who is here, who is missing
+     | -- gathering ----------------------> |   who is here, who is missing (lobby.py); again and again, and
+     | <------------------------- here ---- |   each answered: that is how both know that the other is there
      | -- manifest -----------------------> |   all is fixed; from here on session DIDs speak
      | <- signature, reveal, session/1.0 -> |   everyone to everyone
      | <- frame, alive (without session) -> |
      | <- abort --------------------------> |   one party ends it, about itself
+
+Whoever comes by a link says `knock` first, to the DID of the link's invitation, with that as `pthid`. It is
+answered by `propose`, by `door` (the host is being asked whether to let it in), or by a problem report.
 
 `decline`, `leave` (a guest) and `cancel` (the host) end an attempt while people gather.
 Messages up to the manifest travel between contacts; those after it between the session DIDs of the roster.
@@ -17,7 +21,7 @@ Messages up to the manifest travel between contacts; those after it between the 
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +38,10 @@ JOIN = PREFIX + "join"
 DECLINE = PREFIX + "decline"
 LEAVE = PREFIX + "leave"
 CANCEL = PREFIX + "cancel"
+KNOCK = PREFIX + "knock"
+DOOR = PREFIX + "door"
 GATHERING = PREFIX + "gathering"
+HERE = PREFIX + "here"
 BUNDLE_REQUEST = PREFIX + "bundle-request"
 BUNDLE = PREFIX + "bundle"
 MANIFEST = PREFIX + "manifest"
@@ -136,7 +143,9 @@ def arguments(body: Mapping[str, Any]) -> tuple[str, ...]:
 class Proposal:
     """What a host proposes: enough to decide on, before a byte of the program runs.
 
-    With `free_threshold` the program may set another threshold than the agreed one.
+    With `free_threshold` the program may set another threshold than the agreed one. Beside the `parties`,
+    who are named, so many `places` are for whoever comes by the link of the invitation `lobby`; it may begin
+    with `least` parties (0: with all).
     """
 
     attempt: str
@@ -149,6 +158,28 @@ class Proposal:
     expires: int
     wire: str = "binary"
     resume_limit: int = RESUME_LIMIT
+    places: int = 0
+    least: int = 0
+    lobby: str = ""
+
+    @property
+    def m(self) -> int:
+        """How many parties there are to be."""
+        return len(self.parties) + self.places
+
+    def admits(self, roster: Sequence[str]) -> bool:
+        """Whether a roster of these names is one that was proposed: host, those named, then those by link."""
+        least = self.least or self.m
+        named = [name for name in roster if name in self.parties]
+        in_order = [name for name in self.parties if name in named]
+        by_link = len(roster) - len(named)
+        return (
+            least <= len(roster) <= self.m
+            and len(set(roster)) == len(roster)
+            and list(roster[: len(named)]) == in_order
+            and named[:1] == [self.parties[0]]
+            and by_link <= self.places
+        )
 
     def body(self) -> dict[str, Any]:
         """The body of `propose`."""
@@ -162,6 +193,9 @@ class Proposal:
             "mode": self.mode,
             "wire": self.wire,
             "resume_limit": self.resume_limit,
+            "places": self.places,
+            "least": self.least,
+            "lobby": self.lobby,
             "expires": self.expires,
         }
 
@@ -171,22 +205,28 @@ class Proposal:
         body = message.body
         parties = names(body, "parties")
         program = body.get("program")
-        if len(parties) < 2 or not isinstance(program, dict):
+        places = number(body, "places", 0, MAX_PARTIES - len(parties))
+        m = len(parties) + places
+        if not parties or m < 2 or not isinstance(program, dict):
             raise MessageError("A proposal names its program and at least two parties.")
         mode, wire = text(body, "mode", 16), text(body, "wire", 16)
         if mode not in MODES or wire not in WIRES:
             raise MessageError(f"“{mode}, {wire}” is not a mode and wire form of an MPC session.")
+        least = number(body, "least", 0, m)
         return cls(
             attempt=hexadecimal(body, "attempt", ATTEMPT_DIGITS),
             program=check_program(program),
             arguments=arguments(body),
             parties=parties,
-            threshold=number(body, "threshold", 0, (len(parties) - 1) // 2),
+            threshold=number(body, "threshold", 0, max(0, (least or m) - 1) // 2),
             free_threshold=flag(body, "free_threshold"),
             mode=mode,
             expires=number(body, "expires", 0, 1 << 40),
             wire=wire,
             resume_limit=number(body, "resume_limit", *RESUME_LIMITS),
+            places=places,
+            least=least,
+            lobby=text(body, "lobby", MAX_NAME),
         )
 
 
