@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 from mediator_parts import PATIENCE, Client, figures
 
-from didmpc.mediator import connections
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
 from didmpc.mediator.limits import KIB, Buckets, Limits, Rate
+from didmpc.mediator.proxies import Proxies
 from didmpc.protocols import discover_features, trust_ping
 from didmpc.protocols.discover_features import Query
 from didmpc.protocols.message import ENCRYPTED, Message
@@ -186,7 +186,7 @@ async def test_connections_beyond_their_number_are_closed_and_room_is_given_back
 async def test_one_address_cannot_take_all_connections(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "is_loopback", lambda host: False)  # as if we came from elsewhere
+    monkeypatch.setattr(Proxies, "include", lambda self, address: False)  # as if we came from elsewhere
     async with limited(tmp_path, connections_per_address=2) as mediator:
         raws = [await dial(mediator) for _ in range(3)]
         assert [await is_answered(raw) for raw in raws] == [True, True, False]

@@ -38,6 +38,7 @@ from didmpc.mediator.operator.live import LiveMediator, add_gauges
 from didmpc.mediator.operator.methods import Operator
 from didmpc.mediator.outgoing import Outgoing
 from didmpc.mediator.places import Places
+from didmpc.mediator.proxies import Proxies
 from didmpc.mediator.quotas import Quotas
 from didmpc.mediator.registration import Registration
 from didmpc.mediator.relay import Relay
@@ -87,6 +88,7 @@ async def running(
     admission: Admission = "open",
     relays: bool = True,
     metrics_listen: str = "",
+    proxies: Proxies | None = None,
     configuration: Configuration | None = None,
 ) -> AsyncIterator[Running]:
     """A mediator for as long as the block runs. Raises `LocalMisuse` where it cannot start.
@@ -129,6 +131,7 @@ async def running(
                         listener=listener,
                         monitors=monitors,
                         limits=limits,
+                        proxies=proxies or Proxies(),
                         configuration=configuration,
                     )
                 )
@@ -150,6 +153,7 @@ async def _serving(
     listener: socket.socket,
     monitors: socket.socket | None,
     limits: Limits,
+    proxies: Proxies,
     configuration: Configuration | None,
 ) -> AsyncIterator[None]:
     identity = settings.identity
@@ -192,6 +196,7 @@ async def _serving(
     add_gauges(metrics, deliveries, relay, websockets, outgoing)
     routes = Web(
         *(settings, service, websockets, store, links, requests, health, metrics, limits),
+        proxies=proxies,
         shows_metrics=monitors is None,
     )
     live = LiveMediator(settings, configuration, health, deliveries, relay, websockets, metrics)
@@ -203,9 +208,9 @@ async def _serving(
             app = web.Application()
             routes.add_metrics_to(app)
             # With a gate of its own: whoever fills the other one does not keep the monitor out.
-            for_monitors = await _Front.open(app, monitors, Gate(limits, metrics), limits)
+            for_monitors = await _Front.open(app, monitors, Gate(limits, metrics, proxies), limits)
             stack.push_async_callback(for_monitors.close)
-        gate = Gate(limits, metrics)
+        gate = Gate(limits, metrics, proxies)
         app = web.Application(client_max_size=limits.message_bytes, middlewares=[gate.middleware])
         routes.add_to(app)
         front = await _Front.open(app, listener, gate, limits)
@@ -355,6 +360,7 @@ async def serve(
         admission=configuration["registration"],
         relays=configuration["relay"] == "on",
         metrics_listen=configuration["metrics-listen"],
+        proxies=Proxies.read(configuration["proxies"]),
         configuration=configuration,
     ) as mediator:
         gc.collect()

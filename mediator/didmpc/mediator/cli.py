@@ -102,6 +102,14 @@ def start(
             show_default=False,
         ),
     ] = None,
+    proxies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NETWORK,...",
+            help="Reverse proxies on other machines, whose X-Forwarded-For is believed.",
+            show_default=False,
+        ),
+    ] = None,
     limits: Annotated[
         str | None,
         typer.Option(
@@ -148,6 +156,7 @@ def start(
         "onward": onward,
         "relay": relay,
         "metrics-listen": metrics_listen,
+        "proxies": proxies,
         "limits": limits,
         "limit": limit or None,
         "log-level": log_level,

@@ -25,6 +25,7 @@ from typing import Any
 
 from didmpc.mediator.home import DEFAULT_PORT, Home, check_public_url
 from didmpc.mediator.limits import TABLE, Limits
+from didmpc.mediator.proxies import Proxies
 from didmpc.mediator.quantities import read_limit, show_limit, whole
 from didmpc.protocols.errors import LocalMisuse
 
@@ -200,6 +201,11 @@ def _address_or_nothing(given: object) -> str:
     return str(given)
 
 
+def _proxies(given: object) -> str:
+    Proxies.read(str(given))
+    return str(given)
+
+
 SETTINGS = (
     Setting("host", "127.0.0.1", "address to listen on", _text),
     Setting("port", None, "port to listen on; 0 is any free one, and the last one used is kept", _port),
@@ -220,6 +226,12 @@ SETTINGS = (
         "",
         "serve /metrics here and nowhere else; without it, to this machine only on the port above",
         _address_or_nothing,
+    ),
+    Setting(
+        "proxies",
+        "",
+        "addresses or networks of reverse proxies elsewhere: what their X-Forwarded-For says is believed",
+        _proxies,
     ),
     Setting("limits", "on", "off lifts rates and quotas, for tests and benchmarks", _one_of("on", "off")),
 )

@@ -8,9 +8,9 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
-from didmpc.mediator.home import is_loopback
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.metrics import Metrics
+from didmpc.mediator.proxies import Proxies
 
 SERVER_NAME = "didmpc"
 """What answers call this: not the versions of the libraries that it is made of."""
@@ -19,12 +19,13 @@ SERVER_NAME = "didmpc"
 class Gate:
     """Stands between the listening socket and aiohttp.
 
-    Addresses are those of the connections. One from this machine may be a proxy's, with many people behind
-    it, so it has no limit of its own here.
+    Addresses are those of the connections. One that may be a proxy's, with many people behind it, has no
+    limit of its own here.
     """
 
-    def __init__(self, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, limits: Limits, metrics: Metrics, proxies: Proxies) -> None:
         self._limits = limits
+        self._proxies = proxies
         self._metrics = metrics
         self._silent: set[web.RequestHandler] = set()
         self._per_address: Counter[str] = Counter()
@@ -77,7 +78,7 @@ class Gate:
     def _count(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
         peer = transport.get_extra_info("peername")
         address = str(peer[0]) if isinstance(peer, tuple) else ""
-        if not address or is_loopback(address):
+        if not address or self._proxies.include(address):
             return
         if self._per_address[address] >= self._limits.connections_per_address:
             self._metrics.limits_hit.labels("connections-per-address").inc()

@@ -6,7 +6,6 @@ is refused without a reply gets a JSON body with the problem's code, so that it 
 
 import asyncio
 import functools
-import ipaddress
 import logging
 import re
 import time
@@ -21,6 +20,7 @@ from didmpc.mediator.home import Settings, is_loopback
 from didmpc.mediator.limits import Buckets, Limits
 from didmpc.mediator.links import Links
 from didmpc.mediator.metrics import CONTENT_TYPE, Metrics
+from didmpc.mediator.proxies import Proxies
 from didmpc.mediator.refusals import TooBig, TooManyRequests, TooSlow, Unavailable, WrongMediaType
 from didmpc.mediator.service import Answer, Service, words
 from didmpc.mediator.store import Store
@@ -56,6 +56,7 @@ class Web:
         metrics: Metrics,
         limits: Limits,
         *,
+        proxies: Proxies,
         shows_metrics: bool = True,
     ) -> None:
         self._url = settings.url
@@ -71,6 +72,7 @@ class Web:
         self._health = health
         self._metrics = metrics
         self._limits = limits
+        self._proxies = proxies
         self._shows_metrics = shows_metrics
         self._count_again = 0.0
 
@@ -101,7 +103,7 @@ class Web:
     async def _post(self, request: web.Request) -> web.Response:
         if self._health.stopping:
             return _refusal(Answer(status=503, problem=Unavailable()), close=True)
-        address = address_of(request)
+        address = self._address_of(request)
         if (held_back := self._hold_back(address)) is not None:
             return held_back
         coding = request.headers.get("Content-Encoding", "identity")
@@ -145,7 +147,7 @@ class Web:
     async def _websocket(self, request: web.Request) -> web.StreamResponse:
         if self._health.stopping:
             return _refusal(Answer(status=503, problem=Unavailable()), close=True)
-        return await self._websockets.handle(request, address_of(request))
+        return await self._websockets.handle(request, self._address_of(request))
 
     async def _page(self, request: web.Request) -> web.Response:
         if "_oobid" in request.query:
@@ -154,7 +156,8 @@ class Web:
         url = self._invitation if encoded is None else f"{self._url}/?_oob={encoded}"
         if url == self._invitation:
             return _html(self._own_page)
-        if (held_back := self._hold_back(address_of(request))) is not None:  # drawing a code takes a while
+        # Drawing a code takes a while.
+        if (held_back := self._hold_back(self._address_of(request))) is not None:
             return held_back
         try:
             if not _ENCODED.fullmatch(encoded or ""):
@@ -176,7 +179,7 @@ class Web:
 
     async def _short_link(self, request: web.Request) -> web.Response:
         """The invitation itself for a program, its page for a browser (out-of-band/2.0, short URLs)."""
-        if (held_back := self._hold_back(address_of(request))) is not None:
+        if (held_back := self._hold_back(self._address_of(request))) is not None:
             return held_back
         encoded = await self._links.find(request.query["_oobid"][:64], time.time())
         if encoded is None:
@@ -185,6 +188,9 @@ class Web:
         if "application/json" in request.headers.get("Accept", ""):
             return web.Response(body=unb64url(encoded), content_type=PLAIN, headers=page.HEADERS)
         return web.Response(status=307, headers={**page.HEADERS, "Location": f"{self._url}/?_oob={encoded}"})
+
+    def _address_of(self, request: web.Request) -> str:
+        return self._proxies.client(request.remote or "", request.headers.get("X-Forwarded-For", ""))
 
     async def _alive(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n", headers=NO_STORE)
@@ -235,18 +241,6 @@ def is_from_this_machine(request: web.Request) -> bool:
     except ValueError:
         return False
     return is_loopback(request.remote or "") and is_loopback(host)
-
-
-def address_of(request: web.Request) -> str:
-    """Whose address counts for limits: the connection's, or what a proxy on this machine says."""
-    address = request.remote or ""
-    forwarded = request.headers.get("X-Forwarded-For", "").rpartition(",")[2].strip()
-    try:
-        if forwarded and ipaddress.ip_address(address).is_loopback:
-            return str(ipaddress.ip_address(forwarded))
-    except ValueError:
-        pass
-    return address
 
 
 def _refusal(answer: Answer, *, close: bool = False) -> web.Response:
