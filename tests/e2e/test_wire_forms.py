@@ -35,6 +35,6 @@ def test_bob_and_carol_recognise_each_other_though_alice_introduced_them(
     joined = [guest.start("join", "--from", "Alice", "--yes") for guest in (bob, carol)]
     run = alice.start(*arguments)
     said = [each.done().stderr for each in (run, *joined)]
-    assert "Carol is your contact: proven" in said[1]
-    assert "Bob is your contact Bobby: proven" in said[2]
+    assert "Carol: known contact, proven inside this session" in said[1]
+    assert "Bob: your contact Bobby, proven inside this session" in said[2]
     assert "proven" not in said[0]

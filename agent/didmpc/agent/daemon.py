@@ -289,6 +289,8 @@ class Agent:
             "ping": self._ping,
             "sessions": self._sessions,
             "session-show": self.sessions.show,
+            "session-words": self.sessions.words,
+            "session-compared": self.sessions.compared,
             "run": self.sessions.run,
             "join": self.sessions.join,
             "link-open": self.links.open,

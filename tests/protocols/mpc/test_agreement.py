@@ -128,7 +128,7 @@ def test_a_party_that_commits_differently_to_two_others_is_caught() -> None:
 
 
 def test_a_host_that_puts_itself_between_two_guests_cannot_give_both_the_same_words() -> None:
-    """It plays Carol to Bob and Bob to Carol. All signatures hold; what the guests read to each other differs."""
+    """It plays Carol to Bob and Bob to Carol. All signatures hold; what the guests read out differs."""
     host, bob, carol, false_carol, false_bob = identities(5)
     to_bob, to_carol = manifest_of([host, bob, false_carol]), manifest_of([host, false_bob, carol])
     honest = [Agreement(to_bob, 1, bob), Agreement(to_carol, 2, carol)]
@@ -169,7 +169,7 @@ def test_a_reveal_before_its_sender_held_all_signatures_ends_the_agreement_by_na
     # What an eager party can say without b's signature: its true value, and a hash of what it has.
     a.take_reveal(2, {"r": b64url(eager._r), "signatures_sha256": b64url(b"\1" * 32)})
     assert a.words is None
-    with pytest.raises(DidmpcError, match="party 2 .* revealed before it had all of them"):
+    with pytest.raises(DidmpcError, match=r"party 2 .* revealed before it had all of them"):
         a.take_signature(1, b.signature())
 
 

@@ -158,7 +158,7 @@ def stalled(event: Event) -> str:
 def words(event: Event) -> str:
     """What people compare over another channel."""
     said = " ".join(str(word) for word in event.get("words") or [])
-    return f"All here. Compare these words with the others:  {said}"
+    return f"All here. Compare these words with the others:  {said}   (didmpc session verify)"
 
 
 def peer(event: Event) -> tuple[str, str]:
@@ -181,8 +181,8 @@ def peer(event: Event) -> tuple[str, str]:
 def recognised(event: Event) -> str:
     """A party is one of our contacts, whoever introduced it."""
     name, contact = str(event.get("name", "A party")), str(event.get("contact", ""))
-    known_as = "" if name == contact else f" {contact}"
-    return f"{name} is your contact{known_as}: proven, with nobody in between."
+    known_as = "known contact" if name == contact else f"your contact {contact}"
+    return f"{name}: {known_as}, proven inside this session."
 
 
 def done(stats: Event, parties: int) -> str:
@@ -209,11 +209,3 @@ def files(ended: Event, output: str | None) -> str:
         return f"{wrote}, which are gone now. To keep such:  --output DIR"
     problem = ended.get("files_problem")
     return f"{wrote}, which cannot be kept in {output}: {problem}." if problem else f"{wrote}: {output}"
-
-
-def again(program: str, others: list[str], *, host: bool) -> str:
-    """The next command after a run that failed."""
-    if not host:
-        return "Take part again when it is proposed anew:  didmpc join"
-    chosen = f" --with {shlex.quote(','.join(others))}" if others else ""
-    return f"Start again with the same people:  didmpc run {shlex.quote(program)}{chosen}"

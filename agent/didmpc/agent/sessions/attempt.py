@@ -14,6 +14,7 @@ from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.sandbox import disk
 from didmpc.agent.sessions.causes import in_words, read_cause
 from didmpc.agent.sessions.channel_process import ChannelProcess
+from didmpc.agent.sessions.comparison import Comparison
 from didmpc.agent.sessions.frames import Frames
 from didmpc.agent.sessions.history import History
 from didmpc.agent.sessions.inbox import Arrived, Inbox
@@ -33,7 +34,6 @@ logger = logging.getLogger(__name__)
 # Signatures, handshakes and links of all parties together, in seconds: many round trips on a slow path.
 CONNECT_WITHIN = 60.0
 FINISH_WITHIN = 15.0
-HOST = 0
 
 Report = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -54,6 +54,7 @@ class Attempt:
         self._channel = channel
         self._inbox = inbox
         self._history = history
+        self._comparison = Comparison(history, contacts)
         self._post = Post(seat, mailbox)
         self._packets = Packets(seat, mailbox, channel)
         self._links = Links(seat, mailbox, contacts, self._post, channel, self._packets)
@@ -61,6 +62,7 @@ class Attempt:
         self._agreement = Agreement(seat.manifest, seat.pid, seat.identity)
         self._early_opens: dict[int, Message] = {}
         self._opened = False
+        self._words_told = False
         self._background: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -138,8 +140,18 @@ class Attempt:
             raise DidmpcError(in_words(read_cause(self._seat.names[pid], message)))
         elif message.type == messages.FRAME:
             self._frames.take(pid, message)
-        if message.type in (messages.SIGNATURE, messages.REVEAL) and self._agreement.words:
-            await report({"event": "words", "words": list(self._agreement.words)})
+        words = self._agreement.words
+        if words and not self._words_told:
+            self._words_told = True
+            seat = self._seat
+            self._comparison.keep(
+                seat.manifest.attempt,
+                words,
+                me=seat.pid,
+                names=seat.names,
+                without_session=seat.without_session,
+            )
+            await report({"event": "words", "words": list(words)})
 
     async def _open_when_signed(self, report: Report) -> None:
         """Once all have signed: reveal, and shake hands."""
@@ -249,10 +261,11 @@ class Attempt:
             logger.warning("no new session with party %d: %s", pid, error)
 
     def _recognise(self, line: Mapping[str, Any]) -> None:
-        """A party has sent contact proofs: say so where it is a contact that somebody else introduced."""
+        """A party has sent contact proofs: say so where it has proven to be a contact."""
         pid = int(line["pid"])
         contact = self._links.recognise(pid, [unb64url(proof) for proof in line["proofs"]])
-        if contact is not None and HOST not in (pid, self._seat.pid):
+        if contact is not None:
+            self._comparison.proven(self._seat.manifest.attempt, pid, contact)
             self._channel.tell({"recognised": {"pid": pid, "name": contact.name}})
 
     async def _finish_sending(self) -> None:

@@ -39,6 +39,16 @@ class History:
         }
         self._write()
 
+    def note(self, attempt: str, **facts: Any) -> None:
+        """Something more is known of a session."""
+        if attempt in self._entries:
+            self._entries[attempt].update(facts)
+            self._write()
+
+    def find(self, attempt: str) -> dict[str, Any] | None:
+        """What is kept of a session."""
+        return self._entries.get(attempt)
+
     def end(self, attempt: str, *, ok: bool, cause: str | None, stats: Mapping[str, Any] | None) -> None:
         """A session ended."""
         entry = self._entries.get(attempt)

@@ -11,6 +11,7 @@ from typing import Any
 from didmpc.agent.contacts import Contact, Contacts
 from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.sandbox import disk
+from didmpc.agent.sessions.comparison import DIFFER, Comparison
 from didmpc.agent.sessions.confinement import Confinement
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop, socket_of
 from didmpc.agent.sessions.guest import Guest
@@ -29,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 PROPOSALS_PER_CONTACT = 4
 LONGEST_PROPOSAL = 24 * 3600
+PROOFS_WITHIN = 3.0  # seconds until contacts have proven themselves in a session that just began
 
 
 class Sessions:
@@ -50,6 +52,8 @@ class Sessions:
         self._proposals: dict[tuple[str, str], tuple[Proposal, Contact]] = {}
         self._taken: set[str] = set()
         self._news = asyncio.Event()
+        self._comparison = Comparison(self._workshop.history, contacts)
+        self._running: dict[str, Gathering] = {}
         self._watches: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -81,6 +85,25 @@ class Sessions:
             f"There is no session {wanted!r}." if wanted else "There is no session yet.",
             fix="See them:  didmpc sessions     Wait for a proposal:  didmpc join",
         )
+
+    async def words(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
+        """The words that the people of a session compare, and how each of them is known."""
+        deadline = time.monotonic() + PROOFS_WITHIN
+        while True:
+            shown = self._comparison.shown(params.get("session"))
+            awaited = shown["state"] == "running" and any(party["doubt"] for party in shown["parties"])
+            if not awaited or time.monotonic() > deadline:
+                return shown
+            await asyncio.sleep(0.1)
+
+    async def compared(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
+        """What the people found; words that differ end a session that still runs."""
+        shown = await self._comparison.record(str(params["session"]), matched=params["matched"] is True)
+        gathering = self._running.get(shown["attempt"])
+        if gathering is not None and not shown["matched"]:
+            gathering.channel.tell({"abort": {"pid": None, "cause": {"kind": "words", "what": DIFFER}}})
+            shown["ended"] = True
+        return shown
 
     async def run(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
         """Propose a program to contacts and start it with them; returns once it runs."""
@@ -148,6 +171,8 @@ class Sessions:
                 continue
 
     def _keep(self, gathering: Gathering, watch: "asyncio.Task[None]") -> None:
+        self._running[gathering.attempt] = gathering
+
         async def until_the_end() -> None:
             try:
                 await watch
@@ -158,6 +183,7 @@ class Sessions:
                 logger.exception("the watch over session %s failed", gathering.attempt)
             finally:
                 self._inboxes.pop(gathering.attempt, None)
+                self._running.pop(gathering.attempt, None)
                 await gathering.forget_identity()
 
         task = asyncio.create_task(until_the_end())
