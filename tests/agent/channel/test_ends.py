@@ -45,19 +45,24 @@ async def test_the_programs_of_the_others_end_with_it(gather):
     assert not any(alive(pid) for pid in programs)
 
 
-async def test_an_exception_is_told_with_its_text(gather):
-    table = await gather(one_party(2, "raise ValueError('no input today')"))
+async def test_of_an_exception_the_others_learn_the_type_and_its_owner_the_text(gather):
+    table = await gather(one_party(2, "raise ValueError('my salary is 4711')"))
     alice, bob, carol = await table.ended(15)
     assert named(alice) == named(bob) == ("Carol", "raised") and named(carol) == (None, "raised")
-    assert "no input today" in alice["cause"]["why"]
-    assert b"ValueError: no input today" in table[2].output["stderr"]
+    assert alice["cause"]["why"] == bob["cause"]["why"] == "ValueError."
+    assert carol["cause"]["why"] == "ValueError: my salary is 4711"
+    told = [str(seat.events) + str(seat.lines) + str(seat.output) for seat in (table[0], table[1])]
+    assert not any("4711" in everything for everything in told)
+    assert "4711" not in str(table[2].line("stopping")), "what the agent sends to parties without a session"
+    assert b"ValueError: my salary is 4711" in table[2].output["stderr"]
     assert b"Traceback" not in table[0].output["stderr"]
 
 
 async def test_an_exit_code_is_told(gather):
     table = await gather(one_party(0, "import os; os._exit(3)"))
     ends = await table.ended(15)
-    assert named(ends[1]) == ("Alice", "failed") and "3" in ends[1]["cause"]["why"]
+    assert named(ends[1]) == ("Alice", "failed") and "3" in ends[0]["cause"]["why"]
+    assert "3" not in ends[1]["cause"]["why"], "a program may end with a number that it computed"
 
 
 async def test_ctrl_c_ends_it_for_all_with_a_clear_word(gather):

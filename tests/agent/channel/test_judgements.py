@@ -41,14 +41,14 @@ def test_a_peers_words_cannot_move_the_cursor_or_fill_the_screen():
 
 @pytest.mark.parametrize("why", ["x" * 10_000, "\N{SNOWMAN}" * 5_000, '"\\' * 3_000])
 def test_an_abort_always_fits_into_its_frame(why: str):
-    body = Cause.ours("raised", "Alice", why).body()
+    body = Cause.ours("raised", "Alice", why, told=why).body()
     assert len(json.dumps(body)) <= BODY_LIMIT and body["kind"] == "raised" and body["why"]
 
 
 def test_exit_codes_in_words():
     assert explain_exit(0) is None
-    assert explain_exit(-9) == ("killed", "It was ended by signal 9 (SIGKILL).")
-    assert explain_exit(3) == ("failed", "Its exit code was 3.")
+    assert explain_exit(-9)[:2] == ("killed", "It was ended by signal 9 (SIGKILL).")
+    assert explain_exit(3) == ("failed", "Its exit code was 3.", "")
     assert "signal 60" in explain_exit(-60)[1]
 
 

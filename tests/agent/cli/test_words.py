@@ -2,7 +2,7 @@
 
 import pytest
 
-from didmpc.agent.cli import narration
+from didmpc.agent.cli import narration, remedies
 from didmpc.agent.cli.words import duration, listing, milliseconds, plural, short_did, size
 
 
@@ -63,7 +63,7 @@ def test_the_last_line_leaves_out_what_is_not_known():
 
 
 def test_the_next_command_can_be_pasted_into_a_shell():
-    again = narration.again("my program.py", ["Bob's laptop", "carol"], host=True)
+    again = remedies.again("my program.py", ["Bob's laptop", "carol"], host=True)
     assert again.endswith("""didmpc run 'my program.py' --with 'Bob'"'"'s laptop,carol'""")
 
 
@@ -73,3 +73,18 @@ def test_events_with_missing_parts_are_still_told():
     assert narration.waiting({}) == "Waiting for a proposal"
     assert narration.proposal({}, host=True)
     assert narration.proposal({}, host=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "party", "first"),
+    [
+        ("unreachable", "Bob", "didmpc ping Bob"),
+        ("raised", "Bob", "didmpc rehearse sum.py --parties 3"),
+        ("deadlock", None, "didmpc rehearse sum.py --parties 3"),
+        ("disk-full", None, "df -h"),
+        ("killed", "Bob", "didmpc run sum.py --with Bob"),
+    ],
+)
+def test_what_ended_a_run_decides_on_the_next_command(kind: str, party: str | None, first: str):
+    lines = remedies.remedies({"kind": kind, "party": party}, "sum.py", ["Bob"], host=True, parties=3)
+    assert first in lines[0] and lines[-1].endswith("didmpc run sum.py --with Bob")

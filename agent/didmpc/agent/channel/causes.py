@@ -1,4 +1,8 @@
-"""Why a run ended, and how that is told: to our user, to the daemon, and to the peers."""
+"""Why a run ended, and how that is told: to our user, to the daemon, and to the peers.
+
+Our user is told everything. Peers are told who, what, and of the why only what was chosen for them: the text
+of an exception, an exit code or the name of a file may hold what nobody else should know.
+"""
 
 import json
 import unicodedata
@@ -8,13 +12,19 @@ from typing import Any, Self
 
 WHAT_LIMIT = 300
 WHY_LIMIT = 2000
-BODY_LIMIT = 4000
-"""Bytes of JSON that an ABORT surely carries (docs/session-extension.md, "Frames")."""
+TOLD_LIMIT = 500
+"""Characters of the reason that peers get to read: a line or two."""
+BODY_LIMIT = 1800
+"""Bytes of JSON: two of them, signed, fit into an ABORT (docs/session-extension.md, "Frames")."""
 
 _SENTENCES = {
     "killed": "{name}'s program was killed.",
     "raised": "{name}'s program raised an exception.",
+    "out-of-memory": "{name}'s program ran out of memory.",
+    "disk-full": "{name}'s program could not write a file: there is no room left.",
+    "time-limit": "{name}'s program used more processor time than a program may.",
     "failed": "{name}'s program ended with an error.",
+    "deadlock": "{name}'s agent suspects a deadlock.",
     "interrupted": "{name} interrupted the run.",
     "closed": "{name}'s didmpc run/join was closed or killed.",
     "unreachable": "{name} stopped answering.",
@@ -33,6 +43,14 @@ _SENTENCES = {
     "violation": "{name} sent what the session does not allow.",
     "overflow": "{name} has taken too little or sent too much.",
 }
+
+
+LEFT = "Either it ended early, or it does not  await mpc.shutdown()  at its end."
+
+
+def of_os(error: OSError) -> str:
+    """What the system says, for our own eyes: it may name a file."""
+    return f"{error.strerror or error}: {error.filename}" if error.filename else str(error.strerror or error)
 
 
 def readable(text: object, limit: int) -> str:
@@ -64,23 +82,25 @@ class Cause:
     why: str = ""
     pid: int | None = None
     witnessed: int | None = None
+    public: str = ""
+    """What the peers are told of `why`."""
 
     @classmethod
-    def ours(cls, kind: str, name: str, why: str = "") -> Self:
-        """Something that happened on our side, under our own name."""
-        return cls(kind, about(kind, name), why)
+    def ours(cls, kind: str, name: str, why: str = "", *, told: str = "") -> Self:
+        """Something that happened on our side, under our own name. Peers are told `told`, never `why`."""
+        return cls(kind, about(kind, name), why, public=told)
 
     @classmethod
-    def of_peer(cls, kind: str, pid: int, name: str, why: str = "") -> Self:
+    def of_peer(cls, kind: str, pid: int, name: str, why: str = "", *, told: str | None = None) -> Self:
         """Something we saw a peer do, or not do."""
-        return cls(kind, about(kind, name), why, pid)
+        return cls(kind, about(kind, name), why, pid, public=why if told is None else told)
 
     @classmethod
     def told(cls, body: Mapping[str, Any], pid: int, names: Mapping[int, str]) -> Self:
         """What peer `pid` says ended the run; only the peer's own fate is taken at its word."""
         kind = readable(body.get("kind"), 40) or "unknown"
         said = readable(body.get("what"), WHAT_LIMIT)
-        why = readable(body.get("why"), WHY_LIMIT)
+        why = readable(body.get("why"), TOLD_LIMIT)
         third = body.get("about")
         if isinstance(third, int) and not isinstance(third, bool) and third in names and third != pid:
             what = f"{names[pid]} says: {about(kind, names[third], said)}"
@@ -96,7 +116,7 @@ class Cause:
         told: dict[str, Any] = {
             "kind": self.kind,
             "what": self.what[:WHAT_LIMIT],
-            "why": self.why[:WHY_LIMIT],
+            "why": self.public[:TOLD_LIMIT],
         }
         if self.pid is not None:
             told["about"] = self.pid

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from math import inf
 from typing import Any, Protocol
 
-from didmpc.agent.channel.causes import Cause
+from didmpc.agent.channel.causes import LEFT, Cause
 from didmpc.agent.channel.clock import Wakefulness
 from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.peer import Peer, Presence
@@ -77,7 +77,7 @@ class Liveness:
         if peer.pid not in self._waiting_for:
             self._left_since.pop(peer.pid, None)
         elif now - self._left_since.setdefault(peer.pid, now) > self._limits.left_grace:
-            self._end(Cause.of_peer("left", peer.pid, peer.name, "The programs may not be in step."))
+            self._end(Cause.of_peer("left", peer.pid, peer.name, LEFT))
 
     def _show(self, peer: Peer, state: str, **details: Any) -> None:
         rtt = peer.rtt_ms

@@ -14,7 +14,7 @@ from typing import Any
 
 from didmpc.agent.channel import orders, stats
 from didmpc.agent.channel.bridge import Bridge
-from didmpc.agent.channel.causes import Cause, readable
+from didmpc.agent.channel.causes import LEFT, TOLD_LIMIT, Cause, of_os, readable
 from didmpc.agent.channel.clock import now
 from didmpc.agent.channel.didcomm import FramePath
 from didmpc.agent.channel.limits import Limits
@@ -26,7 +26,7 @@ from didmpc.agent.channel.peer import Peer
 from didmpc.agent.channel.pipes import InputPipe, OutputPipe
 from didmpc.agent.channel.traffic import Traffic
 from didmpc.agent.channel.ui import UserInterface
-from didmpc.agent.channel.witness import Program, explain_exit
+from didmpc.agent.channel.witness import Program
 from didmpc.agent.program.wire import PIECE, Frame, FrameType, WireError
 from didmpc.agent.sandbox.policy import Limits as SandboxLimits
 from didmpc.protocols.encoding import b64url
@@ -119,7 +119,7 @@ class Channel:
             with theirs:
                 self._program = Program(session.directory, theirs, session.sandbox, SandboxLimits())
         except OSError as error:
-            return Cause.ours("not-started", self._name, f"{error.strerror}: {error.filename}")
+            return Cause.ours("not-started", self._name, of_os(error), told=error.strerror or "")
         program = self._program
         self._spawn(self._end_when_too_far(program))
         await self._bridge.connect(ours)
@@ -132,12 +132,12 @@ class Channel:
         self._stopped_at = now()
         self._share_state({"state": "exited"})
         await self._drain_program()
-        failure = explain_exit(code)
-        return None if failure is None else Cause.ours(failure[0], self._name, failure[1])
+        end = program.explain(code)
+        return None if end is None else Cause.ours(end.kind, self._name, end.why, told=end.told)
 
     async def _end_when_too_far(self, program: Program) -> None:
         if excess := await program.goes_too_far():
-            self._end_ours("excess", excess)
+            self._end_ours("excess", excess, told=excess)
 
     async def _drain_program(self) -> None:
         """Take what the program left behind in its pipes and in the socket pair."""
@@ -160,7 +160,7 @@ class Channel:
         if cause is None:
             await self._close_links()
         else:
-            self._daemon.send({"stopping": report})
+            self._daemon.send({"stopping": cause.body() | {"pid": cause.pid}})
             await asyncio.gather(self._abort_links(cause), self._end_program())
         await asyncio.gather(*(relay.close(limits.abort_wait) for relay in self._traffic.relays.values()))
         code = (
@@ -208,8 +208,8 @@ class Channel:
             log.info("ending: %s %s", cause.kind, cause.what)
             self._fault.set_result(cause)
 
-    def _end_ours(self, kind: str, why: str = "") -> None:
-        self._end(Cause.ours(kind, self._name, why))
+    def _end_ours(self, kind: str, why: str = "", *, told: str = "") -> None:
+        self._end(Cause.ours(kind, self._name, why, told=told))
 
     # --- data's way
 
@@ -284,9 +284,14 @@ class Channel:
         what, why = readable(report.get("what"), 300), readable(report.get("why"), 2000)
         pid = report.get("pid")
         if isinstance(pid, int) and pid in self._names and pid != self._me:
-            cause = Cause.of_peer("violation", pid, self._names[pid], f"{what} {why}".rstrip())
+            if kind == "left":
+                cause = Cause.of_peer("left", pid, self._names[pid], LEFT)
+            else:
+                why = f"{what} {why}".rstrip()
+                cause = Cause.of_peer("violation", pid, self._names[pid], why, told="")
         else:
-            cause = Cause.ours(kind, self._name, why or what)
+            told = what if kind == "threshold" else readable(report.get("told"), TOLD_LIMIT)
+            cause = Cause.ours(kind, self._name, why or what, told=told)
         self._spawn(self._end_explained(cause))
 
     async def _end_explained(self, cause: Cause) -> None:

@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
+from typing import NamedTuple
 
 from didmpc.agent.channel.limits import MIB
 from didmpc.agent.sandbox import disk, readable, results
@@ -72,6 +74,14 @@ def _dies_with(parent: int) -> Callable[[], None] | None:
     return before_exec
 
 
+class Exit(NamedTuple):
+    """Why a program has ended: the kind of a cause, why, and what peers are told of it."""
+
+    kind: str
+    why: str = ""
+    told: str = ""
+
+
 class Program:
     """The program process. It leads a process group of its own, so what it starts ends with it."""
 
@@ -83,6 +93,7 @@ class Program:
         self.sandbox = sandbox
         self._limits = limits
         self._output = directory / "output"
+        self._killed_for_memory = _killed_for_memory()
         lay_out(directory / "bundle", self._output)
         self._process = start(
             policy_for(sandbox, directory / "bundle", self._output, limits),
@@ -115,6 +126,15 @@ class Program:
         code = await asyncio.shield(self._exit)
         told_by_shell = self.sandbox is Mechanism.BUBBLEWRAP and code > _SIGNALLED
         return _SIGNALLED - code if told_by_shell else code
+
+    def explain(self, code: int) -> Exit | None:
+        """Why it has ended, unless all is well."""
+        confined = self.sandbox is not Mechanism.NONE
+        return explain_exit(
+            code,
+            cpu_seconds_left=self._limits.cpu_seconds - _cpu_seconds() if confined else inf,
+            memory_ran_out=_killed_for_memory() > self._killed_for_memory,
+        )
 
     async def goes_too_far(self) -> str:
         """Wait until the program has written more than it may, and say so; or nothing once it has ended."""
@@ -152,14 +172,38 @@ class Program:
             os.killpg(self._process.pid, number)
 
 
-def explain_exit(code: int) -> tuple[str, str] | None:
-    """The kind and the detail of an exit code that is no success."""
+def explain_exit(code: int, *, cpu_seconds_left: float = inf, memory_ran_out: bool = False) -> Exit | None:
+    """What an exit code says that is no success."""
     if code == 0:
         return None
-    if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = "unknown"
-        return "killed", f"It was ended by signal {-code} ({name})."
-    return "failed", f"Its exit code was {code}."
+    if code > 0:
+        return Exit("failed", f"Its exit code was {code}.")
+    if -code == signal.SIGXCPU or (-code == signal.SIGKILL and cpu_seconds_left <= 0):
+        return Exit("time-limit")
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    why = f"It was ended by signal {-code} ({name})."
+    if -code == signal.SIGKILL and memory_ran_out:
+        why += " The system ran out of memory meanwhile and killed something, perhaps this program."
+    return Exit("killed", why, told=why)
+
+
+def _killed_for_memory() -> int:
+    """How many processes this system has killed since it started because memory ran out."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/vmstat").read_text().splitlines():
+            if line.startswith("oom_kill "):
+                return int(line.split()[1])
+    return 0
+
+
+def _cpu_seconds() -> float:
+    """Processor time of our children that have ended: of the program."""
+    with contextlib.suppress(ImportError):
+        import resource  # noqa: PLC0415  not on every platform
+
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+    return 0.0

@@ -313,6 +313,7 @@ def _take_part(
 
 async def _attend(request: Any, screen: Screen, *, as_json: bool) -> int:
     from didmpc.agent.cli import narration
+    from didmpc.agent.cli.remedies import remedies
     from didmpc.agent.cli.streams import Captured, Output, Stdin
     from didmpc.agent.cli.taking_part import Outcome, TakingPart
 
@@ -332,11 +333,12 @@ async def _attend(request: Any, screen: Screen, *, as_json: bool) -> int:
         elif not outcome.interrupted:
             cause = outcome.cause or {}
             others = request.params.get("with") or []
-            screen.error(
-                str(cause.get("what") or "The run failed."),
-                str(cause.get("why") or ""),
-                narration.again(request.program, others, host=request.host),
+            next_, *more = remedies(
+                cause, request.program, others, host=request.host, parties=len(outcome.parties)
             )
+            screen.error(str(cause.get("what") or "The run failed."), str(cause.get("why") or ""), next_)
+            for line in more:
+                screen.line(line, "bold")
     if as_json:
         value: dict[str, Any] = {
             "ok": outcome.ok,

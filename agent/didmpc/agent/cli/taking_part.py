@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from didmpc.agent.cli import narration
 from didmpc.agent.cli.channel_feed import ChannelFeed
 from didmpc.agent.cli.control_feed import ControlFeed
+from didmpc.agent.cli.remedies import again
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.streams import Output, Stdin
 from didmpc.agent.home import Home
@@ -326,7 +327,7 @@ class TakingPart:
                     pass
         raise DidmpcError(
             "You did not agree, so nothing was computed and nothing was shown to anybody.",
-            fix=narration.again(self._request.program, [], host=True) if self._request.host else "",
+            fix=again(self._request.program, [], host=True) if self._request.host else "",
         )
 
     # --- the screen

@@ -190,7 +190,7 @@ class Bridge:
         if pid not in self._missed:
             self._missed.add(pid)
             what = "ended its part while ours was still waiting for it"
-            self._loop.call_later(GRACE, self.fail, Failure("peer", what, pid=pid))
+            self._loop.call_later(GRACE, self.fail, Failure("left", what, pid=pid))
 
     def raised(self, error: BaseException, enclosing: FrameType | None = None) -> NoReturn:
         """End the run because the program raised `error`, in a coroutine called from `enclosing`."""
@@ -202,7 +202,7 @@ class Bridge:
         if isinstance(error, self._codec_error) and (pid := _sender(error)) is not None:
             return Failure("peer", f"sent a value that cannot be read: {error.what}", error.why, pid)
         why = "".join(traceback.format_exception_only(error)).strip().splitlines()
-        return Failure("raised", "The program raised an exception.", why[-1][:500] if why else "")
+        return Failure.raised(error, why[-1][:500] if why else "")
 
     def fail(self, failure: Failure) -> NoReturn:
         """End the run with a word on stderr."""

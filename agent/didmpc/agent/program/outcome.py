@@ -1,26 +1,42 @@
 """How a run goes wrong, and what it cost."""
 
+import errno
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
+
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_TYPE_LIMIT = 100
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """Why the program cannot go on, in the words of the FAILED frame.
 
-    `kind` is "raised" (the program's fault), "peer" (what party `pid` sent or did), "threshold", or
-    "channel".
+    `kind` is "raised", "out-of-memory", "disk-full" (the program's), "peer" (what party `pid` sent), "left"
+    (party `pid` has ended), "threshold", or "channel". `why` is for the person whose program it is; the other
+    parties are told `told`.
     """
 
     kind: str
     what: str
     why: str = ""
     pid: int | None = None
+    told: str = ""
+
+    @classmethod
+    def raised(cls, error: BaseException, why: str) -> Self:
+        """The program raised `error`. The text of an exception may hold the input: others learn its type."""
+        kind, what = "raised", "The program raised an exception."
+        if isinstance(error, MemoryError):
+            kind, what = "out-of-memory", "The program ran out of memory."
+        elif isinstance(error, OSError) and error.errno in _NO_ROOM:
+            kind, what = "disk-full", "The program could not write a file: there is no room left."
+        return cls(kind, what, why, told=f"{type(error).__name__[:_TYPE_LIMIT]}.")
 
     def to_json(self) -> dict[str, Any]:
         """The payload of FAILED."""
-        return {"kind": self.kind, "what": self.what, "why": self.why, "pid": self.pid}
+        return {"kind": self.kind, "what": self.what, "why": self.why, "pid": self.pid, "told": self.told}
 
 
 class PeerFault(Exception):
