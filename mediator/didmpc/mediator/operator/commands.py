@@ -4,6 +4,7 @@ Each asks the mediator that runs in the home; where none runs it opens the home 
 """
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from didmpc.protocols.errors import LocalMisuse
 
 LONG_SECONDS = 3600.0
 """For what takes as long as there is much of it."""
+WATCH_PATIENCE = 5.0
 DEFAULT_TICKET = "7 d"
 LONGEST_TICKET = 366 * 86400
 
@@ -277,13 +279,22 @@ def _pages(place: Home, method: str, name: str, after: object) -> Iterator[Json]
 
 
 def _snapshots(place: Home, every: float) -> Iterator[Json]:
-    while True:
-        found = call(place.root, "status")
-        if found is None:
-            fix = f"Start it: didmpc mediator start --home {place.root}"
-            raise LocalMisuse("No mediator runs in this home.", fix=fix)
-        yield found
-        time.sleep(every)
+    """The mediator's state, again and again until Ctrl-C, which is taken only in the pause between two.
+
+    An exception that arrives anywhere could arrive in a finalizer, where Python drops it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        while True:
+            found = call(place.root, "status", timeout=WATCH_PATIENCE)
+            if found is None:
+                fix = f"Start it: didmpc mediator start --home {place.root}"
+                raise LocalMisuse("No mediator runs in this home.", fix=fix)
+            yield found
+            if signal.sigtimedwait({signal.SIGINT}, every) is not None:
+                raise KeyboardInterrupt
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _set_rule(place: Home, did: str, rule: str, as_json: bool) -> None:
