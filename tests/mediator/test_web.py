@@ -1,10 +1,14 @@
 """What a browser, a monitor and a careless client see."""
 
+import re
+
 import aiohttp
 import pytest
 
 from didmpc.mediator.app import Running
-from didmpc.mediator.limits import Buckets, Rate
+from didmpc.mediator.limits import Buckets, Limits, Rate
+from didmpc.mediator.page import About
+from didmpc.mediator.store import Admission
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.out_of_band import Invitation, from_url
 
@@ -87,3 +91,57 @@ def test_a_bucket_gives_its_burst_and_then_its_rate() -> None:
     assert [buckets.take("a", 100.0) for _ in range(4)] == [True, True, True, False]
     buckets.take("c", 100.0)
     assert len(buckets._buckets) == 2
+
+
+async def test_its_page_tells_what_it_is_how_it_is_what_it_allows_and_what_it_sees(
+    http: aiohttp.ClientSession, mediator: Running
+) -> None:
+    _, text, headers = await get(http, mediator.settings.url)
+    host = mediator.settings.url.partition("://")[2]
+    assert f"<h1>The mediator {host}</h1>" in text
+    assert "works, and takes in mail." in text
+    assert "128 KiB" in text and "512 KiB" in text  # of the limits in force here
+    assert "not its contents, nor who wrote it" in text and "sets no cookies" in text
+    assert "Set-Cookie" not in headers
+    policy = headers["Content-Security-Policy"]
+    assert "unsafe" not in policy and "sha256-" not in policy and "style-src 'self'" in policy
+    assert "style=" not in text and "<style" not in text and 'lang="en"' in text
+
+
+async def test_its_style_sheet_is_there_to_stay_and_nothing_else_lies_beside_it(
+    http: aiohttp.ClientSession, mediator: Running
+) -> None:
+    _, text, _ = await get(http, mediator.settings.url)
+    (path,) = re.findall(r'<link rel="stylesheet" href="(assets/page-[0-9a-f]{16}\.css)">', text)
+    status, style, headers = await get(http, f"{mediator.settings.url}/{path}")
+    assert (status, headers["Content-Type"]) == (200, "text/css; charset=utf-8")
+    assert "immutable" in headers["Cache-Control"] and headers["X-Content-Type-Options"] == "nosniff"
+    assert "prefers-color-scheme: dark" in style and "url(" not in style
+    for other in ("assets/", "assets/page.css", "assets/operator.js", "assets/../mediator.json"):
+        assert (await get(http, f"{mediator.settings.url}/{other}"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("registration", "admits", "says"),
+    [
+        ("open", True, "Everybody may open an account"),
+        ("invitation", False, "Accounts are by invitation"),
+        ("allow-list", False, "Its operator decides which DIDs"),
+    ],
+)
+def test_only_an_invitation_that_opens_an_account_is_shown_as_one(
+    registration: Admission, admits: bool, says: str
+) -> None:
+    about = About("m.example", Limits(), registration, "Example Ltd, <privacy@m.example>")
+    own = about.page("https://m.example/?_oob=x", (), admits=about.admits())
+    assert says in own and ("<svg" in own) == admits and ("agent start" in own) == admits
+    assert "Example Ltd, &lt;privacy@m.example&gt;" in own
+    ticket = Invitation(from_="did:example:m", expires_time=2_000_000_000)
+    assert about.admits(ticket) == (registration != "allow-list")
+
+
+def test_a_mediator_that_takes_no_mail_says_why_and_one_that_does_not_relay_does_not_speak_of_it() -> None:
+    about = About("m.example", Limits(), relays=False)
+    text = about.page("https://m.example/?_oob=x", ("disk", "store"), admits=True)
+    assert "takes in no mail now: its disk is full, its disk cannot be written." in text
+    assert "elay" not in text

@@ -37,6 +37,7 @@ from didmpc.mediator.operator.control import ControlServer
 from didmpc.mediator.operator.live import LiveMediator, add_gauges
 from didmpc.mediator.operator.methods import Operator
 from didmpc.mediator.outgoing import Outgoing
+from didmpc.mediator.page import About
 from didmpc.mediator.places import Places
 from didmpc.mediator.proxies import Proxies
 from didmpc.mediator.quotas import Quotas
@@ -89,6 +90,7 @@ async def running(
     relays: bool = True,
     metrics_listen: str = "",
     proxies: Proxies | None = None,
+    contact: str = "",
     configuration: Configuration | None = None,
 ) -> AsyncIterator[Running]:
     """A mediator for as long as the block runs. Raises `LocalMisuse` where it cannot start.
@@ -132,6 +134,9 @@ async def running(
                         monitors=monitors,
                         limits=limits,
                         proxies=proxies or Proxies(),
+                        about=About(
+                            settings.url.partition("://")[2], limits, admission, contact, relays=relays
+                        ),
                         configuration=configuration,
                     )
                 )
@@ -154,6 +159,7 @@ async def _serving(
     monitors: socket.socket | None,
     limits: Limits,
     proxies: Proxies,
+    about: About,
     configuration: Configuration | None,
 ) -> AsyncIterator[None]:
     identity = settings.identity
@@ -195,7 +201,7 @@ async def _serving(
     websockets = WebSockets(service, deliveries, relay, requests, metrics, limits)
     add_gauges(metrics, deliveries, relay, websockets, outgoing)
     routes = Web(
-        *(settings, service, websockets, store, links, requests, health, metrics, limits),
+        *(settings, service, websockets, store, links, requests, health, metrics, limits, about),
         proxies=proxies,
         shows_metrics=monitors is None,
     )
@@ -361,6 +367,7 @@ async def serve(
         relays=configuration["relay"] == "on",
         metrics_listen=configuration["metrics-listen"],
         proxies=Proxies.read(configuration["proxies"]),
+        contact=configuration["contact"],
         configuration=configuration,
     ) as mediator:
         gc.collect()

@@ -110,6 +110,12 @@ def start(
             show_default=False,
         ),
     ] = None,
+    contact: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT", help="Who runs it and how to reach them, for its web page.", show_default=False
+        ),
+    ] = None,
     limits: Annotated[
         str | None,
         typer.Option(
@@ -157,6 +163,7 @@ def start(
         "relay": relay,
         "metrics-listen": metrics_listen,
         "proxies": proxies,
+        "contact": contact,
         "limits": limits,
         "limit": limit or None,
         "log-level": log_level,

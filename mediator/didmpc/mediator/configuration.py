@@ -201,6 +201,10 @@ def _address_or_nothing(given: object) -> str:
     return str(given)
 
 
+def _contact(given: object) -> str:
+    return "" if given == "" else _text(given)
+
+
 def _proxies(given: object) -> str:
     Proxies.read(str(given))
     return str(given)
@@ -233,6 +237,7 @@ SETTINGS = (
         "addresses or networks of reverse proxies elsewhere: what their X-Forwarded-For says is believed",
         _proxies,
     ),
+    Setting("contact", "", "who runs it and how to reach them, for its web page", _contact),
     Setting("limits", "on", "off lifts rates and quotas, for tests and benchmarks", _one_of("on", "off")),
 )
 

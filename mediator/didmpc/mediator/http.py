@@ -5,7 +5,6 @@ is refused without a reply gets a JSON body with the problem's code, so that it 
 """
 
 import asyncio
-import functools
 import logging
 import re
 import time
@@ -20,6 +19,7 @@ from didmpc.mediator.home import Settings, is_loopback
 from didmpc.mediator.limits import Buckets, Limits
 from didmpc.mediator.links import Links
 from didmpc.mediator.metrics import CONTENT_TYPE, Metrics
+from didmpc.mediator.page import About
 from didmpc.mediator.proxies import Proxies
 from didmpc.mediator.refusals import TooBig, TooManyRequests, TooSlow, Unavailable, WrongMediaType
 from didmpc.mediator.service import Answer, Service, words
@@ -55,6 +55,7 @@ class Web:
         health: Health,
         metrics: Metrics,
         limits: Limits,
+        about: About,
         *,
         proxies: Proxies,
         shows_metrics: bool = True,
@@ -72,6 +73,7 @@ class Web:
         self._health = health
         self._metrics = metrics
         self._limits = limits
+        self._about = about
         self._proxies = proxies
         self._shows_metrics = shows_metrics
         self._count_again = 0.0
@@ -85,6 +87,7 @@ class Web:
                 web.get("/ws", self._websocket),
                 web.get("/healthz", self._alive),
                 web.get("/readyz", self._ready),
+                page.STYLE.route(),
             ]
         )
         if self._shows_metrics:
@@ -155,7 +158,7 @@ class Web:
         encoded = request.query.get("_oob")
         url = self._invitation if encoded is None else f"{self._url}/?_oob={encoded}"
         if url == self._invitation:
-            return _html(self._own_page)
+            return await self._own_page(url, admits=self._about.admits())
         # Drawing a code takes a while.
         if (held_back := self._hold_back(self._address_of(request))) is not None:
             return held_back
@@ -164,18 +167,13 @@ class Web:
                 raise LocalMisuse("It holds characters that no invitation has.")
             invitation = out_of_band.from_url(url)
             if any(same_party(invitation.from_, did) for did in self._dids):
-                return _html(page.mediator_page(url, self._host))
+                return await self._own_page(url, admits=self._about.admits(invitation))
             return _html(page.invitation_page(url, invitation))
         except LocalMisuse as problem:
             return _html(page.damaged_page(problem.what), status=400)
 
-    @functools.cached_property
-    def _own_page(self) -> str:
-        return page.mediator_page(self._invitation, self._host)
-
-    @property
-    def _host(self) -> str:
-        return self._url.partition("://")[2]
+    async def _own_page(self, url: str, *, admits: bool) -> web.Response:
+        return _html(self._about.page(url, await self._health.obstacles(), admits=admits))
 
     async def _short_link(self, request: web.Request) -> web.Response:
         """The invitation itself for a program, its page for a browser (out-of-band/2.0, short URLs)."""
