@@ -24,7 +24,8 @@ from didmpc.protocols.message import Message
 from didmpc.protocols.mpc import messages
 from didmpc.protocols.mpc.agreement import Agreement
 from didmpc.protocols.mpc.manifest import OPTIONS, Manifest
-from didmpc.protocols.mpc.messages import Join, Proposal
+from didmpc.protocols.mpc.messages import Join
+from didmpc.protocols.mpc.proposal import Proposal
 
 from .conftest import Agent, People, Terminal
 

@@ -15,7 +15,7 @@ from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
 from didmpc.protocols.mpc import messages
 from didmpc.protocols.mpc.manifest import Manifest
-from didmpc.protocols.mpc.messages import Proposal
+from didmpc.protocols.mpc.proposal import Proposal
 
 from .conftest import Agent, PostOffice, Terminal, introduce
 

@@ -21,7 +21,8 @@ from didmpc.protocols import (
 from didmpc.protocols.discover_features import Feature, Query, disclose, queries
 from didmpc.protocols.errors import LocalMisuse, MessageError, RemoteViolation
 from didmpc.protocols.message import Attachment, Message
-from didmpc.protocols.mpc.messages import PROPOSE, Join, Proposal
+from didmpc.protocols.mpc.messages import PROPOSE, Join
+from didmpc.protocols.mpc.proposal import Proposal
 from didmpc.protocols.out_of_band import Invitation
 from didmpc.protocols.routing import forward
 from didmpc.protocols.shorten_url import ShortLink

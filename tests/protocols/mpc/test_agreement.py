@@ -15,7 +15,8 @@ from didmpc.protocols.mpc.manifest import (
     check_against_proposal,
     check_versions,
 )
-from didmpc.protocols.mpc.messages import PROPOSE, Join, Proposal, arguments, check_program, text
+from didmpc.protocols.mpc.messages import PROPOSE, Join, arguments, text
+from didmpc.protocols.mpc.proposal import Proposal, check_program
 from didmpc.protocols.mpc.words import WORDS, words_of
 
 HASH = "ab" * 32

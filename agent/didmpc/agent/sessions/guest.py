@@ -22,7 +22,8 @@ from didmpc.protocols.errors import DidmpcError, LocalMisuse, RemoteViolation
 from didmpc.protocols.message import Message
 from didmpc.protocols.mpc import messages
 from didmpc.protocols.mpc.manifest import Manifest, check_against_proposal
-from didmpc.protocols.mpc.messages import Join, Proposal
+from didmpc.protocols.mpc.messages import Join
+from didmpc.protocols.mpc.proposal import Proposal
 
 BUNDLE_AGAIN = 20.0
 SEND_PATIENCE = 15.0

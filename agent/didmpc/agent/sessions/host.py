@@ -43,7 +43,8 @@ from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
 from didmpc.protocols.mpc import messages, terms
 from didmpc.protocols.mpc.manifest import OPTIONS, Manifest, check_versions
-from didmpc.protocols.mpc.messages import Join, Proposal
+from didmpc.protocols.mpc.messages import Join
+from didmpc.protocols.mpc.proposal import Proposal
 
 # A proposal is told again so often, in seconds, to a guest that did not answer: its agent may have restarted.
 REMIND_EVERY = 20.0

@@ -23,7 +23,7 @@ from didmpc.local import unix_socket
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
 from didmpc.protocols.mpc import messages
-from didmpc.protocols.mpc.messages import Proposal
+from didmpc.protocols.mpc.proposal import Proposal
 from didmpc.protocols.session import handshake
 
 logger = logging.getLogger(__name__)

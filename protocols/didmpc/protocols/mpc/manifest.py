@@ -15,14 +15,13 @@ from didmpc.protocols.errors import DidmpcError, MessageError
 from didmpc.protocols.mpc.messages import (
     ATTEMPT_DIGITS,
     Join,
-    Proposal,
     arguments,
-    check_program,
     flag,
     hexadecimal,
     number,
     text,
 )
+from didmpc.protocols.mpc.proposal import Proposal, check_program
 from didmpc.protocols.mpc.terms import MODES, RESUME_LIMIT, RESUME_LIMITS, WIRES
 
 VERSION = "didmpc manifest/1.0"
