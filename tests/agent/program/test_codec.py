@@ -19,6 +19,7 @@ ATOMS = (
     | st.text(st.characters(codec=None))
     | st.binary()
     | st.binary().map(bytearray)
+    | st.builds(range, st.integers(), st.integers(), st.integers().filter(bool))
 )
 KEYS = (
     st.none() | st.booleans() | st.integers() | st.text() | st.binary() | st.tuples(st.integers(), st.text())
@@ -148,12 +149,18 @@ def test_number_and_count_of_items_are_bounded(codec, monkeypatch):
         codec.dumps([None] * 100)
     with pytest.raises(codec.CodecError, match="items"):
         codec.loads(codec.MAGIC + b"l" + struct.pack(">I", 100) + b"N" * 100)
+    assert len(codec.loads(codec.dumps([{} for _ in range(24)]))) == 24
+    with pytest.raises(codec.UnsupportedValue, match="items"):  # an empty dict is no small thing
+        codec.dumps([{} for _ in range(25)])
+    with pytest.raises(codec.CodecError, match="items"):
+        codec.loads(codec.MAGIC + b"l" + struct.pack(">I", 25) + b"d\0\0\0\0" * 25)
 
 
 @pytest.mark.parametrize(
     "body",
     [
         b"i\0\0\0\0",
+        b"r\0\0\0\1\0\0\0\0\1\1\0\0\0\1\0",  # a range that does not step
         b"i\0\0\0\2\0\1",  # not the shortest form
         b"s\0\0\0\1\xff",
         b"S\0\0\0\2NN",  # an item twice
@@ -176,7 +183,7 @@ class Mine(int):
 
 
 @pytest.mark.parametrize(
-    "value", [object(), Mine(3), Bomb(), len, int, range(3), (x for x in ()), {1: [object()]}]
+    "value", [object(), Mine(3), Bomb(), len, int, slice(3), (x for x in ()), {1: [object()]}]
 )
 def test_other_values_are_refused_where_they_are_sent_with_their_type(codec, value):
     with pytest.raises(codec.UnsupportedValue) as refusal:
@@ -438,6 +445,81 @@ def test_secure_numbers_and_arrays_carry_this_partys_share(codec, mpyc):
     array = mpyc.SecInt().array(np.array([[1, 2], [3, 4]]))
     got = codec.loads(codec.dumps(array))
     assert type(got) is type(array) and np.all(got.share == array.share) and got.shape == (2, 2)
+
+
+def secure_values(mpyc):
+    """Values of each secure type that is made of others."""
+    np = pytest.importorskip("numpy")
+    from mpyc import gfpx
+    from mpyc.secpols import secpoly
+
+    groups = [
+        mpyc.SecSymmetricGroup(4),
+        mpyc.SecQuadraticResidues(l=32),
+        mpyc.SecSchnorrGroup(l=64, n=32),
+        mpyc.SecEllipticCurve("Ed25519", "projective"),
+        mpyc.SecEllipticCurve("BN256_twist", "projective"),
+        mpyc.SecHyperellipticCurve(p=103, genus=2),
+        mpyc.SecHyperellipticCurve(p=103, genus=2, coordinates="extended"),
+        mpyc.SecClassGroup(-23),
+    ]
+    return [
+        mpyc.SecFlt()(2.5),
+        mpyc.seclist([3, 4], mpyc.SecInt()),
+        mpyc.seclist([mpyc.SecClassGroup(-23).identity]),
+        secpoly(gfpx.GFpX(101)("x^2+3")),
+        secpoly(mpyc.SecFld(101).array(np.array([5]))),
+        *(group(group.group.generator or group.group.identity) for group in groups),
+    ]
+
+
+def shares(value):
+    """All shares in a secure value, as plain numbers."""
+    if isinstance(value, tuple | list):
+        return [shares(each) for each in tuple(value)]
+    if hasattr(value, "share"):
+        return shares(value.share)
+    return value.value.tolist() if hasattr(value.value, "tolist") else value.value
+
+
+def test_secure_values_made_of_others_come_back(codec, mpyc):
+    for value in secure_values(mpyc):
+        got = codec.loads(codec.dumps([value]))[0]
+        assert type(got) is type(value)
+        assert shares(got) == shares(value)
+        assert getattr(got, "sectype", None) is getattr(value, "sectype", None)
+
+
+def test_secure_values_of_other_shares_than_theirs_are_refused(codec, mpyc):
+    from didmpc.agent.program import elements
+
+    number, fraction = mpyc.SecInt(40)(1), mpyc.SecFxp(40)(1)
+    others = [None, 1, b"", (), (1,), number, (number,) * 2, (b"?" * 16, number), (fraction,) * 3]
+    for value in secure_values(mpyc):
+        for wrong in others:
+            head = codec.MAGIC + b"m" + elements.fingerprint(type(value))
+            with pytest.raises(codec.CodecError, match="no element"):
+                codec.loads(head + codec.dumps(wrong)[2:])
+
+
+def test_a_secure_list_says_what_its_items_are_and_holds_no_others(codec, mpyc):
+    from didmpc.agent.program import elements
+
+    whole, other = mpyc.SecInt(), mpyc.SecInt(16)
+    head = codec.MAGIC + b"m" + elements.fingerprint(mpyc.seclist)
+    empty = codec.loads(head + codec.dumps((elements.fingerprint(whole),))[2:])
+    assert type(empty) is mpyc.seclist and list(empty) == [] and empty.sectype is whole
+    for wrong in ((elements.fingerprint(whole), other(1)), (elements.fingerprint(whole.field),)):
+        with pytest.raises(codec.CodecError, match="no element"):
+            codec.loads(head + codec.dumps(wrong)[2:])
+
+
+def test_a_programs_own_kind_of_secure_list_does_not_travel_as_mpycs(codec, mpyc):
+    class Own(mpyc.seclist):
+        pass
+
+    with pytest.raises(codec.UnsupportedValue):
+        codec.dumps(Own([1], mpyc.SecInt()))
 
 
 def test_a_secure_number_without_a_share_yet_is_refused(codec, mpyc):

@@ -1,9 +1,13 @@
 """What parties of a computation send each other: the manifest, and the values of their programs."""
 
+import asyncio
 import contextlib
+import os
+import sys
 from collections.abc import Iterator
+from typing import Any
 
-from mpyc import finfields, fingroups, gfpx
+from mpyc import finfields, fingroups, gfpx, secpols
 from mpyc.numpy import np
 
 from didmpc.agent.program import codec
@@ -24,7 +28,46 @@ GROUPS = [
     fingroups.EllipticCurve("secp256k1", "projective"),
     fingroups.EllipticCurve("secp256k1", "jacobian"),
     fingroups.ClassGroup(l=32),
+    fingroups.EllipticCurve("Ed448", "affine"),
+    fingroups.EllipticCurve("BN256_twist", "projective"),
+    fingroups.HyperellipticCurve(p=103, genus=2),
+    fingroups.HyperellipticCurve(p=103, genus=2, coordinates="extended"),
 ]
+
+
+def _runtime() -> Any:
+    """MPyC's runtime, which reads the command line and sets an event loop when it is imported."""
+    argv, sys.argv = sys.argv, ["fuzz"]
+    os.environ["MPYC_NOUVLOOP"] = "1"
+    asyncio.set_event_loop(asyncio.new_event_loop())
+    try:
+        import mpyc.runtime
+    finally:
+        sys.argv = argv
+        del os.environ["MPYC_NOUVLOOP"]
+        asyncio.set_event_loop(None)
+    return mpyc.runtime.mpc
+
+
+def _secure_values() -> list[Any]:
+    """One of each kind of secure type."""
+    mpc = _runtime()
+    numbers = [mpc.SecInt()(5), mpc.SecFld(101)(7), mpc.SecFld(256)(9), mpc.SecFxp()(1.5), mpc.SecFlt()(2.5)]
+    groups = [
+        mpc.SecSymmetricGroup(4),
+        mpc.SecQuadraticResidues(p=23),
+        mpc.SecSchnorrGroup(p=23, q=11, g=4),
+        mpc.SecEllipticCurve("Ed25519", "projective"),
+        mpc.SecHyperellipticCurve(p=103, genus=2),
+        mpc.SecHyperellipticCurve(p=103, genus=2, coordinates="extended"),
+        mpc.SecClassGroup(-23),
+    ]
+    arrays = [mpc.SecInt().array(np.array([[1, 2], [3, 4]])), mpc.SecFxp().array(np.array([0.5]))]
+    polynomial = secpols.secpoly(gfpx.GFpX(101)("x^2+3"))
+    return [*numbers, *(group.identity for group in groups), *arrays, polynomial, mpc.seclist(numbers[:1])]
+
+
+SECURE = _secure_values()
 
 
 def manifest(data: bytes) -> None:
@@ -87,7 +130,7 @@ def _value_seeds() -> Iterator[bytes]:
     arrays = [np.array([[1, 2]], dtype=np.int32), np.float64(1), np.array([1, 1 << 90], dtype=object)]
     elements = [field(5) for field in FIELDS] + [group.generator for group in GROUPS if group.generator]
     field_array = FIELDS[0].array([1, 2, 3])
-    for each in (*plain, plain, *arrays, *elements, elements, field_array):
+    for each in (*plain, plain, *arrays, *elements, elements, field_array, range(3, -9, -2), *SECURE, SECURE):
         yield codec.dumps(each)
 
 

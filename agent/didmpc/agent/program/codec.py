@@ -27,6 +27,7 @@ from didmpc.protocols.errors import LocalMisuse, RemoteViolation
 MAGIC = b"V\x01"
 MAX_DEPTH = 32
 MAX_ITEMS = 4_000_000
+BULKY = 4  # so many items as one that Python needs much more memory for than for a number or a string
 MAX_OCTETS = 512 * 1024 * 1024
 MAX_INTEGER = 128 * 1024  # octets: larger than any share, and quadratic operations on it stay harmless
 MAX_DIMENSIONS = 32
@@ -84,7 +85,7 @@ class _Writer:
     def item(self, value: Any, depth: int) -> None:
         if depth > MAX_DEPTH:
             raise UnsupportedValue(f"A value nested more than {MAX_DEPTH} deep cannot be sent.")
-        self.count(1)
+        self.count(1 if type(value) in _SLIGHT else BULKY)
         write = _WRITERS.get(type(value))
         if write is not None:
             write(self, value, depth)
@@ -176,6 +177,13 @@ def _write_dict(writer: _Writer, value: dict[Any, Any], depth: int) -> None:
         writer.item(each, depth + 1)
 
 
+def _write_range(writer: _Writer, value: range, _depth: int) -> None:
+    writer.put(b"r")
+    for each in (value.start, value.stop, value.step):
+        writer.integer(each)
+
+
+_SLIGHT = frozenset((type(None), bool, int, float, complex, str, bytes, list, tuple))
 _WRITERS: dict[type, Callable[[_Writer, Any, int], None]] = {
     type(None): lambda writer, _value, _depth: writer.put(b"N"),
     bool: lambda writer, value, _depth: writer.put(b"T" if value else b"F"),
@@ -187,6 +195,7 @@ _WRITERS: dict[type, Callable[[_Writer, Any, int], None]] = {
     bytearray: lambda writer, value, _depth: writer.octets(b"B", bytes(value)),
     list: _write_items(b"l"),
     tuple: _write_items(b"t"),
+    range: _write_range,
     set: _write_items(b"S"),
     frozenset: _write_items(b"Z"),
     dict: _write_dict,
@@ -223,6 +232,11 @@ class _Reader:
             raise CodecError("Something follows the value.")
         return value
 
+    @property
+    def left(self) -> int:
+        """How many octets are not read yet."""
+        return len(self._data) - self._position
+
     def take(self, size: int) -> bytes:
         stop = self._position + size
         if stop > len(self._data):
@@ -235,16 +249,16 @@ class _Reader:
         return int.from_bytes(self.take(4), "big")
 
     def count(self, items: int) -> None:
-        """No more items than there are octets for: each takes one at least."""
+        """Refuse items beyond the limit before anything is made of them."""
         self._items += items
-        if self._items > MAX_ITEMS or items > len(self._data) - self._position:
+        if self._items > MAX_ITEMS:
             raise CodecError("The value has too many items.")
 
     def item(self, depth: int) -> Any:
         if depth > MAX_DEPTH:
             raise CodecError("The value is nested too deeply.")
-        self.count(1)
         tag = self.take(1)
+        self.count(1 if tag in _SLIGHT_TAGS else BULKY)
         read = _READERS.get(tag)
         if read is None:
             raise CodecError(f"The value has an unknown tag {tag.hex()}.")
@@ -261,8 +275,7 @@ class _Reader:
 
     def items(self, depth: int) -> list[Any]:
         count = self.size()
-        self.count(0)
-        if count > len(self._data) - self._position:
+        if count > self.left:  # each takes an octet at least
             raise CodecError("The value is cut off.")
         return [self.item(depth + 1) for _ in range(count)]
 
@@ -271,6 +284,13 @@ class _Reader:
         if dimensions > MAX_DIMENSIONS:
             raise CodecError("An array has too many dimensions.")
         return tuple(self.size() for _ in range(dimensions))
+
+
+def _read_range(reader: _Reader, _depth: int) -> range:
+    start, stop, step = (reader.integer() for _ in range(3))
+    if step == 0:
+        raise CodecError("A range has no step.")
+    return range(start, stop, step)
 
 
 def _read_str(reader: _Reader, _depth: int) -> str:
@@ -336,6 +356,8 @@ def _read_object_array(reader: _Reader, _depth: int) -> Any:
     shape = reader.shape()
     count = math.prod(shape)
     reader.count(count)
+    if count > reader.left:  # each takes an octet at least
+        raise CodecError("The value is cut off.")
     array = np.empty(count, dtype=object)
     for position in range(count):
         array[position] = reader.integer()
@@ -361,6 +383,7 @@ def _read_element(reader: _Reader, depth: int) -> Any:
         raise CodecError(f"It is no element of {cls.__name__[:80]}.", why=str(error)) from None
 
 
+_SLIGHT_TAGS = frozenset(b"NTFifcsblt"[i : i + 1] for i in range(10))
 _READERS: dict[bytes, Callable[[_Reader, int], Any]] = {
     b"N": lambda _reader, _depth: None,
     b"T": lambda _reader, _depth: True,
@@ -373,6 +396,7 @@ _READERS: dict[bytes, Callable[[_Reader, int], Any]] = {
     b"B": lambda reader, _depth: bytearray(reader.take(reader.size())),
     b"l": lambda reader, depth: reader.items(depth),
     b"t": lambda reader, depth: tuple(reader.items(depth)),
+    b"r": _read_range,
     b"S": _read_set(set),
     b"Z": _read_set(frozenset),
     b"d": _read_dict,

@@ -14,7 +14,7 @@ from asyncio import Future
 from collections.abc import Iterator
 from typing import Any
 
-from mpyc import finfields, fingroups, gfpx, sectypes
+from mpyc import finfields, fingroups, gfpx, secgroups, seclists, secpols, sectypes
 from mpyc.numpy import np
 
 FINGERPRINT = 16
@@ -46,6 +46,8 @@ class Kind(ABC):
     """How values below one of MPyC's base classes are described, taken apart and put together."""
 
     base: type
+    whole = False
+    """Whether `base` itself has values that travel: MPyC makes no class of it for each field or group."""
 
     @abstractmethod
     def describe(self, cls: Any) -> tuple[Any, ...]:
@@ -294,6 +296,90 @@ class _SecureArray(_SecureNumber):
         return cls.sectype.field.array
 
 
+class _SecureFloat(Kind):
+    base = sectypes.SecureFloat
+
+    def describe(self, cls: Any) -> tuple[Any, ...]:
+        return (cls.__name__, fingerprint(cls.significand_type), fingerprint(cls.exponent_type))
+
+    def take_apart(self, value: Any) -> Any:
+        return value.share
+
+    def put_together(self, cls: Any, parts: Any) -> Any:
+        return cls(_all_of((cls.significand_type, cls.exponent_type), parts))
+
+
+class _SecurePolynomial(Kind):
+    base = secpols.secpoly
+    whole = True
+
+    def describe(self, cls: Any) -> tuple[Any, ...]:
+        return _only(cls, self.base)
+
+    def take_apart(self, value: Any) -> Any:
+        return value.share
+
+    def put_together(self, cls: Any, parts: Any) -> Any:
+        if not isinstance(parts, sectypes.SecureFiniteFieldArray) or parts.ndim != 1:
+            raise NotAnElement("a row of coefficients is needed")
+        return cls(parts)
+
+
+class _SecureElement(Kind):
+    """A secure element of a group: one secure number, or a tuple of as many as its coordinates.
+
+    Nothing about a share tells whether what is shared lies in the group.
+    """
+
+    base = secgroups.SecureFiniteGroup
+
+    def describe(self, cls: Any) -> tuple[Any, ...]:
+        return (cls.__mro__[1].__name__, fingerprint(cls.group), fingerprint(cls.sectype))
+
+    def take_apart(self, value: Any) -> Any:
+        return value.share
+
+    def put_together(self, cls: Any, parts: Any) -> Any:
+        like = cls.identity.share
+        if not isinstance(like, tuple):
+            return cls(*_all_of((type(like),), (parts,)))
+        shares = _all_of(tuple(map(type, like)), parts)
+        if any(isinstance(each, secpols.secpoly) and each.sectype is not like[0].sectype for each in shares):
+            raise NotAnElement("a polynomial over another field")
+        return cls(shares)
+
+
+class _SecureList(Kind):
+    base = seclists.seclist
+    whole = True
+
+    def describe(self, cls: Any) -> tuple[Any, ...]:
+        return _only(cls, self.base)
+
+    def take_apart(self, value: Any) -> Any:
+        return (fingerprint(value.sectype), *list.__iter__(value))
+
+    def put_together(self, cls: Any, parts: Any) -> Any:
+        if not isinstance(parts, tuple) or not parts or type(parts[0]) is not bytes:
+            raise NotAnElement("the type of its items is needed")
+        found = find(parts[0])
+        if found is None or not issubclass(found[1], sectypes.SecureObject):
+            raise NotAnElement("items of a type that this program has not created")
+        return cls(_all_of((found[1],) * (len(parts) - 1), parts[1:]), found[1])
+
+
+def _only(cls: type, base: type) -> tuple[()]:
+    if cls is not base:
+        raise TypeError(f"{cls.__name__} is a class of the program's own")
+    return ()
+
+
+def _all_of(types: tuple[type, ...], parts: object) -> tuple[Any, ...]:
+    if not isinstance(parts, tuple) or tuple(map(type, parts)) != types:
+        raise NotAnElement("shares of other types")
+    return parts
+
+
 def _checked(cls: Any, value: Any) -> Any:
     """Through MPyC's own check of membership."""
     try:
@@ -315,8 +401,12 @@ _KINDS: tuple[Kind, ...] = (
     _ExtendedDivisor(),
     _Divisor(),
     _Form(),
+    _SecureFloat(),
     _SecureNumber(),
     _SecureArray(),
+    _SecurePolynomial(),
+    _SecureElement(),
+    _SecureList(),
 )
 _fingerprints: dict[type, bytes] = {}
 _found: dict[bytes, tuple[Kind, type]] = {}
@@ -348,7 +438,7 @@ def find(wanted: bytes) -> tuple[Kind, type] | None:
     """The local type with this fingerprint, among those that exist now."""
     if wanted not in _found:
         for kind in _KINDS:
-            for cls in _subclasses(kind.base):
+            for cls in (kind.base, *_subclasses(kind.base)) if kind.whole else _subclasses(kind.base):
                 if _kind(cls) is kind and _is_finished(cls):
                     _found.setdefault(fingerprint(cls), (kind, cls))
     return _found.get(wanted)
