@@ -15,6 +15,8 @@ MINUTES ?= 5
 SOAK_PARTIES ?= 5
 SEED ?= 1
 LOG ?= soak.jsonl
+KILLS ?= 100
+KILLS_LOG ?= kills.jsonl
 # Many tests wait for processes and time-outs rather than compute: a few more workers than cores pay.
 WORKERS ?= 3
 
@@ -26,7 +28,7 @@ LOCKED := install --quiet --require-hashes --only-binary :all:
 FUZZ_VENV := .cache/fuzz-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-netlab soak soak-sessions lint types imports check bench fuzz lock clean install interop-peers
+.PHONY: help demo test test-netlab soak soak-sessions soak-kills lint types imports check bench fuzz lock clean install interop-peers
 
 help:
 	@echo "make demo     install, then a joint computation of 3 parties in real processes (PARTIES=5 PROGRAM=demos/vote.py)"
@@ -35,6 +37,7 @@ help:
 	@echo "make soak     tests that run for minutes, such as 40 kill -9 of a mediator under load (PYTEST_FLAGS='-k name')"
 	@echo "make check    tests, lint, types and the import layers, as .ci/run does"
 	@echo "make soak-sessions  computations while something breaks every ten seconds (MINUTES=60 SEED=1 LOG=soak.jsonl)"
+	@echo "make soak-kills  kill -9 in 100 computations: the others end in time, by name (KILLS=100 SEED=1 KILLS_LOG=kills.jsonl)"
 	@echo "make lint     ruff: rules and formatting"
 	@echo "make types    mypy --strict"
 	@echo "make imports  import-linter: which layer may use which"
@@ -62,6 +65,9 @@ soak: $(VENV)/.dev
 
 soak-sessions: $(VENV)/.run
 	@$(BIN)/python -m didmpc.bench.soak --minutes $(MINUTES) --parties $(SOAK_PARTIES) --seed $(SEED) --log $(LOG)
+
+soak-kills: $(VENV)/.run
+	@$(BIN)/python -m didmpc.bench.kills --kills $(KILLS) --seed $(SEED) --log $(KILLS_LOG)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
