@@ -34,8 +34,11 @@ from didmpc.mediator.mailboxes import Mailboxes
 from didmpc.mediator.metrics import Metrics
 from didmpc.mediator.onward import Onward
 from didmpc.mediator.operator.control import ControlServer
-from didmpc.mediator.operator.live import LiveMediator, add_gauges
+from didmpc.mediator.operator.history import History
+from didmpc.mediator.operator.live import LiveMediator, PageAt, add_gauges
 from didmpc.mediator.operator.methods import Operator
+from didmpc.mediator.operator.site import OperatorSite
+from didmpc.mediator.operator.token import Token
 from didmpc.mediator.outgoing import Outgoing
 from didmpc.mediator.page import About
 from didmpc.mediator.places import Places
@@ -89,6 +92,7 @@ async def running(
     admission: Admission = "open",
     relays: bool = True,
     metrics_listen: str = "",
+    operator_listen: str = "",
     proxies: Proxies | None = None,
     contact: str = "",
     configuration: Configuration | None = None,
@@ -119,12 +123,14 @@ async def running(
                 outgoing = Outgoing(store, dialer.http, limits)
                 stack.push_async_callback(_ended, asyncio.create_task(outgoing.run(), name="outgoing"))
                 registration = Registration(store, admission)
-                monitors = None
+                monitors = screen = None
                 metrics_url = local_url(host, settings.port)
                 if metrics_listen:
                     where, number = address(metrics_listen)
                     monitors = stack.enter_context(_listen(where, number, "--metrics-listen"))
                     metrics_url = local_url(where, monitors.getsockname()[1])
+                if operator_listen:
+                    screen = stack.enter_context(_listen(*address(operator_listen), "--operator-listen"))
                 await stack.enter_async_context(
                     _serving(
                         *(home, settings, store, dids, places, registration, outgoing),
@@ -132,6 +138,7 @@ async def running(
                         relays=relays,
                         listener=listener,
                         monitors=monitors,
+                        screen=screen,
                         limits=limits,
                         proxies=proxies or Proxies(),
                         about=About(
@@ -157,6 +164,7 @@ async def _serving(
     relays: bool,
     listener: socket.socket,
     monitors: socket.socket | None,
+    screen: socket.socket | None,
     limits: Limits,
     proxies: Proxies,
     about: About,
@@ -205,7 +213,8 @@ async def _serving(
         proxies=proxies,
         shows_metrics=monitors is None,
     )
-    live = LiveMediator(settings, configuration, health, deliveries, relay, websockets, metrics)
+    page = PageAt(local_url(*screen.getsockname()[:2]), Token(home.root)) if screen is not None else None
+    live = LiveMediator(settings, configuration, health, deliveries, relay, websockets, metrics, page)
     operator = Operator(home, settings, store, live)
     control = ControlServer(home.root, operator.methods())
 
@@ -216,6 +225,13 @@ async def _serving(
             # With a gate of its own: whoever fills the other one does not keep the monitor out.
             for_monitors = await _Front.open(app, monitors, Gate(limits, metrics, proxies), limits)
             stack.push_async_callback(for_monitors.close)
+        if screen is not None and page is not None:
+            history = History(lambda: live.figures(store))
+            stack.push_async_callback(_ended, asyncio.create_task(history.run(), name="history"))
+            app = web.Application()
+            OperatorSite(operator.methods(), history, page.token, proxies).add_to(app)
+            for_operator = await _Front.open(app, screen, Gate(limits, metrics, proxies), limits)
+            stack.push_async_callback(for_operator.close)
         gate = Gate(limits, metrics, proxies)
         app = web.Application(client_max_size=limits.message_bytes, middlewares=[gate.middleware])
         routes.add_to(app)
@@ -366,6 +382,7 @@ async def serve(
         admission=configuration["registration"],
         relays=configuration["relay"] == "on",
         metrics_listen=configuration["metrics-listen"],
+        operator_listen=configuration["operator-listen"],
         proxies=Proxies.read(configuration["proxies"]),
         contact=configuration["contact"],
         configuration=configuration,

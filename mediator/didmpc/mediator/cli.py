@@ -102,6 +102,14 @@ def start(
             show_default=False,
         ),
     ] = None,
+    operator_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS:PORT",
+            help="Serve the operator's page there; see  didmpc mediator page",
+            show_default=False,
+        ),
+    ] = None,
     proxies: Annotated[
         str | None,
         typer.Option(
@@ -162,6 +170,7 @@ def start(
         "onward": onward,
         "relay": relay,
         "metrics-listen": metrics_listen,
+        "operator-listen": operator_listen,
         "proxies": proxies,
         "contact": contact,
         "limits": limits,

@@ -232,6 +232,12 @@ SETTINGS = (
         _address_or_nothing,
     ),
     Setting(
+        "operator-listen",
+        "",
+        "serve the operator's page here, to whoever has its token",
+        _address_or_nothing,
+    ),
+    Setting(
         "proxies",
         "",
         "addresses or networks of reverse proxies elsewhere: what their X-Forwarded-For says is believed",

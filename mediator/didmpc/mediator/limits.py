@@ -308,6 +308,11 @@ class Buckets:
             self._buckets.popitem(last=False)
         return allowed
 
+    def is_empty(self, key: str, now: float) -> bool:
+        """Whether one more would be above the rate. Nothing is counted."""
+        level, since = self._buckets.get(key, (self._rate.burst, now))
+        return level + max(0.0, now - since) * self._rate.per_second < 1
+
     def wait(self, key: str, now: float) -> int:
         """Whole seconds, at least one, until one more is within the rate: for Retry-After."""
         level, since = self._buckets.get(key, (self._rate.burst, now))

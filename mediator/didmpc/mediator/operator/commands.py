@@ -1,4 +1,4 @@
-"""`didmpc mediator status | accounts | allow | deny | evict | invite | messages | backup | restore`.
+"""`didmpc mediator status | page | accounts | allow | deny | evict | invite | messages | backup | restore`.
 
 Each asks the mediator that runs in the home; where none runs it opens the home itself.
 """
@@ -44,7 +44,7 @@ Who = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands, in the order in which an operator needs them."""
-    for command in (status, invite, accounts, allow, deny, rules, evict, messages, backup, restore):
+    for command in (status, page, invite, accounts, allow, deny, rules, evict, messages, backup, restore):
         app.command()(command)
 
 
@@ -74,6 +74,33 @@ def status(
     else:
         for found in snapshots:
             _print(view.status_line(found))
+
+
+def page(
+    home: HomeOption = None,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Make a new token first; the old one opens nothing any more.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the link to the operator's page: plots of accounts, mail, rates and sessions, as they go on.
+
+    It is served where operator-listen says, to whoever has the token that is part of the link. Whoever has
+    it can see figures and names of accounts, and change nothing.
+
+    Example:  didmpc mediator start --operator-listen 127.0.0.1:8766
+    """
+    place = _place(home)
+    found = call(place.root, "page", {"renew": renew})
+    if found is None:
+        raise _not_running(place)
+    if as_json:
+        _print(json.dumps(found))
+        return
+    _print(f"{found['url']}/#{found['token']}")
+    port = found["url"].rpartition(":")[2]
+    _tell(f"From another machine:  ssh -N -L {port}:127.0.0.1:{port} USER@SERVER  and open the link there.")
+    _tell("Whoever has the link can watch this mediator. If it got about:  didmpc mediator page --renew")
 
 
 def accounts(home: HomeOption = None, as_json: JsonOption = False) -> None:
@@ -288,13 +315,17 @@ def _snapshots(place: Home, every: float) -> Iterator[Json]:
         while True:
             found = call(place.root, "status", timeout=WATCH_PATIENCE)
             if found is None:
-                fix = f"Start it: didmpc mediator start --home {place.root}"
-                raise LocalMisuse("No mediator runs in this home.", fix=fix)
+                raise _not_running(place)
             yield found
             if signal.sigtimedwait({signal.SIGINT}, every) is not None:
                 raise KeyboardInterrupt
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _not_running(place: Home) -> LocalMisuse:
+    fix = f"Start it: didmpc mediator start --home {place.root}"
+    return LocalMisuse("No mediator runs in this home.", fix=fix)
 
 
 def _set_rule(place: Home, did: str, rule: str, as_json: bool) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from didmpc.mediator.configuration import Configuration
 from didmpc.mediator.deliveries import Deliveries
@@ -9,10 +11,21 @@ from didmpc.mediator.health import Health
 from didmpc.mediator.home import Settings
 from didmpc.mediator.metrics import Metrics
 from didmpc.mediator.operator.control import Json
+from didmpc.mediator.operator.history import memory_bytes
+from didmpc.mediator.operator.token import Token
 from didmpc.mediator.outgoing import Outgoing
 from didmpc.mediator.relay import Relay
+from didmpc.mediator.store import Store
 from didmpc.mediator.websocket import WebSockets
 from didmpc.protocols.errors import LocalMisuse
+
+
+@dataclass(frozen=True, slots=True)
+class PageAt:
+    """Where the operator's page is, and what opens it."""
+
+    url: str
+    token: Token
 
 
 class LiveMediator:
@@ -25,7 +38,9 @@ class LiveMediator:
         relay: Relay,
         websockets: WebSockets,
         metrics: Metrics,
+        page: PageAt | None = None,
     ) -> None:
+        self._page = page
         self._port = settings.port
         self._configuration = configuration
         self._health = health
@@ -55,6 +70,46 @@ class LiveMediator:
             },
             "settings": self._settings(),
         }
+
+    async def figures(self, store: Store) -> tuple[Mapping[str, float], Mapping[str, float]]:
+        """What has been counted since the start, and what is so now; nobody is named."""
+        metrics, relay = self._metrics, self._relay
+        totals = await store.totals()
+        counted = {
+            "messages_in": metrics.total("messages_in"),
+            "messages_out": metrics.total("messages_out"),
+            "refusals": metrics.total("refusals"),
+            "limits_hit": metrics.total("limits_hit"),
+            "relay_packets": relay.traffic.packets,
+            "relay_bytes": relay.traffic.bytes,
+            "processor": time.process_time(),
+        }
+        current = {
+            "sockets": self._websockets.count,
+            "live": self._deliveries.live_count,
+            "relay_connections": relay.leg_count,
+            "relay_channels": relay.channel_count,
+            "accounts": totals.accounts,
+            "mailboxes": totals.keys,
+            "queued": totals.messages,
+            "queued_bytes": totals.bytes,
+            "memory_bytes": memory_bytes(),
+            "disk_free_bytes": store.free_bytes,
+        }
+        return counted, current
+
+    def page(self, *, renew: bool) -> Json:
+        """Where the operator's page is, with its token. Raises `LocalMisuse` where it is not served."""
+        if self._page is None:
+            raise LocalMisuse(
+                "This mediator serves no page for its operator.",
+                why="It was started without operator-listen.",
+                fix='Put  operator-listen = "127.0.0.1:8766"  into mediator.toml in its home,'
+                " and start it again.",
+            )
+        if renew:
+            self._page.token.renew()
+        return {"url": self._page.url, "token": self._page.token.reveal()}
 
     async def shut_out(self, did: str, channels: tuple[int, ...]) -> int:
         sockets = self._deliveries.sockets_of(did)

@@ -38,6 +38,9 @@ class Live(Protocol):
     def configuration(self) -> Json:
         """The settings in force."""
 
+    def page(self, *, renew: bool) -> Json:
+        """Where the operator's page is, with its token."""
+
 
 class Operator:
     """The methods. `live` is None where the mediator does not run."""
@@ -62,6 +65,7 @@ class Operator:
             "messages": self.messages,
             "remove_messages": self.remove_messages,
             "backup": self.backup,
+            "page": self.page,
         }
 
     def stop(self) -> None:
@@ -87,6 +91,12 @@ class Operator:
         if self._live is None:
             raise LocalMisuse("No mediator runs here.")
         return self._live.configuration()
+
+    async def page(self, params: Json) -> Json:
+        """Where the operator's page is, with its token: with `renew` a new one."""
+        if self._live is None:
+            raise LocalMisuse("No mediator runs here.", fix="Start it: didmpc mediator start")
+        return self._live.page(renew=params.get("renew") is True)
 
     async def accounts(self, params: Json) -> Json:
         """A page: those after `after`, with the number to ask for the next page with, if there is one."""
