@@ -22,6 +22,18 @@ class _OncePerNonce:
         self._used.add((self._key, nonce))
         return self._aead.encrypt(nonce, data, associated_data)
 
+    def encrypt_into(
+        self, nonce: bytes, data: memoryview, associated_data: bytes | None, buf: memoryview
+    ) -> int:
+        assert (self._key, nonce) not in self._used, "a (key, nonce) was sealed under twice"
+        self._used.add((self._key, nonce))
+        return self._aead.encrypt_into(nonce, data, associated_data, buf)
+
+    def decrypt_into(
+        self, nonce: bytes, data: memoryview, associated_data: bytes | None, buf: memoryview
+    ) -> int:
+        return self._aead.decrypt_into(nonce, data, associated_data, buf)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:

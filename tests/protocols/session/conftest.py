@@ -32,6 +32,18 @@ class RecordingAead:
     def decrypt(self, nonce: bytes, data: bytes | memoryview, associated_data: bytes | None) -> bytes:
         return self._aead.decrypt(nonce, data, associated_data)
 
+    def encrypt_into(
+        self, nonce: bytes, data: memoryview, associated_data: bytes | None, buf: memoryview
+    ) -> int:
+        assert (self._key, nonce) not in self.sealed, "a (key, nonce) was sealed under twice"
+        self.sealed.add((self._key, nonce))
+        return self._aead.encrypt_into(nonce, data, associated_data, buf)
+
+    def decrypt_into(
+        self, nonce: bytes, data: memoryview, associated_data: bytes | None, buf: memoryview
+    ) -> int:
+        return self._aead.decrypt_into(nonce, data, associated_data, buf)
+
 
 def recording_aead() -> type[RecordingAead]:
     return type("Recording", (RecordingAead,), {"sealed": set()})

@@ -33,6 +33,26 @@ def test_a_packet_is_its_header_ciphertext_and_tag():
     assert opener().open(packet) == b"x" * 64
 
 
+@pytest.mark.parametrize("size", [0, 1, 64, 5000])
+def test_a_packet_is_opened_and_sealed_again_in_its_own_memory(size):
+    plaintext = bytes(number % 251 for number in range(size))
+    into, out, last = opener(), PacketSealer(bytes(32), b"other-id"), PacketOpener(bytes(32), b"other-id")
+    packet = bytearray(sealer().seal(plaintext))
+    spoilt, again = bytearray(packet), bytearray(packet)
+    spoilt[-1] ^= 1
+    with pytest.raises(SessionError, match="not authentic"):
+        into.open_in_place(spoilt)
+    opened = into.open_in_place(packet)
+    assert opened == plaintext
+    with pytest.raises(SessionError, match="before"):
+        into.open_in_place(again)
+    if size:
+        opened[0] = 255
+    out.seal_in_place(packet)
+    assert last.open(bytes(packet)) == b"\xff"[:size] + plaintext[1:]
+    assert packet == PacketSealer(bytes(32), b"other-id").seal(b"\xff"[:size] + plaintext[1:])
+
+
 def test_each_packet_opens_once_in_any_order():
     out, into = sealer(), opener()
     sealed = [out.seal(b"%d" % number) for number in range(300)]

@@ -23,6 +23,7 @@ from didmpc.protocols.session.schedule import epoch_key
 
 VERSION = 1
 HEADER = struct.Struct(">B8sIQ")
+_HEAD_BYTES = HEADER.size - 8  # all but the number: the same for every packet of an epoch
 TAG_BYTES = 16
 OVERHEAD = HEADER.size + TAG_BYTES
 REPLAY_WINDOW = 1 << 14
@@ -56,14 +57,22 @@ def replayed() -> SessionError:
 
 
 class Aead(Protocol):
-    """The two calls of `AESGCM` that packets use; tests hand in one that records its nonces."""
+    """The calls of `AESGCM` that packets use; tests hand in one that records its nonces.
+
+    `..._into` writes where it is told, which may be where it reads.
+    """
 
     def encrypt(self, nonce: bytes, data: bytes, associated_data: bytes | None) -> bytes: ...
 
     def decrypt(self, nonce: bytes, data: bytes | memoryview, associated_data: bytes | None) -> bytes: ...
 
+    def encrypt_into(
+        self, nonce: bytes, data: memoryview, associated_data: bytes | None, buf: memoryview
+    ) -> int: ...
 
-Decrypt = Callable[[bytes, bytes | memoryview, bytes | None], bytes]
+    def decrypt_into(
+        self, nonce: bytes, data: memoryview, associated_data: bytes | None, buf: memoryview
+    ) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,12 +119,25 @@ class PacketSealer:
 
     def seal(self, plaintext: bytes, now: float = -inf) -> bytes:
         """Seal one packet. Without `now` epochs change by packets and bytes only."""
-        number = self._take_number(len(plaintext), now)
-        header = HEADER.pack(VERSION, self._sid, self.epoch, number)
+        number = self.number
+        if number >= self._step_number or self._bytes >= self._step_bytes or now >= self._step_time:
+            self._consider_step(now)
+        self.number = number + 1  # whatever goes wrong from here on, it is used up
+        self._bytes += len(plaintext)
+        header = self._head + number.to_bytes(8, "big")
         return header + self._encrypt((self._iv ^ number).to_bytes(12, "big"), plaintext, header)
 
+    def seal_in_place(self, packet: bytearray, now: float = -inf) -> None:
+        """Seal what lies between the room for a header and that for a tag, as `open_in_place` leaves it."""
+        sealed = memoryview(packet)[HEADER.size :]
+        plaintext = sealed[:-TAG_BYTES]
+        number = self._take_number(len(plaintext), now)
+        header = HEADER.pack(VERSION, self._sid, self.epoch, number)
+        packet[: HEADER.size] = header
+        self._cipher.encrypt_into((self._iv ^ number).to_bytes(12, "big"), plaintext, header, sealed)
+
     def _take_number(self, size: int, now: float) -> int:
-        """The number of a packet that is sealed next, for whatever goes wrong from here on: it is used up."""
+        """As `seal` does it in line: a call costs as much as what it does."""
         number = self.number
         if number >= self._step_number or self._bytes >= self._step_bytes or now >= self._step_time:
             self._consider_step(now)
@@ -142,9 +164,11 @@ class PacketSealer:
         if self.epoch == _LAST_EPOCH:
             raise SessionOver("The session has used up its epochs.")
         key, iv, self._secret = epoch_key(self._secret)
-        self._encrypt = self._aead(key).encrypt
+        self._cipher = self._aead(key)
+        self._encrypt = self._cipher.encrypt
         self._iv = int.from_bytes(iv, "big")
         self.epoch += 1
+        self._head = HEADER.pack(VERSION, self._sid, self.epoch, 0)[:_HEAD_BYTES]
         self._first = self.number
         self._step_number = self.number + self._limits.packets
         self._step_time = -inf
@@ -163,12 +187,12 @@ class PacketOpener:
         self._sid = sid
         self._next_secret = secret
         self._derived = -1
-        self._keys: dict[int, tuple[Decrypt, int]] = {}
-        self.epoch = 0  # the highest one that an authentic packet came in
+        self._keys: dict[int, tuple[Aead, int]] = {}
         self.highest = -1  # the highest authentic packet number
         self.failed = 0
         self._seen = bytearray(REPLAY_WINDOW)
         self._derive()
+        self._enter(0)
 
     def __repr__(self) -> str:
         return f"<PacketOpener epoch={self.epoch} highest={self.highest} failed={self.failed}>"
@@ -178,22 +202,46 @@ class PacketOpener:
         if not OVERHEAD <= len(packet) <= MAX_PACKET_BYTES:
             raise SessionError("A packet has an impossible length.", code=MALFORMED)
         header = packet[: HEADER.size]
+        epoch, number = self._look_at(header)
+        cipher, iv = self._keys.get(epoch) or self._key_ahead(epoch)
+        try:
+            sealed = (
+                memoryview(packet)[HEADER.size :] if len(packet) > _WORTH_A_VIEW else packet[HEADER.size :]
+            )
+            plaintext = cipher.decrypt((iv ^ number).to_bytes(12, "big"), sealed, header)
+        except InvalidTag:
+            raise self._forged() from None
+        self._opened(epoch, number)
+        return plaintext
+
+    def open_in_place(self, packet: bytearray) -> memoryview:
+        """As `open`, but the plaintext takes the place of the ciphertext: who relays can seal it there again.
+
+        Where it fails, the packet is spoilt.
+        """
+        if not OVERHEAD <= len(packet) <= MAX_PACKET_BYTES:
+            raise SessionError("A packet has an impossible length.", code=MALFORMED)
+        sealed = memoryview(packet)[HEADER.size :]
+        header = bytes(packet[: HEADER.size])
+        epoch, number = self._look_at(header)
+        cipher, iv = self._keys.get(epoch) or self._key_ahead(epoch)
+        plaintext = sealed[:-TAG_BYTES]
+        try:
+            cipher.decrypt_into((iv ^ number).to_bytes(12, "big"), sealed, header, plaintext)
+        except InvalidTag:
+            raise self._forged() from None
+        self._opened(epoch, number)
+        return plaintext
+
+    def _look_at(self, header: bytes) -> tuple[int, int]:
+        """Epoch and number of a packet that may be new; else SessionError."""
         version, sid, epoch, number = HEADER.unpack(header)
         if version != VERSION or sid != self._sid:
             raise SessionError("A packet belongs to no session here.", code="e.p.session.unknown")
         highest = self.highest
         if number <= highest and (highest - number >= REPLAY_WINDOW or self._seen[number % REPLAY_WINDOW]):
             raise replayed()
-        decrypt, iv = self._keys.get(epoch) or self._key_ahead(epoch)
-        try:
-            sealed = (
-                memoryview(packet)[HEADER.size :] if len(packet) > _WORTH_A_VIEW else packet[HEADER.size :]
-            )
-            plaintext = decrypt((iv ^ number).to_bytes(12, "big"), sealed, header)
-        except InvalidTag:
-            raise self._forged() from None
-        self._opened(epoch, number)
-        return plaintext
+        return epoch, number
 
     def _forged(self) -> SessionError:
         self.failed += 1
@@ -209,8 +257,14 @@ class PacketOpener:
             self._forget_skipped(number)
         self._seen[number % REPLAY_WINDOW] = 1
         if epoch > self.epoch:
-            self.epoch = epoch
             self._keys.pop(epoch - 2, None)
+            self._enter(epoch)
+
+    def _enter(self, epoch: int) -> None:
+        """From now on most packets are of this epoch."""
+        self.epoch = epoch
+        self._decrypt, self._iv = self._keys[epoch]
+        self._head = HEADER.pack(VERSION, self._sid, epoch, 0)[:_HEAD_BYTES]
 
     def _forget_skipped(self, number: int) -> None:
         """Slots between the highest number so far and `number` stand for packets not seen yet."""
@@ -221,7 +275,7 @@ class PacketOpener:
                 self._seen[skipped % REPLAY_WINDOW] = 0
         self.highest = number
 
-    def _key_ahead(self, epoch: int) -> tuple[Decrypt, int]:
+    def _key_ahead(self, epoch: int) -> tuple[Aead, int]:
         if self.failed >= MAX_FAILED_OPENS:
             self._die()
         if epoch != self._derived + 1 or epoch != self.epoch + 1:
@@ -232,9 +286,9 @@ class PacketOpener:
     def _derive(self) -> None:
         key, iv, self._next_secret = epoch_key(self._next_secret)
         self._derived += 1
-        self._keys[self._derived] = (self._aead(key).decrypt, int.from_bytes(iv, "big"))
+        self._keys[self._derived] = (self._aead(key), int.from_bytes(iv, "big"))
 
     def _die(self) -> None:
         self._keys.clear()
-        self._next_secret = b""
+        self._next_secret = self._head = b""
         raise SessionOver("The session was ended: a million packets for it were not authentic.")

@@ -74,7 +74,7 @@ class JsonOpener(PacketOpener):
         parsed = parse(packet)
         if parsed.sid != self._sid:
             raise SessionError("A packet belongs to no session here.", code="e.p.session.unknown")
-        decrypt, iv = self._keys.get(parsed.epoch) or self._key_ahead(parsed.epoch)
+        cipher, iv = self._keys.get(parsed.epoch) or self._key_ahead(parsed.epoch)
         number = iv ^ int.from_bytes(parsed.nonce, "big")
         if number >= 1 << 64:
             raise self._forged()  # no nonce of this epoch
@@ -82,7 +82,7 @@ class JsonOpener(PacketOpener):
         if number <= highest and (highest - number >= REPLAY_WINDOW or self._seen[number % REPLAY_WINDOW]):
             raise replayed()
         try:
-            plaintext = decrypt(parsed.nonce, parsed.sealed, parsed.protected)
+            plaintext = cipher.decrypt(parsed.nonce, parsed.sealed, parsed.protected)
         except InvalidTag:
             raise self._forged() from None
         self._opened(parsed.epoch, number)
