@@ -72,7 +72,7 @@ class Switch:
         *,
         m: int = 3,
         threshold: int | None = None,
-        stdin: bytes = b"",
+        stdin: bytes | None = b"",
         **config: Any,
     ) -> "Switch":
         """Start `m` parties; a program given as text is written to a file first."""
@@ -96,8 +96,9 @@ class Switch:
             loop = asyncio.get_running_loop()
             writer, port = await loop.create_unix_connection(partial(Port, self, pid), sock=ours)
             assert process.stdin is not None
-            process.stdin.write(stdin)
-            process.stdin.close()
+            if stdin is not None:  # else it stays open, and nothing is typed
+                process.stdin.write(stdin)
+                process.stdin.close()
             self.parties.append(Party(pid, process, writer, port.lost))
             agreed = {
                 "pid": pid,

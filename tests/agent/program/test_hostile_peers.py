@@ -43,11 +43,11 @@ def change(receiver, sender, edit):
     return tamper
 
 
-async def expect_named(switch, says, program=TRANSFER, sender=1, **config):
+async def expect_named(switch, says, program=TRANSFER, sender=1, kind="peer", **config):
     await switch.start(program, **config)
     party = await switch.go().ended(0)
     assert party.exit == 1
-    assert party.failed["kind"] == "peer"
+    assert party.failed["kind"] == kind
     assert party.failed["pid"] == sender
     assert says in party.failed["what"] + party.failed["why"]
     assert party.stats is None
@@ -172,4 +172,4 @@ async def test_an_end_before_its_time_is_a_failure_of_that_party(switch):
     switch.tamper = lambda to, frame: (
         [frame._replace(type=FrameType.END, payload=b"")] if (to, frame.pid) == (0, 1) else [frame]
     )
-    await expect_named(switch, "ended its part")
+    await expect_named(switch, "ended its part", kind="left")

@@ -18,6 +18,7 @@ class Bridge(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self._queued = 0
+        self.octets_written = 0  # for the program, since its CONFIG
         self.configured = False
         self.closed = asyncio.Event()
 
@@ -50,6 +51,7 @@ class Bridge(asyncio.Protocol):
     def config(self, config: Mapping[str, Any]) -> None:
         """Say what to run. Peers' data that came before the program was there follows it."""
         self._write(encode_json(FrameType.CONFIG, dict(config)))
+        self.octets_written = 0  # what follows is counted at the other end, too
         self.configured = True
         self.flush()
 
@@ -65,6 +67,7 @@ class Bridge(asyncio.Protocol):
     def flush(self) -> None:
         if self._out and self.configured:
             out, self._out = self._out, []
+            self.octets_written += self._queued
             self._queued = 0
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.writelines(out)
@@ -80,5 +83,6 @@ class Bridge(asyncio.Protocol):
             self._transport.abort()
 
     def _write(self, frame: bytes) -> None:
+        self.octets_written += len(frame)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame)

@@ -21,6 +21,7 @@ from didmpc.agent.program.config import Config
 from didmpc.agent.program.mux import FAREWELL, Mux
 from didmpc.agent.program.outcome import Failure, Stats
 from didmpc.agent.program.traces import show
+from didmpc.agent.program.wakers import Wakers
 from didmpc.agent.program.watch import Watch
 from didmpc.agent.program.wire import FrameType as Kind
 from didmpc.agent.program.wire import encode, encode_json
@@ -62,7 +63,17 @@ class Bridge:
             limits=config.limits,
             fail=self.fail,
         )
-        Watch(self._mux, loop, lambda: {each.link_pid: each.waiting for each in self._exchangers})
+        spins = [
+            function.__code__ for function in (mpyc.runtime.Runtime.barrier, mpyc.runtime.Runtime.shutdown)
+        ]
+        wakers = Wakers(loop, spins)
+        folder = os.getcwd() + os.sep
+        Watch(
+            self._mux,
+            lambda: {each.link_pid: each.waiting for each in self._exchangers},
+            wakers,
+            lambda: wakers.places(folder, config.entry),
+        )
 
     # -- the runtime ---------------------------------------------------------------------------------------
 

@@ -92,6 +92,7 @@ class Mux:
         fail: Callable[[Failure], None],
     ) -> None:
         self.receives = 0
+        self.octets_read = 0
         self.go = asyncio.Event()
         self.start = 0
         self.on_activity: Callable[[], None] | None = None
@@ -238,6 +239,7 @@ class Mux:
             )
             return
         self.receives += 1
+        self.octets_read += len(data)
         self._leads = 0
         if self.on_activity is not None:
             self.on_activity()

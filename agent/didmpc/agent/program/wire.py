@@ -28,11 +28,15 @@ class FrameType(IntEnum):
     CONFIG = 1  # channel -> program, first frame, JSON: see config.py
     DATA = 2  # both ways: bytes of MPyC to or from a party
     END = 3  # both ways: MPyC closed its connection to this party in this generation
-    STATE = 4  # program -> channel, JSON: {"state": "computing"} | {"state": "waiting", "for": {pid: labels}}
+    STATE = 4  # program -> channel, JSON: see below
     FAILED = 5  # program -> channel, JSON: {"what", "why", "kind", "pid": the peer it is about, or null}
     STATS = 6  # program -> channel, JSON, last frame before a clean exit
     GO = 7  # channel -> program: all links are up, start() may go on
 
+
+# STATE is {"state": "computing"}, {"state": "reading"} (standard input), or
+# {"state": "waiting", "for": {pid: labels}, "also": [what else could wake it], "read": bytes of ours so far,
+#  "at": [places in the program, where nothing else could]}.
 
 _JSON = frozenset({FrameType.CONFIG, FrameType.STATE, FrameType.FAILED, FrameType.STATS})
 _EMPTY = frozenset({FrameType.END, FrameType.GO})
