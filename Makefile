@@ -28,12 +28,13 @@ LOCKED := install --quiet --require-hashes --only-binary :all:
 FUZZ_VENV := .cache/fuzz-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-netlab soak soak-sessions soak-kills lint types imports check bench fuzz lock clean install interop-peers
+.PHONY: help demo test test-netlab test-hosting soak soak-sessions soak-kills lint types imports check bench fuzz lock clean install interop-peers
 
 help:
 	@echo "make demo     install, then a joint computation of 3 parties in real processes (PARTIES=5 PROGRAM=demos/vote.py)"
 	@echo "make test     install, then all tests (PYTEST_FLAGS='-k name', WORKERS=0: one after the other)"
 	@echo "make test-netlab  as root: other ways to connect parties, on test hosts in network namespaces"
+	@echo "make test-hosting  the mediator's image, compose file, systemd unit, Caddy in front, and its pages in Chromium"
 	@echo "make soak     tests that run for minutes, such as 40 kill -9 of a mediator under load (PYTEST_FLAGS='-k name')"
 	@echo "make check    tests, lint, types and the import layers, as .ci/run does"
 	@echo "make soak-sessions  computations while something breaks every ten seconds (MINUTES=60 SEED=1 LOG=soak.jsonl)"
@@ -58,6 +59,11 @@ test: $(VENV)/.dev interop-peers
 test-netlab: $(VENV)/.dev
 	@$(BIN)/python -m pytest -m netlab $(PYTEST_FLAGS)
 	@echo "make test-netlab: all passed; what is not installed was skipped."
+
+test-hosting: $(VENV)/.dev
+	@$(BIN)/python tests/hosting/environments.py
+	@$(BIN)/python -m pytest -m hosting -rs $(PYTEST_FLAGS)
+	@echo "make test-hosting: all passed; what is not installed was skipped."
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -m soak -s $(PYTEST_FLAGS)
@@ -156,7 +162,8 @@ lock: $(UV)
 	@$(COMPILE) requirements/didcomm.in -o requirements/didcomm.txt
 	@$(COMPILE) requirements/didcomm-messaging.in -o requirements/didcomm-messaging.txt
 	@$(COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
-	@for peer in tests/interop/npm_*; do npm install --prefix $$peer --package-lock-only --ignore-scripts \
+	@$(COMPILE) requirements/hosting.in -o requirements/hosting.txt
+	@for peer in tests/interop/npm_* tests/hosting/npm_*; do npm install --prefix $$peer --package-lock-only --ignore-scripts \
 	  --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel error || exit 1; done
 	@echo "make lock: wrote requirements/*.txt and tests/interop/*/package-lock.json."
 

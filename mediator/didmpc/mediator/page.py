@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import segno
 
 from didmpc.mediator.assets import SECURITY, Asset
-from didmpc.mediator.limits import TABLE, Limits
-from didmpc.mediator.quantities import show_limit, show_seconds
+from didmpc.mediator.limits import TABLE, UNLIMITED_RATE, Kind, Limit, Limits, Rate
+from didmpc.mediator.quantities import show_limit
 from didmpc.mediator.store import Admission
 from didmpc.protocols.out_of_band import Invitation
 
@@ -43,6 +43,7 @@ _SHOWN = {
 """Limits that users meet, in words of theirs."""
 _OF_THE_RELAY = frozenset({"channels_per_account", "channel_rate"})
 _LIMITS = {limit.name: limit for limit in TABLE}
+_UNITS = {"d": "days", "h": "hours", "min": "minutes", "s": "seconds"}
 _OBSTACLES = {
     "stopping": "it is being restarted",
     "disk": "its disk is full",
@@ -111,7 +112,7 @@ class About:
     def _limits(self) -> str:
         rows = "".join(
             f'<tr><th scope="row">{what}</th>'
-            f"<td>{html.escape(show_limit(_LIMITS[name], getattr(self.limits, name)))}</td></tr>"
+            f"<td>{html.escape(_in_words(_LIMITS[name], getattr(self.limits, name)))}</td></tr>"
             for name, what in _SHOWN.items()
             if self.relays or name not in _OF_THE_RELAY
         )
@@ -141,10 +142,10 @@ class About:
             " above.</li></ul>"
             "<p>What it keeps:</p><ul>"
             "<li>mail, as its sender has encrypted it, until you have fetched it or "
-            f"{show_seconds(limits.mail_seconds)} have passed;</li>"
+            f"{_in_words(_LIMITS['mail_seconds'], limits.mail_seconds)} have passed;</li>"
             f"{relay}"
             "<li>of requests that changed an account a fingerprint, so that nobody can repeat them"
-            f" ({show_seconds(limits.replay_seconds)});</li>"
+            f" ({_in_words(_LIMITS['replay_seconds'], limits.replay_seconds)});</li>"
             "<li>your account, until its operator deletes it: ask for that at any time.</li></ul>"
             "<p>Its logs hold no DIDs, no network addresses and no contents. A web server in front of it may"
             " keep logs of its own. Nothing is given to others but what you send elsewhere through it.</p>"
@@ -170,6 +171,17 @@ def invitation_page(url: str, invitation: Invitation) -> str:
 def damaged_page(what: str) -> str:
     """The page of an invitation that cannot be read."""
     return _page("This invitation cannot be read", "", f"<p>{html.escape(what)}</p><p>Ask for it again.</p>")
+
+
+def _in_words(limit: Limit, value: object) -> str:
+    """For somebody who has never seen a file of settings."""
+    if isinstance(value, Rate) and value != UNLIMITED_RATE:
+        return f"{value.per_second:,g} a second"
+    text = show_limit(limit, value)
+    number, _, unit = text.partition(" ")
+    if limit.kind is Kind.SECONDS:
+        return f"{number} {_UNITS[unit]}"
+    return f"{int(number):,}" if number.isdigit() and not unit else text
 
 
 def _page(title: str, under: str, body: str) -> str:

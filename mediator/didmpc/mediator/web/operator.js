@@ -155,7 +155,7 @@ function ago(seconds) {
 }
 
 function showFacts(status) {
-  const most = (counts) => Object.entries(counts).sort((a, b) => b[1] - a[1]).slice(0, 3)
+  const most = (counts) => Object.entries(counts).filter(([, times]) => times).sort((a, b) => b[1] - a[1]).slice(0, 3)
     .map(([name, times]) => `${name} ${plain(times)}`).join(", ") || "none";
   const facts = {
     "Running for": ago(Date.now() / 1000 - status.since),
@@ -178,8 +178,9 @@ function showFacts(status) {
 
 /** A bound for the axis, at least `highest`: 1, 2 or 5 times a power of ten, or of two for bytes. */
 function bound(highest, write) {
-  if (highest <= 0) return 1;
-  if (write === bytes) return 2 ** Math.ceil(Math.log2(highest));
+  if (write === bytes) return 2 ** Math.max(10, Math.ceil(Math.log2(highest)));
+  if (write === percent && highest === 0) return 0.01;
+  highest = write === plain ? Math.max(2, highest) : highest;
   const power = 10 ** Math.floor(Math.log10(highest));
   return [1, 2, 5, 10].map((step) => step * power).find((each) => each >= highest) ?? highest;
 }
@@ -200,8 +201,10 @@ function frame(plot, index) {
   const body = element("tbody");
   const names = Object.values(plot.series);
   const head = element("tr", {}, ...["Time", ...names].map((name) => element("th", { scope: "col" }, name)));
+  const name = `${plot.title} as a table`;
   const table = element("table", {}, element("thead", {}, head), body);
-  const details = element("details", {}, element("summary", {}, `${plot.title} as a table`), table);
+  const wide = element("div", { class: "wide", role: "region", "aria-label": name, tabindex: 0 }, table);
+  const details = element("details", {}, element("summary", {}, name), wide);
   details.addEventListener("toggle", () => draw(plot));
   const figure = element("figure", {}, title, picture, legend, words, details);
   $("plots").append(figure);
