@@ -17,7 +17,7 @@ ROOT = HERE.parent.parent
 LARGEST = 4096
 """Bytes of an input that is taken over."""
 
-for path in (HERE, *(ROOT / name for name in ("agent", "mediator", "protocols"))):
+for path in (HERE, *(ROOT / name for name in ("agent", "local", "mediator", "protocols"))):
     sys.path.insert(0, str(path))
 
 Step = tuple[str, int, int]

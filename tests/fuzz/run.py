@@ -17,7 +17,7 @@ ROOT = HERE.parent.parent
 BOUNDS = ("-max_len=16384", "-len_control=0", "-timeout=20", "-rss_limit_mb=1024", "-print_final_stats=1")
 """Bytes of an input; seconds and megabytes beyond which it counts as a finding."""
 
-for path in (HERE, *(ROOT / name for name in ("agent", "mediator", "protocols"))):
+for path in (HERE, *(ROOT / name for name in ("agent", "local", "mediator", "protocols"))):
     sys.path.insert(0, str(path))
 
 

@@ -173,3 +173,17 @@ async def test_an_end_before_its_time_is_a_failure_of_that_party(switch):
         [frame._replace(type=FrameType.END, payload=b"")] if (to, frame.pid) == (0, 1) else [frame]
     )
     await expect_named(switch, "ended its part", kind="left")
+
+    await expect_named(switch, "ended its part")
+
+
+def test_all_peers_together_cannot_make_us_keep_more_than_our_memory_holds():
+    from didmpc.agent.program.config import Limits
+
+    gib = 1024**3
+    for memory in (4 * gib, 12 * gib, 64 * gib):
+        for peers in (1, 2, 12, 24):
+            octets = Limits.among(peers, memory).octets
+            assert 2 * peers * octets <= memory / 2  # kept for later, and in part
+            assert octets <= Limits().octets
+    assert Limits.among(2, 4 * gib) == Limits()

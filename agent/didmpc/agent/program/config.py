@@ -1,8 +1,9 @@
 """The CONFIG frame: who we are in this run, and what the parties agreed on."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from didmpc.agent.program.wire import WireError
 
@@ -12,10 +13,16 @@ OPTIONS: Mapping[str, type] = {
     "no_async": bool,
     "no_barrier": bool,
     "no_prss": bool,
+    "mix32_64bit": bool,
 }
 """MPyC's own settings that the manifest fixes for all parties."""
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 MAX_PARTIES = 1000
+
+
+MESSAGE_COSTS = 256
+"""What Python needs for a message beside its bytes."""
+LEAST = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +35,15 @@ class Limits:
 
     messages: int = 500_000
     octets: int = 512 * 1024 * 1024
+    """Each message counts as its bytes and `MESSAGE_COSTS`. A message may be announced with so many bytes."""
+
+    @classmethod
+    def among(cls, peers: int, memory: int) -> Self:
+        """So much for each of `peers` that all together come nowhere near `memory` bytes.
+
+        A quarter for what nobody asked for and a quarter for messages of which a part has come.
+        """
+        return cls(octets=max(LEAST, min(cls().octets, memory // 4 // max(1, peers))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +81,7 @@ class Config:
         limits = value.get("limits", {})
         if not isinstance(limits, dict):
             raise WireError("CONFIG's limits are no object.")
+        default = Limits.among(m - 1, _memory())
         return cls(
             pid=_integer(value, "pid", 0, m - 1),
             m=m,
@@ -77,10 +94,23 @@ class Config:
             coalesce=value.get("coalesce") is not False,
             log_level=level,
             limits=Limits(
-                messages=_integer({"messages": Limits().messages} | limits, "messages", 1, 1 << 32),
-                octets=_integer({"octets": Limits().octets} | limits, "octets", 1, 1 << 40),
+                messages=_integer({"messages": default.messages} | limits, "messages", 1, 1 << 32),
+                octets=_integer({"octets": default.octets} | limits, "octets", 1, 1 << 40),
             ),
         )
+
+
+def _memory() -> int:
+    """What this process may use: all that its sandbox gives it, else half of the machine's."""
+    try:
+        import resource  # noqa: PLC0415  not on every platform
+
+        bound = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if bound != resource.RLIM_INFINITY:
+            return bound
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    except (ImportError, ValueError, OSError, AttributeError):
+        return 2 * 1024**3
 
 
 def _integer(value: Mapping[str, Any], key: str, low: int, high: int) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mpyc.asyncoro import MessageExchanger
 
-from didmpc.agent.program.config import Limits
+from didmpc.agent.program.config import MESSAGE_COSTS, Limits
 from didmpc.agent.program.mux import PeerTransport
 from didmpc.agent.program.outcome import PeerFault, Stats
 
@@ -134,7 +134,8 @@ class Exchanger(MessageExchanger):  # type: ignore[misc]  # MPyC has no types
         if asked is None:
             self.unasked += 1
             self.unasked_bytes += len(payload)
-            if self.unasked > self._limits.messages or self.unasked_bytes > self._limits.octets:
+            cost = self.unasked_bytes + self.unasked * MESSAGE_COSTS
+            if self.unasked > self._limits.messages or cost > self._limits.octets:
                 raise PeerFault(
                     self.link_pid,
                     f"sent {self.unasked:,} messages ({self.unasked_bytes:,} bytes) that nobody asked for",
