@@ -18,7 +18,7 @@ from didmpc.protocols.errors import LocalMisuse, SessionError
 from didmpc.protocols.session import frames, packet_json
 from didmpc.protocols.session.frames import Control, PeerViolation, Record, largest_unpadded, padded_length
 from didmpc.protocols.session.handshake import WIRE_BINARY, Established
-from didmpc.protocols.session.packet import Aead, EpochLimits, SessionOver, sid_of
+from didmpc.protocols.session.packet import SID, Aead, EpochLimits, SessionOver
 from didmpc.protocols.session.records import ACK_DELAY, ACK_EVERY, Inbox, LinkOverflow, Outbox
 from didmpc.protocols.session.session import Session
 
@@ -52,7 +52,8 @@ RETIRED_SECONDS = 60.0
 """How long packets of the session before are still opened."""
 _PINGS_REMEMBERED = 64
 _UNLIMITED = 1 << 62
-_NO_PADDING = [bytes(length) for length in range(64)]
+_AMPLE = 512 * 1024  # room for any packet of a link: all control there is and the largest record, as JSON
+_PADDING = [bytes(length) for length in range(64)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +186,7 @@ class Link:
         self.last_heard = now
         self.stats = LinkStats()
 
+        self._quiet_until = -inf  # before that time there is nothing to say but records, and acknowledgements
         self._urgent = False  # there is control to say at once
         self._say_ready = False
         self._ping_at = inf
@@ -220,7 +222,8 @@ class Link:
 
         LinkOverflow when the send queue is full: nothing of `data` was queued then.
         """
-        self._check_over()
+        if self._over is not None:
+            raise self._over
         if self._closing:
             raise LocalMisuse("A link that was closed cannot send.")
         if self._abort_cause is not None or self._aborted_by_peer:
@@ -230,6 +233,7 @@ class Link:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """What the peer gets to hear about us, each second and once on a change."""
+        self._quiet_until = -inf
         text = frames.encode_object(state, frames.MAX_STATE)
         if text != self._state:
             self._state = text
@@ -237,16 +241,19 @@ class Link:
 
     def offer_contacts(self, proofs: Sequence[bytes]) -> None:
         """Proofs for the peer to recognise us by: 16, 64, 256 or 1,024 of them, said once it is confirmed."""
+        self._quiet_until = -inf
         assert len(proofs) in frames.PROOF_COUNTS
         self._contact, self._say_contact = tuple(proofs), True
 
     def close(self) -> None:
         """Nothing follows what was sent: the peer learns after which record, and misses none before it."""
+        self._quiet_until = -inf
         if not self._closing:
             self._closing = self._say_close = self._urgent = True
 
     def abort(self, cause: Mapping[str, Any]) -> None:
         """End the run for the peer, too: the cause goes ahead of everything, and nothing else follows."""
+        self._quiet_until = -inf
         if self._abort_cause is None:
             self._abort_cause = frames.encode_object(cause, frames.MAX_CAUSE)
             self._say_abort = self._urgent = True
@@ -275,6 +282,7 @@ class Link:
     def renew(self, established: Established, now: float) -> None:
         """A new session for this link. It takes over once the peer was heard in it; until then, and where
         that never happens, the present one goes on. One that was not confirmed makes way."""
+        self._quiet_until = -inf
         self._check_over()
         if not self._session.heard:
             raise LocalMisuse("A link gets a new session only once its peer was heard in the present one.")
@@ -285,7 +293,7 @@ class Link:
         return Session(established, now=now, epoch=self._limits.epoch, aead=self._aead)
 
     def _session_of(self, packet: bytes) -> Session:
-        sid = packet_json.parse(packet).sid if packet[:1] == b"{" else sid_of(packet)
+        sid = packet_json.parse(packet).sid if packet[:1] == b"{" else packet[SID]
         if sid == self._session.sid_in:
             return self._session
         for session in (self._proposed, self._retired):
@@ -315,6 +323,13 @@ class Link:
             return None
         return self._propose(proposed, now, _UNLIMITED)
 
+    def _proposal_here(self, now: float, room: int) -> bytes | None:
+        """The same, where the proposed session has the present form."""
+        proposed = self._proposed
+        if proposed is None or proposed.wire != self._session.wire or not self._proposal_due(now):
+            return None
+        return self._propose(proposed, now, room)
+
     def _proposal_due(self, now: float) -> bool:
         return now >= self._propose_at and self._proposed is not None and self._proposed.wire in self._up
 
@@ -330,6 +345,7 @@ class Link:
 
     def probe(self, now: float) -> None:
         """Somebody says that the peer has lost this session: a hint, to be tested by asking the peer."""
+        self._quiet_until = -inf
         if self._probe_ends == inf:
             self._probe_ends = now + max(PROBE_SECONDS, 4 * (self._rtt or 0.0))
             self._ping_at = now
@@ -341,6 +357,7 @@ class Link:
 
         Whatever was on its way is said again. A `stored` path is slow and pays for each packet.
         """
+        self._quiet_until = -inf
         self._up[wire] = stored
         if wire == self._session.wire:
             self._path_reset(now)
@@ -360,6 +377,7 @@ class Link:
 
     def path_down(self, now: float, wire: str = WIRE_BINARY) -> None:
         """Nothing of that form can be written until the next `path_up`; what is queued waits."""
+        self._quiet_until = -inf
         self._up.pop(wire, None)
 
     @property
@@ -374,17 +392,34 @@ class Link:
 
     def receive(self, packet: bytes, now: float) -> list[Event]:
         """Take one packet; what it brings, in order. A refused packet changes nothing."""
-        self._check_over()
+        if self._over is not None:
+            raise self._over
         clock = self._clock
         started = clock() if clock else 0.0
-        try:
+        session = self._session
+        if packet[SID] != session.sid_in:
             session = self._session_of(packet)
+        try:
             plaintext = session.opener.open(packet)
         except SessionOver as error:
             if session is not self._session:
                 raise SessionError(error.what) from None  # attacked, but no more in use or not yet
             self._end(error)
             raise
+        if session.heard and not self._aborted_by_peer:
+            record = self._inbox.accept_only(plaintext, now)
+            if record is not None:
+                _, start, data = record
+                stats = self.stats
+                stats.packets_received += 1
+                stats.records_received += 1
+                stats.bytes_received += len(data)
+                self.last_heard = now
+                self._probe_ends = inf
+                if clock:
+                    stats.open_seconds += clock() - started
+                return [Data(start, data)]
+        self._quiet_until = -inf
         records, control = frames.decode(plaintext)
         self._check(records, control, session)
         self.last_heard = now
@@ -506,37 +541,33 @@ class Link:
     @property
     def has_to_answer(self) -> bool:
         """Whether the last `receive` left something to say at once; the rest has until `deadline`."""
-        return self._urgent or self._outbox.waiting or self._inbox.ack_at <= self.last_heard
+        outbox = self._outbox
+        return self._urgent or bool(outbox.queue or outbox.again) or self._inbox.ack_at <= self.last_heard
 
     def packets(self, now: float, budget: int | None = None) -> list[bytes]:
         """What to write now, at most `budget` bytes: control first, then records as the window allows."""
-        self.expire(now)
-        if not self._may_speak():
-            return []
-        if now >= self._look_again:
-            self._retransmit(now)
-        if now >= self._retired_until:
-            self._retired, self._retired_until = None, inf
-        self._blocked = False
-        outbox = self._outbox
         room = _UNLIMITED if budget is None else budget
+        inbox, outbox = self._inbox, self._outbox
         packets: list[bytes] = []
-        proposed = self._proposed
-        if proposed is not None and proposed.wire == self._session.wire and self._proposal_due(now):
-            packet = self._propose(proposed, now, room)
-            if packet is not None:
+        control: list[bytes] = []
+        quiet = now < self._quiet_until and now < inbox.ack_at and inbox.unacknowledged < ACK_EVERY // 2
+        if not quiet:
+            self.expire(now)
+            if not self._may_speak():
+                return packets
+            self._look_after(now)
+            if (packet := self._proposal_here(now, room)) is not None:
                 packets.append(packet)
                 room -= len(packet)
-        largest_plaintext = self._session.largest_plaintext
-        control = self._control(now)
-        while control or outbox.waiting:
+            control = self._control(now)
+        while control or outbox.queue or outbox.again:
             pieces, control = control, []
-            spoken = bool(pieces)
-            used = sum(map(len, pieces)) if spoken else 0
-            hard = largest_unpadded(largest_plaintext(room))
+            used = sum(map(len, pieces)) if pieces else 0
+            hard = room if room >= _AMPLE else largest_unpadded(self._session.largest_plaintext(room))
             if used > hard:
                 self._blocked = True
                 break
+            spoken = used > 0
             used, again = outbox.fill(pieces, used, self._limits.packet_bytes, hard, now)
             if not pieces:
                 break
@@ -548,7 +579,32 @@ class Link:
             self.stats.records_sent_again += again
         self.stats.packets_sent += len(packets)
         self.stats.records_sent = outbox.sent
+        if not quiet:
+            self._quiet_until = self._next_duty()
         return packets
+
+    def _look_after(self, now: float) -> None:
+        """What has to be done from time to time."""
+        self._blocked = False
+        if now >= self._look_again:
+            self._retransmit(now)
+        if now >= self._retired_until:
+            self._retired, self._retired_until = None, inf
+
+    def _next_duty(self) -> float:
+        """Until when `packets` has only records and acknowledgements to look at, if nothing else happens."""
+        if self._urgent or self._blocked or self._outbox.again:
+            return -inf
+        propose_at = self._propose_at if self._proposed is not None else inf
+        due = (
+            self._ping_at,
+            self._look_again,
+            self._retired_until,
+            self._ends_at,
+            self._probe_ends,
+            propose_at,
+        )
+        return min(*due, self.last_heard + self._limits.idle_seconds)
 
     def expire(self, now: float) -> None:
         """SessionOver when the time of the link has come; for whoever has no path to ask `packets` for."""
@@ -563,12 +619,12 @@ class Link:
     def _seal(self, pieces: list[bytes], used: int, now: float) -> bytes:
         clock = self._clock
         started = clock() if clock else 0.0
-        padding = padded_length(used) - used
-        pieces.append(_NO_PADDING[padding] if padding < 64 else bytes(padding))
+        pieces.append(_PADDING[-used & 63] if used < 1024 else bytes(padded_length(used) - used))
         packet = self._session.seal(b"".join(pieces), now)
+        stats = self.stats
         if clock:
-            self.stats.seal_seconds += clock() - started
-        self.stats.sealed_bytes += len(packet)
+            stats.seal_seconds += clock() - started
+        stats.sealed_bytes += len(packet)
         return packet
 
     def _control(self, now: float) -> list[bytes]:
@@ -666,6 +722,7 @@ class Link:
 
     def _end(self, error: SessionOver) -> None:
         self._over = error
+        self._quiet_until = -inf
         self._up.clear()
         self._outbox.clear()
         self._inbox.clear()

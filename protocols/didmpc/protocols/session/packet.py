@@ -24,6 +24,8 @@ from didmpc.protocols.session.schedule import epoch_key
 VERSION = 1
 HEADER = struct.Struct(">B8sIQ")
 _HEAD_BYTES = HEADER.size - 8  # all but the number: the same for every packet of an epoch
+SID = slice(1, 9)
+"""Where a packet names its session, unproven."""
 TAG_BYTES = 16
 OVERHEAD = HEADER.size + TAG_BYTES
 REPLAY_WINDOW = 1 << 14
@@ -39,11 +41,6 @@ _WORTH_A_VIEW = 4096  # bytes; a smaller piece is copied faster than looked at
 def largest_plaintext(room: int) -> int:
     """The most bytes of plaintext whose packet still fits into `room`."""
     return room - OVERHEAD
-
-
-def sid_of(packet: bytes) -> bytes:
-    """The session id that a packet names, unproven."""
-    return packet[1:9]
 
 
 class SessionOver(SessionError):
@@ -132,7 +129,7 @@ class PacketSealer:
         sealed = memoryview(packet)[HEADER.size :]
         plaintext = sealed[:-TAG_BYTES]
         number = self._take_number(len(plaintext), now)
-        header = HEADER.pack(VERSION, self._sid, self.epoch, number)
+        header = self._head + number.to_bytes(8, "big")
         packet[: HEADER.size] = header
         self._cipher.encrypt_into((self._iv ^ number).to_bytes(12, "big"), plaintext, header, sealed)
 
@@ -202,16 +199,20 @@ class PacketOpener:
         if not OVERHEAD <= len(packet) <= MAX_PACKET_BYTES:
             raise SessionError("A packet has an impossible length.", code=MALFORMED)
         header = packet[: HEADER.size]
-        epoch, number = self._look_at(header)
-        cipher, iv = self._keys.get(epoch) or self._key_ahead(epoch)
+        number = int.from_bytes(header[_HEAD_BYTES:], "big")
+        # nearly every packet is a new one of the present epoch
+        fresh = number > self.highest and header[:_HEAD_BYTES] == self._head
+        epoch, cipher, iv = self._present if fresh else self._admit(header)
+        sealed = memoryview(packet)[HEADER.size :] if len(packet) > _WORTH_A_VIEW else packet[HEADER.size :]
         try:
-            sealed = (
-                memoryview(packet)[HEADER.size :] if len(packet) > _WORTH_A_VIEW else packet[HEADER.size :]
-            )
             plaintext = cipher.decrypt((iv ^ number).to_bytes(12, "big"), sealed, header)
         except InvalidTag:
             raise self._forged() from None
-        self._opened(epoch, number)
+        if fresh and number == self.highest + 1:
+            self.highest = number
+            self._seen[number % REPLAY_WINDOW] = 1
+        else:
+            self._opened(epoch, number)
         return plaintext
 
     def open_in_place(self, packet: bytearray) -> memoryview:
@@ -223,8 +224,9 @@ class PacketOpener:
             raise SessionError("A packet has an impossible length.", code=MALFORMED)
         sealed = memoryview(packet)[HEADER.size :]
         header = bytes(packet[: HEADER.size])
-        epoch, number = self._look_at(header)
-        cipher, iv = self._keys.get(epoch) or self._key_ahead(epoch)
+        number = int.from_bytes(header[_HEAD_BYTES:], "big")
+        fresh = number > self.highest and header[:_HEAD_BYTES] == self._head
+        epoch, cipher, iv = self._present if fresh else self._admit(header)
         plaintext = sealed[:-TAG_BYTES]
         try:
             cipher.decrypt_into((iv ^ number).to_bytes(12, "big"), sealed, header, plaintext)
@@ -233,15 +235,15 @@ class PacketOpener:
         self._opened(epoch, number)
         return plaintext
 
-    def _look_at(self, header: bytes) -> tuple[int, int]:
-        """Epoch and number of a packet that may be new; else SessionError."""
+    def _admit(self, header: bytes) -> tuple[int, Aead, int]:
+        """The epoch of a packet, and what opens it; SessionError for one that is not to be opened."""
         version, sid, epoch, number = HEADER.unpack(header)
         if version != VERSION or sid != self._sid:
             raise SessionError("A packet belongs to no session here.", code="e.p.session.unknown")
         highest = self.highest
         if number <= highest and (highest - number >= REPLAY_WINDOW or self._seen[number % REPLAY_WINDOW]):
             raise replayed()
-        return epoch, number
+        return epoch, *(self._keys.get(epoch) or self._key_ahead(epoch))
 
     def _forged(self) -> SessionError:
         self.failed += 1
@@ -263,7 +265,7 @@ class PacketOpener:
     def _enter(self, epoch: int) -> None:
         """From now on most packets are of this epoch."""
         self.epoch = epoch
-        self._decrypt, self._iv = self._keys[epoch]
+        self._present = (epoch, *self._keys[epoch])
         self._head = HEADER.pack(VERSION, self._sid, epoch, 0)[:_HEAD_BYTES]
 
     def _forget_skipped(self, number: int) -> None:

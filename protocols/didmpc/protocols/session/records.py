@@ -14,6 +14,7 @@ from didmpc.protocols.errors import LocalMisuse
 from didmpc.protocols.session.frames import (
     MAX_RECORD_DATA,
     MAX_START,
+    PADDING,
     RECORD,
     RECORD_HEADER,
     Ack,
@@ -37,11 +38,12 @@ class _Sending:
 
     __slots__ = ("data", "header", "number", "sent_at", "size")
 
-    def __init__(self, number: int, header: bytes, data: bytes) -> None:
+    def __init__(self, number: int, start: int, data: bytes) -> None:
+        size = len(data)
         self.number = number
-        self.header = header
+        self.header = RECORD_HEADER.pack(RECORD, number, start, size)
         self.data = data
-        self.size = len(header) + len(data)
+        self.size = RECORD_HEADER.size + size
         self.sent_at = -inf  # the last time; `inf` once acknowledged
 
 
@@ -57,15 +59,15 @@ class Outbox:
         self._unsent = 0  # the next number to be sent for the first time
         self._held = 0
         self._flight_bytes = 0
-        self._queue: deque[_Sending] = deque()
+        self.queue: deque[_Sending] = deque()  # not sent yet
         self._flight: dict[int, _Sending] = {}
-        self._again: deque[_Sending] = deque()
+        self.again: deque[_Sending] = deque()  # to be sent once more
         self._by_time: deque[tuple[float, _Sending]] = deque()
 
     @property
     def unacknowledged(self) -> int:
         """Records that the peer is not known to have."""
-        return len(self._queue) + len(self._flight)
+        return len(self.queue) + len(self._flight)
 
     @property
     def held(self) -> int:
@@ -75,7 +77,7 @@ class Outbox:
     @property
     def waiting(self) -> bool:
         """There are records to send, now or when the window opens."""
-        return bool(self._queue or self._again)
+        return bool(self.queue or self.again)
 
     @property
     def sent(self) -> int:
@@ -85,27 +87,25 @@ class Outbox:
     def put(self, start: int, data: bytes) -> None:
         """Queue `data`, cut into records. All of it or, with LinkOverflow, nothing."""
         size = len(data)
+        number = self.next_number
         pieces = 1 if size <= MAX_RECORD_DATA else -(-size // MAX_RECORD_DATA)
-        cost = size + pieces * _QUEUED_OVERHEAD
-        if self._held + cost > self._queue_bytes:
+        held = self._held + size + pieces * _QUEUED_OVERHEAD
+        if held > self._queue_bytes:
             raise LinkOverflow(
                 "A peer takes less than is sent to it, and the send queue is full.",
                 why=f"the limit of the send queue is {self._queue_bytes} bytes, and {self._held} wait in it",
                 fix="Raise the limit `queue_bytes`, or find out why the peer or its network is slow.",
             )
-        if not 0 <= start <= MAX_START or self.next_number + pieces > _LAST_RECORD:
+        if not 0 <= start <= MAX_START or number + pieces > _LAST_RECORD:
             raise LocalMisuse("A start generation or record number is out of range.")
-        self._held += cost
+        self._held = held
+        self.next_number = number + pieces
         if pieces == 1:
-            self._enqueue(start, data)
-        else:
-            for offset in range(0, size, MAX_RECORD_DATA):
-                self._enqueue(start, data[offset : offset + MAX_RECORD_DATA])
-
-    def _enqueue(self, start: int, data: bytes) -> None:
-        number = self.next_number
-        self.next_number = number + 1
-        self._queue.append(_Sending(number, RECORD_HEADER.pack(RECORD, number, start, len(data)), data))
+            self.queue.append(_Sending(number, start, data))
+            return
+        for offset in range(0, size, MAX_RECORD_DATA):
+            self.queue.append(_Sending(number, start, data[offset : offset + MAX_RECORD_DATA]))
+            number += 1
 
     def fill(self, pieces: list[bytes], used: int, soft: int, hard: int, now: float) -> tuple[int, int]:
         """Append records for one packet to `pieces`, which hold `used` bytes.
@@ -114,24 +114,24 @@ class Outbox:
         in `pieces`, and how many of its records are sent again.
         """
         first, again = True, 0
-        while self._again:
-            record = self._again[0]
+        while self.again:
+            record = self.again[0]
             if record.sent_at < inf:  # else it was acknowledged while it waited
                 size = used + record.size
                 if size > hard or (size > soft and not first):
                     return used, again
                 self._put_in(pieces, record, now)
                 used, first, again = size, False, again + 1
-            self._again.popleft()
-        queue = self._queue
+            self.again.popleft()
+        queue, flight = self.queue, self._flight
         while queue:
             record = queue[0]
             size = used + record.size
-            if size > hard or (size > soft and not first) or self._window_closed(record):
+            if size > hard or (size > soft and not first) or (flight and self._window_closed(record)):
                 break
             queue.popleft()
             self._unsent = record.number + 1
-            self._flight[record.number] = record
+            flight[record.number] = record
             self._flight_bytes += record.size
             self._put_in(pieces, record, now)
             used, first = size, False
@@ -140,12 +140,9 @@ class Outbox:
     def _put_in(self, pieces: list[bytes], record: _Sending, now: float) -> None:
         record.sent_at = now
         self._by_time.append((now, record))
-        pieces.append(record.header)
-        pieces.append(record.data)
+        pieces += record.header, record.data
 
     def _window_closed(self, record: _Sending) -> bool:
-        if not self._flight:
-            return False
         return (
             record.number - self.acknowledged >= self._window_records
             or self._flight_bytes + record.size > self._window_bytes
@@ -186,7 +183,7 @@ class Outbox:
             sent_at, record = self._by_time.popleft()
             if record.sent_at == sent_at:
                 record.sent_at = -inf
-                self._again.append(record)
+                self.again.append(record)
                 found = True
         self._prune()
         return found
@@ -196,7 +193,7 @@ class Outbox:
         self._by_time.clear()
         for record in self._flight.values():
             record.sent_at = -inf
-        self._again = deque(sorted(self._flight.values(), key=lambda record: record.number))
+        self.again = deque(sorted(self._flight.values(), key=lambda record: record.number))
 
     def _prune(self) -> None:
         by_time = self._by_time
@@ -205,9 +202,9 @@ class Outbox:
 
     def clear(self) -> None:
         """Forget everything: nothing more will be sent."""
-        self._queue.clear()
+        self.queue.clear()
         self._flight.clear()
-        self._again.clear()
+        self.again.clear()
         self._by_time.clear()
         self._held = self._flight_bytes = 0
 
@@ -277,6 +274,27 @@ class Inbox:
         elif self.ack_at == inf:
             self.ack_at = now + ACK_DELAY
         return delivered
+
+    def accept_only(self, plaintext: bytes, now: float) -> Record | None:
+        """Take the record of a packet that holds the one whose turn it is, and nothing else. None for any
+        other packet, of which nothing was taken. Nearly all packets are such."""
+        size = len(plaintext)
+        if size < RECORD_HEADER.size:
+            return None
+        kind, number, start, length = RECORD_HEADER.unpack_from(plaintext)
+        stop = RECORD_HEADER.size + length
+        if kind != RECORD or number != self.next_number or length > MAX_RECORD_DATA or stop > size:
+            return None
+        if (stop < size and plaintext[stop] != PADDING) or self._early or self.total is not None:
+            return None
+        self.next_number = number + 1
+        self._highest = number
+        self.unacknowledged += 1
+        if self.unacknowledged >= ACK_EVERY:
+            self.ack_at = now
+        elif self.ack_at == inf:
+            self.ack_at = now + ACK_DELAY
+        return number, start, plaintext[RECORD_HEADER.size : stop]
 
     def _release(self, delivered: list[Record]) -> None:
         while (record := self._early.pop(self.next_number, None)) is not None:

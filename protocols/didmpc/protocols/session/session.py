@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from didmpc.protocols.errors import LocalMisuse
 from didmpc.protocols.session import packet, packet_json
 from didmpc.protocols.session.handshake import WIRE_JSON, Established
 from didmpc.protocols.session.packet import Aead, EpochLimits, PacketOpener, PacketSealer
@@ -39,6 +40,8 @@ class Session:
         self._sealer: PacketSealer | None = sealer(
             established.secret_send, established.sid_out, limits=epoch, aead=aead
         )
+        self.seal: Callable[[bytes, float], bytes] = self._sealer.seal
+        """One packet of a plaintext, at a time. Not after `retire`."""
         self.largest_plaintext = packet_json.largest_plaintext if as_json else packet.largest_plaintext
         self._sealed = 0
 
@@ -55,11 +58,6 @@ class Session:
         """Of what is sealed now."""
         return -1 if self._sealer is None else self._sealer.epoch
 
-    def seal(self, plaintext: bytes, now: float) -> bytes:
-        """One packet. Not after `retire`."""
-        assert self._sealer is not None
-        return self._sealer.seal(plaintext, now)
-
     def acknowledged(self, number: int) -> None:
         """The peer has the packet of that number."""
         if self._sealer is not None:
@@ -70,3 +68,8 @@ class Session:
         if self._sealer is not None:
             self._sealed = self._sealer.number
             self._sealer = None
+            self.seal = _retired
+
+
+def _retired(plaintext: bytes, now: float) -> bytes:
+    raise LocalMisuse("A session that was retired seals nothing.")
