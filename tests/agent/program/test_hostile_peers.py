@@ -174,8 +174,6 @@ async def test_an_end_before_its_time_is_a_failure_of_that_party(switch):
     )
     await expect_named(switch, "ended its part", kind="left")
 
-    await expect_named(switch, "ended its part")
-
 
 def test_all_peers_together_cannot_make_us_keep_more_than_our_memory_holds():
     from didmpc.agent.program.config import Limits
