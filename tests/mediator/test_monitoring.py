@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import sqlite3
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 from mediator_parts import PATIENCE, Client, figures
+from operator_parts import mediator_command
 
 from didmpc.mediator import app, health
 from didmpc.mediator.app import Running, running
@@ -175,3 +177,16 @@ async def test_a_request_that_never_ends_holds_a_stop_up_only_for_a_while(
         with contextlib.suppress(ConnectionError):
             assert b" 202 " not in await reader.read()
     writer.close()
+
+
+async def test_a_command_says_whether_mail_is_taken_in(mediator: Running, tmp_path: Path) -> None:
+    said = await mediator_command(tmp_path / "mediator", "ready", "--json")
+    assert said.json == {"ready": True, "obstacles": []}
+    stopped = await mediator_command(tmp_path / "other", "ready")
+    assert (stopped.status, stopped.out) == (1, "") and "not running" in stopped.err
+
+
+async def test_the_same_command_says_why_not(tmp_path: Path) -> None:
+    async with running(Home(tmp_path), port=0, limits=Limits(free_disk_for_mail_bytes=1 << 62)):
+        said = await mediator_command(tmp_path, "ready", "--json")
+        assert (said.status, json.loads(said.out)) == (1, {"ready": False, "obstacles": ["disk"]})

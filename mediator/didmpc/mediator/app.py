@@ -32,6 +32,7 @@ from didmpc.mediator.limits import MIB, UNLIMITED, Buckets, Limits
 from didmpc.mediator.links import Links
 from didmpc.mediator.mailboxes import Mailboxes
 from didmpc.mediator.metrics import Metrics
+from didmpc.mediator.notify import Notifier
 from didmpc.mediator.onward import Onward
 from didmpc.mediator.operator.control import ControlServer
 from didmpc.mediator.operator.history import History
@@ -390,7 +391,14 @@ async def serve(
         gc.collect()
         gc.freeze()  # what is there now stays: the collector need not walk it
         on_ready(mediator)
-        return await stopped
+        manager = Notifier()
+        manager.ready()
+        alive = asyncio.create_task(manager.stay_alive(), name="watchdog")
+        try:
+            return await stopped
+        finally:
+            manager.stopping()
+            await _ended(alive)
 
 
 def _close_to_others() -> None:

@@ -1,4 +1,4 @@
-"""`didmpc mediator`: start, config, did, and the commands of its operator."""
+"""`didmpc mediator`: start, config, did, unit, and the commands of its operator."""
 
 import json
 import logging
@@ -243,6 +243,48 @@ def did(
     """Print the mediator's DID, alone on one line."""
     value = Home.locate(home).require().speaking(nist=nist).did
     _line(json.dumps({"did": value}) if as_json else value)
+
+
+@app.command()
+def unit(
+    home: Annotated[
+        Path, typer.Option("--home", metavar="DIR", help="Where keys and mail are to be kept.")
+    ] = Path("/var/lib/didmpc-mediator"),
+    user: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="Who runs it.", show_default="a user of its own that systemd makes"
+        ),
+    ] = "",
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port to listen on.", show_default=f"as start: {DEFAULT_PORT}"),
+    ] = None,
+    public_url: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where others reach it.", show_default=False)
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Have systemd-analyze check it, and say how exposed it is.")
+    ] = False,
+) -> None:
+    """Print a hardened systemd unit that runs this mediator as a service.
+
+    Settings that are not options here go into mediator.toml in its home.
+
+    Example:  didmpc mediator unit --check --public-url https://mediator.example.org > didmpc-mediator.service
+    """
+    from pathlib import PurePosixPath
+
+    from didmpc.mediator.home import check_public_url
+    from didmpc.mediator.unit import Unit, checked, installed
+
+    executable, needs = installed()
+    url = check_public_url(public_url) if public_url else ""
+    made = Unit(executable, PurePosixPath(home), user, port, url, needs)
+    said = checked(made) if check else ""
+    _line(made.text.rstrip("\n"))
+    for line in (*made.warnings, *([said] if said else [])):
+        typer.echo(line, err=True)
 
 
 commands.add_to(app)

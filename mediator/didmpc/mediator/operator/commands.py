@@ -1,4 +1,4 @@
-"""`didmpc mediator status | page | accounts | allow | deny | evict | invite | messages | backup | restore`.
+"""What an operator types: `didmpc mediator status`, `ready`, `page`, `accounts`, `evict`, `invite`, `backup`...
 
 Each asks the mediator that runs in the home; where none runs it opens the home itself.
 """
@@ -21,6 +21,7 @@ from didmpc.protocols.errors import LocalMisuse
 LONG_SECONDS = 3600.0
 """For what takes as long as there is much of it."""
 WATCH_PATIENCE = 5.0
+READY_SECONDS = 10.0
 DEFAULT_TICKET = "7 d"
 LONGEST_TICKET = 366 * 86400
 
@@ -44,7 +45,20 @@ Who = Annotated[
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands, in the order in which an operator needs them."""
-    for command in (status, page, invite, accounts, allow, deny, rules, evict, messages, backup, restore):
+    for command in (
+        status,
+        ready,
+        page,
+        invite,
+        accounts,
+        allow,
+        deny,
+        rules,
+        evict,
+        messages,
+        backup,
+        restore,
+    ):
         app.command()(command)
 
 
@@ -74,6 +88,25 @@ def status(
     else:
         for found in snapshots:
             _print(view.status_line(found))
+
+
+def ready(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """Say whether the mediator takes in mail now: ends with 0 if so, else with 1 and says why.
+
+    For health checks and scripts.
+
+    Example:  until didmpc mediator ready; do sleep 1; done
+    """
+    place = Home.locate(home)
+    found = call(place.root, "ready", timeout=READY_SECONDS)
+    obstacles = ["not running"] if found is None else found["obstacles"]
+    if as_json:
+        _print(json.dumps({"ready": not obstacles, "obstacles": obstacles}))
+    elif obstacles:
+        _tell(f"The mediator takes in no mail: {', '.join(obstacles)}.")
+    else:
+        _tell("The mediator takes in mail.")
+    sys.exit(1 if obstacles else 0)
 
 
 def page(

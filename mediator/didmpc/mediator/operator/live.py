@@ -55,7 +55,7 @@ class LiveMediator:
         return {
             "pid": os.getpid(),
             "since": self._since,
-            "obstacles": list(await self._health.obstacles()),
+            "obstacles": await self.obstacles(),
             "sockets": self._websockets.count,
             "live": self._deliveries.live_count,
             "messages_in": int(metrics.total("messages_in")),
@@ -70,6 +70,9 @@ class LiveMediator:
             },
             "settings": self._settings(),
         }
+
+    async def obstacles(self) -> list[str]:
+        return list(await self._health.obstacles())
 
     async def figures(self, store: Store) -> tuple[Mapping[str, float], Mapping[str, float]]:
         """What has been counted since the start, and what is so now; nobody is named."""

@@ -32,6 +32,9 @@ class Live(Protocol):
     async def status(self) -> Json:
         """What only the process knows."""
 
+    async def obstacles(self) -> list[str]:
+        """Why mail cannot be taken in."""
+
     async def shut_out(self, did: str, channels: tuple[int, ...]) -> int:
         """Close what belongs to an account that is no more; how many sockets that were."""
 
@@ -66,6 +69,7 @@ class Operator:
             "remove_messages": self.remove_messages,
             "backup": self.backup,
             "page": self.page,
+            "ready": self.ready,
         }
 
     def stop(self) -> None:
@@ -91,6 +95,10 @@ class Operator:
         if self._live is None:
             raise LocalMisuse("No mediator runs here.")
         return self._live.configuration()
+
+    async def ready(self, _: Json) -> Json:
+        """Why mail cannot be taken in; nothing: it can."""
+        return {"obstacles": await self._live.obstacles() if self._live else ["not running"]}
 
     async def page(self, params: Json) -> Json:
         """Where the operator's page is, with its token: with `renew` a new one."""
