@@ -291,6 +291,7 @@ class Agent:
             "session-show": self.sessions.show,
             "session-words": self.sessions.words,
             "session-compared": self.sessions.compared,
+            "session-receipt": self.sessions.receipt,
             "run": self.sessions.run,
             "join": self.sessions.join,
             "link-open": self.links.open,

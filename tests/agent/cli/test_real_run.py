@@ -86,7 +86,9 @@ async def test_each_gives_a_number_and_all_learn_the_sum(people, finish):
     ended = await ends(begin(people, "3"), finish)
     for name, result in ended.items():
         assert (result.status, result.out) == (0, b"computing\nSum: 6\n"), f"{name}: {result.err}"
-        assert result.err.strip().splitlines()[-1].strip().startswith("Done in ")
+        said = [line.strip() for line in result.err.strip().splitlines()]
+        assert said[-2].startswith("Done in ")
+        assert said[-1].startswith("Receipt:  didmpc verify "), said[-1]
     known = people["bob"]("sessions", "--json").json["sessions"]
     assert [session["state"] for session in known] == ["done"]
 

@@ -111,6 +111,7 @@ def test_with_json_stdout_is_one_object_that_holds_the_output(didmpc, agent, pro
         "output": "Average: 3412\n",
         "cause": None,
         "stats": STATS,
+        "receipt": None,
     }
 
 

@@ -6,6 +6,7 @@ their paths, within the same turn of the loop; back alike. No task or queue stan
 
 import asyncio
 import logging
+import os
 import signal
 import socket
 import time
@@ -31,6 +32,7 @@ from didmpc.agent.program.wire import PIECE, Frame, FrameType, WireError
 from didmpc.agent.sandbox.policy import Limits as SandboxLimits
 from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, SessionError
+from didmpc.protocols.mpc.receipt import SALT_BYTES, output_hash
 from didmpc.protocols.session.link import Link, LinkLimits
 
 EXIT_INTERRUPTED = 130
@@ -58,6 +60,8 @@ class Channel:
             limits=limits,
         )
         self._stdin = InputPipe(limits.stdin, self._stdin_overflow)
+        self._salt = os.urandom(SALT_BYTES)
+        self._output_hash = output_hash(self._salt)
         self._stdout = OutputPipe(lambda data: self._printed("stdout", data))
         self._stderr = OutputPipe(lambda data: self._printed("stderr", data))
         self._bridge = Bridge(self._program_frames, self._program_broken)
@@ -173,8 +177,11 @@ class Channel:
         ended: dict[str, Any] = {"ok": cause is None, "cause": report, "exit": code, "stats": self._stats()}
         if self._program is not None:
             ended |= await self._program.keep_files(self._begun.result().output)
+        comes = cause is None and not self._daemon.closed.is_set()
+        ended["receipt"] = comes
         shown = await self._ui.end(ended, limits.ui_wait)
-        self._daemon.send({"ended": ended})
+        output = {"salt": b64url(self._salt), "commitment": b64url(self._output_hash.digest())}
+        self._daemon.send({"ended": ended | {"output": output} if comes else ended})
         if not shown:  # a stopped terminal may still take its last lines
             await _first(
                 asyncio.create_task(self._ui.end(ended, limits.ui_drain)),
@@ -303,6 +310,8 @@ class Channel:
         self._end_ours("broken-program", what)
 
     def _printed(self, stream: str, data: bytes) -> None:
+        if stream == "stdout":
+            self._output_hash.update(data)
         self._ui.output(stream, data)
         if self._ui.full and not self._ending:
             self._hold_output(True)

@@ -18,6 +18,7 @@ from didmpc.agent.cli.options import (
     JsonOption,
     NoSandboxOption,
     OutputOption,
+    ReceiptOption,
     WaitOption,
     YesOption,
     examples,
@@ -78,6 +79,7 @@ def run(
     ] = False,
     input_: InputOption = None,
     output: OutputOption = None,
+    receipt: ReceiptOption = None,
     mode: Annotated[
         Mode,
         typer.Option(
@@ -137,7 +139,9 @@ def run(
         "arguments": list(arguments or []),
         "cwd": os.getcwd(),
     }
-    _take_part("run", params, place, program=str(program), yes=yes, as_json=as_json)
+    _take_part(
+        "run", params, place, program=str(program), yes=yes, as_json=as_json, receipt=_receipt(receipt)
+    )
 
 
 def join(
@@ -153,6 +157,7 @@ def join(
     ] = None,
     input_: InputOption = None,
     output: OutputOption = None,
+    receipt: ReceiptOption = None,
     wait: WaitOption = None,
     no_sandbox: NoSandboxOption = False,
     yes: YesOption = False,
@@ -174,7 +179,13 @@ def join(
         "wait": Settings.of(place).wait(wait),
     }
     _take_part(
-        "join", params, place, program="" if program is None else str(program), yes=yes, as_json=as_json
+        "join",
+        params,
+        place,
+        program="" if program is None else str(program),
+        yes=yes,
+        as_json=as_json,
+        receipt=_receipt(receipt),
     )
 
 
@@ -281,11 +292,28 @@ def _output(path: Path | None) -> str | None:
     return str(path)
 
 
+def _receipt(path: Path | None) -> Path | None:
+    if path is None:
+        return None
+    path = path.expanduser().absolute()
+    if path.exists() or not path.parent.is_dir():
+        why = "Nothing is overwritten." if path.exists() else "Its folder does not exist."
+        raise WrongUsage(f"The receipt cannot be written to {path}.", why=why, fix="Name a new file.")
+    return path
+
+
 # --- taking part
 
 
 def _take_part(
-    method: str, params: dict[str, Any], home: Any, *, program: str, yes: bool, as_json: bool
+    method: str,
+    params: dict[str, Any],
+    home: Any,
+    *,
+    program: str,
+    yes: bool,
+    as_json: bool,
+    receipt: Path | None,
 ) -> None:
     screen = Screen.standard()
     if not yes and not (screen.terminal and sys.stdin is not None and sys.stdin.isatty()):
@@ -305,6 +333,7 @@ def _take_part(
         program=program,
         consented=yes,
         forwards_stdin=params["input"] is None,
+        receipt=receipt,
     )
     status = asyncio.run(_attend(request, screen, as_json=as_json))
     # Not by `Exit`: a status of 130 with its own words, and nothing for the caller to add.
@@ -330,6 +359,7 @@ async def _attend(request: Any, screen: Screen, *, as_json: bool) -> int:
         status = 0 if outcome.ok else INTERRUPTED if outcome.interrupted else 1
         if outcome.ok:
             screen.line(narration.done(outcome.stats or {}, len(outcome.parties)), "bold green")
+            await part.await_receipt()
         elif not outcome.interrupted:
             cause = outcome.cause or {}
             others = request.params.get("with") or []
@@ -347,6 +377,7 @@ async def _attend(request: Any, screen: Screen, *, as_json: bool) -> int:
             "output": captured.text,
             "cause": outcome.cause,
             "stats": outcome.stats,
+            "receipt": outcome.receipt,
         }
         if captured.truncated:
             value["truncated"] = True

@@ -199,6 +199,24 @@ def done(stats: Event, parties: int) -> str:
     return f"{took}: {', '.join(facts)}" if facts else f"{took}."
 
 
+def receipt(path: str | None, facts: Event, *, lost: bool) -> list[tuple[str, str]]:
+    """Where the receipt is, and who has not signed it."""
+    if path is None:
+        why = "your agent stopped before the others could sign" if lost else "it was not waited for"
+        return [(f"No receipt: {why}. The result stands.", "yellow")]
+    lines = [(f"Receipt:  didmpc verify {shlex.quote(path)}", "")]
+    missing = [str(name) for name in facts.get("missing") or []]
+    if missing and not facts.get("complete"):
+        lines.append(
+            (
+                f"Not signed by {listing(missing)} yet. For two minutes more your agent adds what comes "
+                "(didmpc session receipt).",
+                "yellow",
+            )
+        )
+    return lines + [(str(problem), "yellow") for problem in facts.get("problems") or []]
+
+
 def files(ended: Event, output: str | None) -> str:
     """What became of the files that the program wrote; nothing where there are none."""
     count = ended.get("files")

@@ -25,6 +25,14 @@ OutputOption = Annotated[
         help="Keep the files that the program writes in this folder, which is new or empty.",
     ),
 ]
+ReceiptOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--receipt",
+        metavar="FILE",
+        help="Put the receipt of the run there, too. (default: in the agent's folder, receipts/)",
+    ),
+]
 NoSandboxOption = Annotated[
     bool,
     typer.Option(

@@ -23,10 +23,12 @@ from didmpc.agent.cli.remedies import again
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.streams import Output, Stdin
 from didmpc.agent.home import Home
+from didmpc.local.private_files import write_private
 from didmpc.protocols.errors import DidmpcError
 
 TOLD_WITHIN = 5.0  # after Ctrl-C: seconds until the others have been told
 GONE_WITHIN = 5.0  # seconds for the last words of one side after the other side ended
+RECEIPT_WITHIN = 10.0  # seconds to wait until all have signed the receipt
 REPEAT_WAITING = 30.0  # without a terminal: seconds between lines that say the same
 
 Json = dict[str, Any]
@@ -51,6 +53,7 @@ class Request:
     program: str = ""  # as typed, for the command to repeat
     consented: bool = False
     forwards_stdin: bool = True
+    receipt: Path | None = None  # where to put a copy of the receipt
 
     @property
     def host(self) -> bool:
@@ -67,6 +70,7 @@ class Outcome:
     parties: list[str] = field(default_factory=list)
     cause: Json | None = None
     stats: Json | None = None
+    receipt: str | None = None
 
 
 class _Declined(Exception):
@@ -97,6 +101,7 @@ class TakingPart:
         self._consented = False
         self._running = False
         self._handed_over = False
+        self._receipt_comes: bool | None = None
 
     async def attend(self) -> None:
         """Go through the session and fill in its outcome. Raises `DidmpcError` where it never ran."""
@@ -205,6 +210,7 @@ class TakingPart:
 
     def _take_end(self, ended: Json) -> None:
         self.outcome.ok = ended.get("ok") is True
+        self._receipt_comes = ended.get("receipt")
         self.outcome.stats = ended.get("stats") or {}
         if text := narration.files(ended, self._request.params.get("output")):
             self._say(text, "yellow")
@@ -272,6 +278,52 @@ class TakingPart:
         while data := await self._stdin.read():
             await channel.send({"in": base64.b64encode(data).decode()})
         await channel.send({"in_eof": True})
+
+    # --- the receipt
+
+    async def await_receipt(self) -> None:
+        """After a run that went well: wait a moment until the others have signed; Ctrl-C ends the wait.
+
+        The result stands whatever becomes of the receipt.
+        """
+        if not self.outcome.ok or self._receipt_comes is None:
+            return
+        found: list[Json] = []
+        problem: DidmpcError | None = None
+        if self._receipt_comes:
+            try:
+                await self._until_interrupted(self._ask_for_receipt(found))
+            except DidmpcError as error:
+                problem = error
+        facts = (found[0].get("receipt") if found else None) or {}
+        path = facts.get("path")
+        if path and self._request.receipt is not None:
+            path = self._copy_receipt(Path(path), self._request.receipt)
+        self.outcome.receipt = path
+        for text, style in narration.receipt(
+            path, facts, lost=problem is not None or not self._receipt_comes
+        ):
+            self._say(text, style)
+
+    async def _ask_for_receipt(self, found: list[Json]) -> None:
+        params = {"session": self.outcome.attempt, "wait": RECEIPT_WITHIN}
+        feed = ControlFeed("session-receipt", params, self._request.home)
+        try:
+            while True:
+                kind, content = await feed.next()
+                if kind == "result":
+                    found.append(content)
+                    return
+        finally:
+            feed.close()
+
+    def _copy_receipt(self, kept: Path, wanted: Path) -> str:
+        try:
+            write_private(wanted, kept.read_bytes())
+        except OSError as error:
+            self._say(f"The receipt cannot be written to {wanted}: {error.strerror}.", "yellow")
+            return str(kept)
+        return str(wanted)
 
     # --- leaving
 

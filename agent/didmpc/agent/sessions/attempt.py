@@ -21,12 +21,14 @@ from didmpc.agent.sessions.inbox import Arrived, Inbox
 from didmpc.agent.sessions.links import Links
 from didmpc.agent.sessions.packets import Packets
 from didmpc.agent.sessions.post import Post
+from didmpc.agent.sessions.receipts import ReceiptBook, Receipts
 from didmpc.agent.sessions.seat import Seat
 from didmpc.protocols.encoding import unb64url
 from didmpc.protocols.errors import DidmpcError, RemoteViolation
 from didmpc.protocols.message import Message
 from didmpc.protocols.mpc import messages
 from didmpc.protocols.mpc.agreement import Agreement
+from didmpc.protocols.mpc.receipt import OUTPUT, RECEIPT
 from didmpc.protocols.session import handshake
 
 logger = logging.getLogger(__name__)
@@ -34,6 +36,7 @@ logger = logging.getLogger(__name__)
 # Signatures, handshakes and links of all parties together, in seconds: many round trips on a slow path.
 CONNECT_WITHIN = 60.0
 FINISH_WITHIN = 15.0
+RECEIPTS = (OUTPUT, RECEIPT)
 
 Report = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -49,6 +52,7 @@ class Attempt:
         channel: ChannelProcess,
         inbox: Inbox,
         history: History,
+        book: ReceiptBook,
     ) -> None:
         self._seat = seat
         self._channel = channel
@@ -56,6 +60,7 @@ class Attempt:
         self._history = history
         self._comparison = Comparison(history, contacts)
         self._post = Post(seat, mailbox)
+        self._receipts = Receipts(seat, self._post, book)
         self._packets = Packets(seat, mailbox, channel)
         self._links = Links(seat, mailbox, contacts, self._post, channel, self._packets)
         self._frames = Frames(seat, mailbox, self._post, channel)
@@ -140,9 +145,13 @@ class Attempt:
             raise DidmpcError(in_words(read_cause(self._seat.names[pid], message)))
         elif message.type == messages.FRAME:
             self._frames.take(pid, message)
+        elif message.type in RECEIPTS:
+            self._receipts.take(pid, message)
         words = self._agreement.words
-        if words and not self._words_told:
+        record = self._agreement.record
+        if words and record and not self._words_told:
             self._words_told = True
+            self._receipts.agreed(record)
             seat = self._seat
             self._comparison.keep(
                 seat.manifest.attempt,
@@ -217,6 +226,11 @@ class Attempt:
             )
         finally:
             await self._clean_up(over=ended is not None)
+        try:
+            if ended.get("ok") and "output" in ended:
+                await self._receipts.come_about(ended["output"], self._inbox)
+        finally:
+            await self._receipts.finish()
 
     def _take_while_running(self, event: Arrived) -> None:
         pid, message = self._seat.peer_of(event.sender), event.message
@@ -233,6 +247,8 @@ class Attempt:
                 self._spawn(self._renew(pid, message), self._sending)
             elif message.type == handshake.ACCEPT:
                 self._links.take_accept(pid, message)
+            elif message.type in RECEIPTS:
+                self._receipts.take(pid, message)
         except RemoteViolation as error:
             logger.warning("a malformed %s from party %d: %s", message.type, pid, error)
 
@@ -281,6 +297,7 @@ class Attempt:
             await self._post.goodbye(cause)
         finally:
             await self._clean_up()
+            await self._receipts.finish()
 
     async def _clean_up(self, *, over: bool = False) -> None:
         for task in (*self._background, *self._sending):

@@ -14,6 +14,7 @@ from didmpc.agent.sessions.channel_process import ChannelProcess
 from didmpc.agent.sessions.confinement import Confinement
 from didmpc.agent.sessions.history import History
 from didmpc.agent.sessions.inbox import Inbox
+from didmpc.agent.sessions.receipts import ReceiptBook
 from didmpc.agent.sessions.seat import Seat
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identity
@@ -44,6 +45,7 @@ class Workshop:
     home: Path
     label: str
     confinement: Confinement
+    receipts: ReceiptBook
 
     def work(self, attempt: str) -> Path:
         """The working copy of an attempt. Its name came from a peer: it must not lead anywhere else."""
@@ -92,7 +94,13 @@ class Gathering:
         """
         workshop = self.workshop
         attempt = Attempt(
-            seat, workshop.mailbox, workshop.contacts, self.channel, self.inbox, workshop.history
+            seat,
+            workshop.mailbox,
+            workshop.contacts,
+            self.channel,
+            self.inbox,
+            workshop.history,
+            workshop.receipts,
         )
         self.workshop.history.begin(self.attempt, facts)
         try:

@@ -18,6 +18,7 @@ from didmpc.agent.sessions.guest import Guest
 from didmpc.agent.sessions.history import History
 from didmpc.agent.sessions.host import WAITING_EVERY, Host, Plan, describe
 from didmpc.agent.sessions.inbox import Inbox
+from didmpc.agent.sessions.receipts import ReceiptBook
 from didmpc.agent.wallet import Wallet
 from didmpc.local import unix_socket
 from didmpc.protocols.envelope import Unpacked
@@ -39,13 +40,15 @@ class Sessions:
     def __init__(self, *, wallet: Wallet, mailbox: Mailbox, contacts: Contacts, home: Path) -> None:
         self._contacts = contacts
         self._mailbox = mailbox
+        history = History(home / "sessions.json")
         self._workshop = Workshop(
             mailbox,
             contacts,
-            History(home / "sessions.json"),
+            history,
             home,
             wallet.settings.label,
             Confinement(home),
+            ReceiptBook(home / "receipts", history),
         )
         self._inboxes: dict[str, Inbox] = {}
         # By contact and attempt: nobody can take the place of another one's proposal.
@@ -95,6 +98,12 @@ class Sessions:
             if not awaited or time.monotonic() > deadline:
                 return shown
             await asyncio.sleep(0.1)
+
+    async def receipt(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
+        """Where the receipt of a session is and who has not signed it; waits so many seconds for it."""
+        entry = await self.show({"session": params.get("session")}, stream)
+        found = await self._workshop.receipts.wait(str(entry["attempt"]), float(params.get("wait") or 0))
+        return {"attempt": entry["attempt"], "state": entry["state"], "receipt": found}
 
     async def compared(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
         """What the people found; words that differ end a session that still runs."""

@@ -27,7 +27,10 @@ from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mpc.agreement import Agreed, commitment_to, signed_bytes, words_for
 from didmpc.protocols.mpc.manifest import MAX_MANIFEST, Manifest
-from didmpc.protocols.mpc.messages import MAX_PARTIES, hexadecimal, number, octets
+from didmpc.protocols.mpc.messages import MAX_PARTIES, PREFIX, hexadecimal, number, octets
+
+OUTPUT = PREFIX + "output"
+RECEIPT = PREFIX + "receipt"
 
 VERSION = "didmpc receipt/1.0"
 MAX_RECEIPT = 4 * MAX_MANIFEST  # indented, with 64 parties
