@@ -25,7 +25,6 @@ from didmpc.agent.contacts import Contact, Contacts, Rotation, check_name, clean
 from didmpc.agent.control import Stream
 from didmpc.agent.invitations import GOAL_CODE, Invitations
 from didmpc.agent.mailbox import Mailbox, Standing
-from didmpc.agent.transport import host_of
 from didmpc.agent.wallet import Wallet
 from didmpc.protocols import from_prior, problem_report
 from didmpc.protocols.body import expect, optional, required, text
@@ -34,6 +33,8 @@ from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError, RemoteViolation
 from didmpc.protocols.message import Message
+from didmpc.protocols.mpc import lobby
+from didmpc.protocols.mpc import messages as mpc
 from didmpc.protocols.namespace import NAMESPACE
 from didmpc.protocols.out_of_band import Invitation
 
@@ -45,6 +46,7 @@ COMPLETE = f"{PROTOCOL}/complete"
 EXPIRED = "e.p.req.invitation.expired"
 USED = "e.p.req.invitation.used"
 UNKNOWN = "e.p.req.invitation.unknown"
+REVOKED = "e.p.req.invitation.revoked"
 
 SECRET = 32
 ANSWER_WITHIN = 30.0  # seconds that `accept` waits by default
@@ -129,6 +131,7 @@ class ContactExchange:
         self._waiting[request.thread] = answered
         asking = asyncio.create_task(self._ask(request, answered))
         inviter = clean_name(request.label) or "the inviter"
+        mediator = self._mailbox.host_of(request.inviter)
         try:
             await stream.event({"event": "waiting", "for": [inviter], "seconds_left": round(timeout)})
             async with asyncio.timeout(timeout):
@@ -136,7 +139,7 @@ class ContactExchange:
         except TimeoutError:
             raise DidmpcError(
                 f"{inviter} has not answered yet.",
-                why=f"The mediator {self._host(request)} holds your request until that agent is back online.",
+                why=f"The mediator {mediator} holds your request until that agent is back online.",
                 fix="Look again later: didmpc contacts",
             ) from None
         finally:
@@ -151,6 +154,12 @@ class ContactExchange:
             raise LocalMisuse(
                 "This is the invitation of a mediator, not of a person.",
                 fix="Use it when you start your agent: didmpc agent start --mediator INVITATION",
+            )
+        if goal == lobby.GOAL_CODE:
+            raise LocalMisuse(
+                "This link invites you to a computation.",
+                why="It does not make you contacts.",
+                fix="Take part:  didmpc join LINK",
             )
         if goal != GOAL_CODE:
             raise LocalMisuse(
@@ -290,12 +299,6 @@ class ContactExchange:
         self._wallet.requests = [each.to_json() for each in self._requests.values()]
         await self._wallet.save()
 
-    def _host(self, request: Request) -> str:
-        service = self._mailbox.resolve(request.inviter).services[0]
-        if service.uri.startswith("did:"):
-            service = self._mailbox.resolve(service.uri).services[0]
-        return host_of(service.uri)
-
     # --- the inviter
 
     async def _on_request(self, unpacked: Unpacked) -> None:
@@ -310,6 +313,8 @@ class ContactExchange:
             if known.rotation is not None and known.rotation.thread == message.thread:
                 self._respond_aside(known, known.rotation)
             return
+        if issued.attempt or issued.ended:
+            raise RemoteViolation("This invitation was taken back.", code=REVOKED)
         if issued.used_up and canonical(sender) not in issued.used_by:
             raise RemoteViolation("This invitation was used already.", code=USED)
         if issued.expired(time.time()):
@@ -367,7 +372,7 @@ class ContactExchange:
             same_party(sender, request.inviter) and _written_to(unpacked, request.my_did)
             for request in self._requests.values()
         )
-        invited = message.type == REQUEST and self._invitations.find(
+        invited = message.type in (REQUEST, mpc.KNOCK) and self._invitations.find(
             message.pthid, did_of(unpacked.recipient_kid or "")
         )
         return Standing.EXPECTED if asked or invited else Standing.STRANGER
@@ -434,6 +439,10 @@ def _refusal(problem: problem_report.ProblemReport, label: str) -> DidmpcError:
             "This invitation was used already.",
             why="It works once.",
             fix=f"Ask {who} for a new one (they type: didmpc invite).",
+        )
+    if problem.code == REVOKED:
+        return LocalMisuse(
+            f"{who} has taken this invitation back.", fix="Ask for a new one (they type: didmpc invite)."
         )
     if problem.code == UNKNOWN:
         return LocalMisuse(

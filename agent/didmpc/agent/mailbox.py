@@ -152,6 +152,13 @@ class Mailbox:
         services = dids.resolve(mediator_did).services
         return host_of(services[0].uri) if services else mediator_did[:32]
 
+    def host_of(self, did: str) -> str:
+        """The host of the mediator through which a DID takes mail, for people. Raises `DidError`."""
+        services = self.resolve(did).services
+        if services and services[0].uri.startswith("did:"):
+            services = self.resolve(services[0].uri).services
+        return host_of(services[0].uri) if services else ""
+
     def _endpoint(self, *schemes: str) -> str:
         for service in self.mediator.services:
             if urlsplit(service.uri).scheme in schemes:

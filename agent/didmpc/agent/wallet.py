@@ -49,6 +49,7 @@ class Wallet:
         self.contacts: list[dict[str, Any]] = []
         self.invitations: list[dict[str, Any]] = []
         self.requests: list[dict[str, Any]] = []  # contact requests of ours that await an answer
+        self.visits: list[dict[str, Any]] = []  # lobbies that we came to by a link
 
     def __repr__(self) -> str:
         return f"Wallet({self._home.root}, {self._lock.words})"
@@ -128,6 +129,7 @@ class Wallet:
             *(str(contact["my_did"]) for contact in self.contacts),
             *(str(request["my_did"]) for request in self.requests),
             *(str(invitation["did"]) for invitation in self.invitations),
+            *(str(visit["my_did"]) for visit in self.visits),
         }
         for did in self._kept - {canonical(did) for did in used if did}:
             self.remove(did)
@@ -140,6 +142,7 @@ class Wallet:
         self._kept &= accounts
         self.invitations = []
         self.requests = []
+        self.visits = []
 
     async def save(self) -> None:
         """Make the present state durable. Returns when it is."""
@@ -167,6 +170,7 @@ class Wallet:
                 "contacts": self.contacts,
                 "invitations": self.invitations,
                 "requests": self.requests,
+                "visits": self.visits,
             }
         ).encode()
 
@@ -179,6 +183,7 @@ class Wallet:
             self.contacts, self.invitations, self.requests = (
                 list(state[name]) for name in ("contacts", "invitations", "requests")
             )
+            self.visits = list(state.get("visits", ()))
         except (ValueError, KeyError, TypeError) as problem:
             raise DidmpcError(
                 "The wallet is damaged.",

@@ -1,4 +1,4 @@
-"""Incoming messages of one attempt, and the events of its channel process, in one queue."""
+"""Incoming messages of one attempt, lines of its channel process, what its person says: in one queue."""
 
 import asyncio
 from collections.abc import Mapping
@@ -78,6 +78,10 @@ class Inbox:
     def put_line(self, line: Mapping[str, Any] | None) -> None:
         """Queue a line of the channel process."""
         self._queue.put_nowait(ChannelLine(line))
+
+    def put_said(self, content: Mapping[str, Any]) -> None:
+        """Queue what the person says while people gather: a line `said`, which means nothing later."""
+        self._queue.put_nowait(ChannelLine({"said": content}))
 
     async def next(self, timeout: float | None = None) -> Arrived | ChannelLine:
         """The next event; raises `TimeoutError` after `timeout` seconds."""

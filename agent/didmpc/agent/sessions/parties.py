@@ -1,6 +1,7 @@
-"""Facts about this party that a session needs: its versions, its abilities, its names for others."""
+"""Parties as a session needs them: our versions and abilities, names for others, whoever came by a link."""
 
 import platform
+from dataclasses import dataclass
 from importlib import metadata
 
 from didmpc.agent.mailbox import Mailbox
@@ -8,6 +9,22 @@ from didmpc.protocols.mpc.messages import MAX_NAME
 from didmpc.protocols.namespace import NAMESPACE
 
 RELAY = f"{NAMESPACE}/relay/1.0"
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPeer:
+    """Somebody at the other end of a lobby's link, who is no contact: nothing proves the name.
+
+    To a host these are its guests, to a guest the host. It can be written to and written from while people
+    gather; it cannot propose anything, and is forgotten afterwards.
+    """
+
+    name: str
+    did: str
+    my_did: str
+    from_prior: None = None
+    verified: bool = False
+    by_link: bool = True
 
 
 def versions() -> dict[str, str]:

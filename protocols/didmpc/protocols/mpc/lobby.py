@@ -97,7 +97,6 @@ class Lobby:
         self._least = least
         self._confirm = confirm
         self._guests = {did: Guest(did, name, State.ASKED, False, now) for did, name in contacts}
-        self._m = 1 + len(contacts) + places
         self._shut_out: set[str] = set()
         self._came: set[str] = set()
         self._knocked: dict[str, float] = {}
@@ -121,8 +120,8 @@ class Lobby:
 
     @property
     def complete(self) -> bool:
-        """Whether everybody is here and agreed."""
-        return len(self._here) + 1 == self._m
+        """Whether everybody who may still come is here and agreed."""
+        return self.enough and len(self._here) + 1 == self._most
 
     @property
     def enough(self) -> bool:
@@ -132,7 +131,11 @@ class Lobby:
     @property
     def can_be_enough(self) -> bool:
         """Whether there is still a way to so many."""
-        return 1 + self._places + sum(not guest.by_link for guest in self.guests) >= self._least
+        return self._most >= self._least
+
+    @property
+    def _most(self) -> int:
+        return 1 + self._places + sum(not guest.by_link for guest in self.guests)
 
     @property
     def _here(self) -> list[Guest]:
@@ -146,9 +149,9 @@ class Lobby:
         """The guest of this name, whatever its case."""
         return next((guest for guest in self.guests if guest.name.casefold() == name.casefold()), None)
 
-    def without_the_absent(self) -> "tuple[Guest, ...]":
-        """Begin: those who take part, in the order of the roster. Everybody else is taken out."""
-        gone = tuple(guest for guest in self.guests if guest not in self._here)
+    def begin(self) -> tuple[Guest, ...]:
+        """From now on only those who are here and agreed are in it; returns the others."""
+        gone = tuple(guest for guest in self.guests if guest.state is not State.JOINED or guest.away)
         for guest in gone:
             del self._guests[guest.did]
         return gone
@@ -160,7 +163,7 @@ class Lobby:
         if did in self._shut_out:
             raise RemoteViolation("The host did not let you in.", code=REFUSED)
         if did in self._guests:
-            return self.heard(did, now)
+            return self.heard(did, now, ready=False)
         if did not in self._came and len(self._came) >= self._places + NEWCOMERS:
             raise RemoteViolation("Too many came by this link.", code=BUSY)
         changes: list[Change] = []
@@ -202,17 +205,22 @@ class Lobby:
         self._shut_out.add(did)
         return [self._remove(guest, "refused")]
 
-    def heard(self, did: str, now: float) -> list[Change]:
-        """A sign of life; whoever was asked by name and looks is one who decides."""
+    def heard(self, did: str, now: float, *, ready: bool) -> list[Change]:
+        """A sign of life; whoever was asked by name and looks is one who decides.
+
+        `ready`: its person agreed. That counts together with the `join` that came before, and only so long:
+        a guest that was started anew is to agree anew.
+        """
         guest = self._guests.get(did)
         if guest is None:
             return []
-        back = guest.away
+        before, was_away = guest.state, guest.away
         guest = replace(guest, heard=now, away=False)
-        if guest.state is State.ASKED:
-            return [self._put(replace(guest, state=State.DECIDING), State.DECIDING.value)]
-        change = self._put(guest, "back")
-        return [change] if back else []
+        if before is not State.KNOCKING:
+            agreed = ready and guest.join is not None
+            guest = replace(guest, state=State.JOINED if agreed else State.DECIDING)
+        change = self._put(guest, guest.state.value if guest.state is not before else "back")
+        return [change] if was_away or guest.state is not before else []
 
     def timed(self, did: str, seconds: float) -> None:
         """How long a sign of life and its answer took."""
