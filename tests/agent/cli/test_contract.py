@@ -21,6 +21,9 @@ COMMANDS = [
     ["join"],
     ["sessions"],
     ["session", "show"],
+    ["session", "verify"],
+    ["session", "receipt"],
+    ["verify"],
     ["doctor"],
 ]
 
@@ -109,6 +112,8 @@ def test_wrong_usage_is_told_with_status_2(didmpc, arguments):
         ["ping", "bob"],
         ["sessions"],
         ["session", "show"],
+        ["session", "verify"],
+        ["session", "receipt"],
     ],
     ids=" ".join,
 )

@@ -2,8 +2,11 @@
 
 import asyncio
 import json
+import os
+import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,8 +92,65 @@ async def test_each_gives_a_number_and_all_learn_the_sum(people, finish):
         said = [line.strip() for line in result.err.strip().splitlines()]
         assert said[-2].startswith("Done in ")
         assert said[-1].startswith("Receipt:  didmpc verify "), said[-1]
+    check_receipt(people["bob"], ended["bob"])
     known = people["bob"]("sessions", "--json").json["sessions"]
     assert [session["state"] for session in known] == ["done"]
+
+
+def check_receipt(didmpc: Command, result) -> None:
+    """All have signed; the own copy opens the commitment to the output; what is changed is named."""
+    path = Path(shlex.split(result.err.strip().splitlines()[-1].partition("verify ")[2])[0])
+    assert path.stat().st_mode & 0o777 == 0o600
+    (didmpc.folder / "out.txt").write_bytes(result.out)
+    checked = didmpc("verify", str(path), "--output", "out.txt", "--json")
+    assert checked.status == 0 and checked.json["complete"] and checked.json["output_matches"]
+    assert [party["name"] for party in checked.json["parties"] if party["signed"]] == list(NAMES)
+    words = " ".join(checked.json["words"])
+    assert words in result.err, "the words that were shown before the run"
+    (didmpc.folder / "out.txt").write_bytes(result.out + b" ")
+    other = didmpc("verify", str(path), "--output", "out.txt")
+    assert other.status == 1 and "NOT the one that you committed to" in other.err
+    printed = didmpc("session", "receipt")
+    given_away = didmpc.folder / "given.json"
+    given_away.write_bytes(printed.out)
+    checked = didmpc("verify", "given.json")
+    assert checked.status == 0, checked.err
+    assert "It does not prove that a result is right" in checked.err
+    assert "has no salt" in didmpc("verify", "given.json", "--output", "out.txt").err
+    value = json.loads(printed.out)
+    value["parties"][2]["output"]["at"] += 1
+    given_away.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    changed = didmpc("verify", "given.json")
+    assert (
+        changed.status == 1 and "carol's claim (commitment, time or signature) does not hold." in changed.err
+    )
+
+
+async def test_an_agent_that_is_killed_keeps_nobody_waiting_and_is_missing_from_the_receipt(people, finish):
+    processes = begin(people, "300", "--receipt", "mine.json")
+    await until_computing(processes["carol"])
+    pid = people["carol"]("agent", "status", "--json").json["pid"]
+    os.kill(pid, signal.SIGKILL)
+    said = b""
+    while b"Done in" not in said:
+        line = await asyncio.to_thread(processes["bob"].stderr.readline)
+        assert line, said
+        said += line
+    processes["bob"].send_signal(signal.SIGINT)
+    processes["alice"].send_signal(signal.SIGINT)
+    ended = await ends(processes, finish)
+    assert {result.status for result in ended.values()} == {0}
+    assert (
+        "No receipt: your agent stopped before all could sign one. The result stands." in ended["carol"].err
+    )
+    assert "didmpc session receipt" in ended["bob"].err
+    deadline = time.monotonic() + 20
+    while (waiting := people["bob"]("session", "receipt", "--json").json)["missing"] != ["carol"]:
+        assert time.monotonic() < deadline, waiting
+    assert not waiting["complete"]
+    checked = people["bob"]("verify", waiting["path"])
+    assert checked.status == 3
+    assert "not complete: carol did not sign" in checked.err
 
 
 async def test_with_json_each_gets_one_object(people, finish):

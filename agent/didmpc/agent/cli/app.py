@@ -12,13 +12,25 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from didmpc.agent.cli import agent, compute, doctor, people, session
+from didmpc.agent.cli import agent, compute, doctor, people, receipt, session
 from didmpc.protocols.errors import DidmpcError
 
 ENTRY_POINTS = "didmpc.commands"
 
 # A newcomer types them in this order.
-ORDER = ("agent", "invite", "accept", "contacts", "ping", "run", "join", "sessions", "session", "doctor")
+ORDER = (
+    "agent",
+    "invite",
+    "accept",
+    "contacts",
+    "ping",
+    "run",
+    "join",
+    "sessions",
+    "session",
+    "verify",
+    "doctor",
+)
 
 YOU = "1. You"
 PEOPLE = "2. The people you compute with"
@@ -120,5 +132,6 @@ def command() -> Any:
     compute.add_to(app, COMPUTE)
     session.app.callback(invoke_without_command=True, help=session.HELP)(help_on_stderr)
     app.add_typer(session.app, name="session", rich_help_panel=COMPUTE)
+    receipt.add_to(app, COMPUTE)
     doctor.add_to(app, HELP)
     return typer.main.get_command(app)

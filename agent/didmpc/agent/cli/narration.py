@@ -202,8 +202,11 @@ def done(stats: Event, parties: int) -> str:
 def receipt(path: str | None, facts: Event, *, lost: bool) -> list[tuple[str, str]]:
     """Where the receipt is, and who has not signed it."""
     if path is None:
-        why = "your agent stopped before the others could sign" if lost else "it was not waited for"
-        return [(f"No receipt: {why}. The result stands.", "yellow")]
+        if not lost:
+            return [
+                ("The receipt was not waited for. When all have signed:  didmpc session receipt", "yellow")
+            ]
+        return [("No receipt: your agent stopped before all could sign one. The result stands.", "yellow")]
     lines = [(f"Receipt:  didmpc verify {shlex.quote(path)}", "")]
     missing = [str(name) for name in facts.get("missing") or []]
     if missing and not facts.get("complete"):

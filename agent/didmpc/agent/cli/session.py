@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from didmpc.agent.cli import narration, verification
+from didmpc.agent.cli import receipt as receipts
 from didmpc.agent.cli.client import ask
 from didmpc.agent.cli.config import home_of
 from didmpc.agent.cli.errors import WrongUsage, write_json
@@ -67,3 +68,21 @@ def verify(
         matched=True if yes_they_match else False if they_differ else None,
         as_json=as_json,
     )
+
+
+@app.command(
+    epilog=examples("didmpc session receipt > receipt.json", "didmpc session receipt 3fa2c1d0 --own --json")
+)
+def receipt(
+    session: SessionArgument = None,
+    own: Annotated[
+        bool, typer.Option("--own", help="With the salt that opens your own commitment: keep it to yourself.")
+    ] = False,
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the receipt of a session, to be given away: who agreed to what, and who claimed which output.
+
+    Whoever has it checks it without an agent:  didmpc verify receipt.json
+    """
+    receipts.receipt(home_of(home), session, own=own, as_json=as_json)

@@ -136,6 +136,8 @@ class Receipts:
         self._opening = Opening(pid, unb64url(output["salt"]))
         body = exchange.claim(unb64url(output["commitment"]), int(time.time()))
         self._send(OUTPUT, body)
+        exchange.endorse()  # so that there is a receipt from the beginning; it is sent with more in it
+        await self._keep()
         started = time.monotonic()
         signed = 0
         try:
