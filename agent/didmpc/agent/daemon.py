@@ -35,12 +35,16 @@ from didmpc.agent.links import ContactLinks
 from didmpc.agent.mailbox import Mailbox, NotAdmitted, check_mediator
 from didmpc.agent.ping import Pinger
 from didmpc.agent.sessions import Sessions
+from didmpc.agent.sessions.visit import check as check_link
+from didmpc.agent.transport import Transport
 from didmpc.agent.wallet import Wallet, leftovers
 from didmpc.local import unix_socket
 from didmpc.local.private_files import PRIVATE_FILE
+from didmpc.protocols import did as dids
 from didmpc.protocols import out_of_band
 from didmpc.protocols.did import same_party
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
+from didmpc.protocols.mpc.lobby import GOAL_CODE as LOBBY
 from didmpc.protocols.one_line import OneLine
 
 FIRST_CONNECTION = 8.0  # seconds for a mediator that was named, or that we never reached
@@ -70,6 +74,7 @@ class StartOptions:
     label: str | None = None
     mediator: str | None = None  # a DID, or an invitation as URL or text
     passphrase: str | None = field(default=None, repr=False)
+    link: str | None = None  # to a lobby: whose mediator serves an agent that has none
 
 
 def run(options: StartOptions, *, on_ready: OnReady, on_notice: OnNotice) -> signal.Signals | None:
@@ -133,7 +138,7 @@ async def _assemble(
         wallet.settings.label = clean_name(options.label)
     if not wallet.settings.label:
         wallet.settings.label = _default_label()
-    choice = await _choose_mediator(stack, home, wallet, options.mediator)
+    choice = await _choose_mediator(stack, home, wallet, options)
     http = await stack.enter_async_context(_http())
     mailbox = Mailbox(wallet, choice.did, http, invitation=choice.invitation)
     contacts = Contacts(wallet)
@@ -141,7 +146,9 @@ async def _assemble(
     exchange = ContactExchange(wallet, mailbox, contacts, invitations)
     links = ContactLinks(wallet=wallet, mailbox=mailbox, contacts=contacts)
     Courtesies(mailbox, takes_sessions=links.takes_sessions)
-    sessions = Sessions(wallet=wallet, mailbox=mailbox, contacts=contacts, home=home.root)
+    sessions = Sessions(
+        wallet=wallet, mailbox=mailbox, contacts=contacts, invitations=invitations, home=home.root
+    )
     await sessions.start()
     stack.push_async_callback(mailbox.close)
     if not await _connect(mailbox, wallet, choice, on_notice):
@@ -173,10 +180,12 @@ class _Choice:
 
 
 async def _choose_mediator(
-    stack: contextlib.AsyncExitStack, home: Home, wallet: Wallet, named: str | None
+    stack: contextlib.AsyncExitStack, home: Home, wallet: Wallet, options: StartOptions
 ) -> _Choice:
-    """The mediator that was named, else the one used last, else one of our own."""
-    settings = wallet.settings
+    """The mediator that was named, else the one used last, else that of a link, else one of our own."""
+    settings, named = wallet.settings, options.mediator
+    if named is None and not settings.mediator and options.link is not None:
+        named = await _mediator_of_link(options.link)
     did, invitation = (None, None) if named is None else _named_mediator(named)
     embedded = settings.embedded or not settings.mediator
     if did is not None and not same_party(did, settings.mediator or "did:none:none"):
@@ -202,9 +211,24 @@ def _named_mediator(named: str) -> tuple[str, str | None]:
             "This is the invitation of a person, not of a mediator.",
             fix="Start your agent without it, and then: didmpc accept INVITATION",
         )
+    if invitation.goal_code == LOBBY:
+        raise LocalMisuse(
+            "This link leads to a computation, it is not of a mediator.", fix="Take part:  didmpc join LINK"
+        )
     if invitation.expired(time.time()):
         raise LocalMisuse("This invitation has expired.", fix="Ask its host for a new one.")
     return check_mediator(invitation.from_).did, invitation.id
+
+
+async def _mediator_of_link(link: str) -> str | None:
+    """The DID of the mediator through which the host of a lobby is reached; None where it names none."""
+    transport = Transport(near=link)
+    try:
+        invitation = check_link(await transport.invitation(link))
+    finally:
+        await transport.close()
+    through = dids.resolve(invitation.from_).services
+    return through[0].uri if through and through[0].uri.startswith("did:") else None
 
 
 def _check_movable(wallet: Wallet) -> None:
@@ -284,6 +308,8 @@ class Agent:
             "stop": stopping.stop,
             "did": self._did,
             "invite": self._invite,
+            "invitations": self._invitations,
+            "revoke": self._revoke,
             "accept": self._accept,
             "contacts": self._contacts,
             "ping": self._ping,
@@ -335,6 +361,15 @@ class Agent:
     async def _invite(self, params: Facts, stream: Stream) -> Facts:
         uses = _number(params, "uses", 1)
         return await self.invitations.create(expires=_number(params, "expires", EXPIRES), uses=int(uses))
+
+    async def _invitations(self, params: Facts, stream: Stream) -> Facts:
+        return {"invitations": self.invitations.list()}
+
+    async def _revoke(self, params: Facts, stream: Stream) -> Facts:
+        issued = self.invitations.named(str(params.get("invitation", "")))
+        if issued.open(time.time()):
+            issued = await self.invitations.end(issued, "revoked")
+        return issued.public(time.time())
 
     async def _accept(self, params: Facts, stream: Stream) -> Facts:
         pasted, name = params.get("invitation"), params.get("name")

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from didmpc.agent.program.bundle import Bundle, BundleLimits
+from didmpc.agent.program.bundle import Bundle, BundleLimits, line_differences
 from didmpc.protocols.errors import LocalMisuse, MessageError
 
 
@@ -158,17 +158,17 @@ def test_equal_programs_have_equal_hashes_and_packings_wherever_they_lie(tmp_pat
     two = Bundle.collect(tree(tmp_path / "two", dict(reversed(files.items()))) / "a.py")
     assert (one.sha256, one.pack()) == (two.sha256, two.pack())
     assert one == two
-    assert one.differences(two.describe()) == []
+    assert line_differences(one, two, "in yours", "in theirs") == []
 
 
 def test_differences_are_said_by_file(tmp_path):
     ours = Bundle.collect(tree(tmp_path / "1", {"a.py": "import b", "b.py": "", "data/x": "1"}) / "a.py")
     theirs = Bundle.collect(tree(tmp_path / "2", {"a.py": "import c", "c.py": "", "data/x": "1"}) / "a.py")
     assert ours.sha256 != theirs.sha256
-    assert ours.differences(theirs.describe()) == [
-        "a.py differs",
-        "b.py is only in yours",
-        "c.py is only in theirs",
+    assert line_differences(ours, theirs, "in yours", "in theirs") == [
+        "a.py, line 1, is 'import b' in yours and 'import c' in theirs",
+        "b.py is there only in yours",
+        "c.py is there only in theirs",
     ]
 
 
@@ -176,7 +176,8 @@ def test_another_entry_is_another_program(tmp_path):
     tree(tmp_path, {"a.py": "import b", "b.py": "import a"})
     one, two = Bundle.collect(tmp_path / "a.py"), Bundle.collect(tmp_path / "b.py")
     assert one.sha256 != two.sha256
-    assert one.differences(two.describe()) == ["theirs starts with b.py, yours with a.py"]
+    said = line_differences(one, two, "in yours", "in theirs")
+    assert said == ["the file to start with is a.py in yours and b.py in theirs"]
 
 
 # -- what a peer sends

@@ -1,7 +1,7 @@
 """Agents whose mail is passed on in memory; their channel processes are real."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,12 +10,18 @@ from typing import Any
 import pytest
 
 from didmpc.agent.contacts import Contact
+from didmpc.agent.invitations import Invitations
+from didmpc.agent.mailbox import Standing
 from didmpc.agent.sessions import Sessions
+from didmpc.agent.sessions.parties import LinkPeer
+from didmpc.protocols import out_of_band, problem_report, shorten_url
 from didmpc.protocols.did import Service, canonical
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import DidmpcError, RemoteViolation
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
+from didmpc.protocols.mpc import messages
+from didmpc.protocols.out_of_band import Invitation
 
 PROGRAM = '"""Three: everyone learns three."""\nprint(3)\n'
 
@@ -42,12 +48,16 @@ class PostOffice:
                     await handler(unpacked)
                 except RemoteViolation as violation:
                     self.refused.append(violation)
+                    if message.type == messages.KNOCK:
+                        report = problem_report.report_on(addressed, violation)
+                        await self.deliver(report, owner.identities[canonical(to)], sender.did)
 
 
 class Mail:
     """What sessions use of a mailbox."""
 
     mediator_did = "did:example:mediator"
+    http_uri = "https://mediator.example/"
     host = "mediator.example"
     envelopes = 0
     crypto_seconds = 0.0
@@ -57,9 +67,27 @@ class Mail:
         self.office = office
         self.handlers: list[tuple[str, Callable[[Unpacked], Awaitable[None]]]] = []
         self.identities: dict[str, Identity] = {}
+        self.connected = asyncio.Event()
+        self.connected.set()
+        self.asides: set[asyncio.Task[None]] = set()
 
     def supports(self, protocol: str) -> bool:
-        return True
+        return protocol != shorten_url.PROTOCOL
+
+    def identity(self, did: str) -> Identity | None:
+        return self.identities.get(canonical(did))
+
+    def long_form(self, did: str) -> str:
+        return did
+
+    def host_of(self, did: str) -> str:
+        return self.host
+
+    async def invitation(self, pasted: str) -> Invitation:
+        return out_of_band.from_text(pasted)
+
+    def aside(self, sending: Coroutine[Any, Any, None], to: Standing) -> None:
+        self.asides.add(asyncio.create_task(sending))
 
     def on(self, prefix: str, handler: Callable[[Unpacked], Awaitable[None]]) -> None:
         self.handlers.append((prefix, handler))
@@ -77,7 +105,9 @@ class Mail:
     async def send(self, message: Message, sender: Identity, to: str, *, timeout: float = 60) -> None:
         await self.office.deliver(message, sender, to)
 
-    async def send_to_contact(self, contact: Contact, message: Message, *, timeout: float = 60) -> None:
+    async def send_to_contact(
+        self, contact: Contact | LinkPeer, message: Message, *, timeout: float = 60
+    ) -> None:
         await self.send(message, self.identities[canonical(contact.my_did)], contact.did)
 
 
@@ -105,21 +135,41 @@ class People:
         self._contacts[contact.name] = replace(contact, verified_at=at)
 
 
+class Keys:
+    """What sessions use of a wallet."""
+
+    def __init__(self, mail: Mail) -> None:
+        self.settings = SimpleNamespace(label=mail.name)
+        self.identities = mail
+        self.invitations: list[dict[str, Any]] = []
+        self.visits: list[dict[str, Any]] = []
+
+    async def save(self) -> None:
+        """Kept in memory."""
+
+
 class Terminal:
     """A person who watches the events and answers each question alike."""
 
-    def __init__(self, *, consent: bool = True) -> None:
+    def __init__(self, *, consent: bool | None = True) -> None:
+        """`consent`: what is answered to each question; None: nothing, until the test does."""
+        self._answers: asyncio.Queue[Mapping[str, Any]] = asyncio.Queue()
         self.consent = consent
         self.events: list[Mapping[str, Any]] = []
         self._news = asyncio.Condition()
 
     async def event(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "proposal" and self.consent is not None:
+            self.says(consent=self.consent)
         async with self._news:
             self.events.append(event)
             self._news.notify_all()
 
     async def answer(self) -> Mapping[str, Any]:
-        return {"consent": self.consent}
+        return await self._answers.get()
+
+    def says(self, **content: Any) -> None:
+        self._answers.put_nowait(content)
 
     async def sees(self, **facts: Any) -> Mapping[str, Any]:
         """Wait for an event with these facts."""
@@ -141,14 +191,18 @@ class Agent:
     people: People
     sessions: Sessions
     home: Path
+    invitations: Invitations
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 
     def run(self, program: Path, terminal: Terminal, *guests: str, **params: Any) -> "asyncio.Task[Any]":
-        full = {"program": str(program), "with": list(guests), "wait": 20, "arguments": [], **params}
+        full = {"program": str(program), "with": list(guests) or None, "wait": 20, "arguments": [], **params}
         return self._start(self.sessions.run(full, terminal))
 
     def join(self, terminal: Terminal, **params: Any) -> "asyncio.Task[Any]":
         return self._start(self.sessions.join({"wait": 20, **params}, terminal))
+
+    def visit(self, url: str, terminal: Terminal, **params: Any) -> "asyncio.Task[Any]":
+        return self._start(self.sessions.join({"invitation": url, **params}, terminal))
 
     def _start(self, work: Any) -> "asyncio.Task[Any]":
         task = asyncio.ensure_future(work)
@@ -190,10 +244,17 @@ async def agents(tmp_path: Path, office: PostOffice) -> AsyncIterator[dict[str, 
         home = tmp_path / name
         home.mkdir(mode=0o700)
         mail, people = Mail(name, office), People()
-        wallet = SimpleNamespace(settings=SimpleNamespace(label=name))
-        sessions = Sessions(wallet=wallet, mailbox=mail, contacts=people, home=home)  # type: ignore[arg-type]
+        wallet: Any = Keys(mail)
+        invitations = Invitations(wallet, mail)  # type: ignore[arg-type]
+        sessions = Sessions(
+            wallet=wallet,
+            mailbox=mail,
+            contacts=people,
+            invitations=invitations,
+            home=home,  # type: ignore[arg-type]
+        )
         await sessions.start()
-        everybody[name] = Agent(name, mail, people, sessions, home)
+        everybody[name] = Agent(name, mail, people, sessions, home, invitations)
     for name in ("bob", "carol"):
         await introduce(everybody["alice"], everybody[name])
     yield everybody

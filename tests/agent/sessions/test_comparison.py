@@ -23,9 +23,10 @@ from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
 from didmpc.protocols.mpc import messages
 from didmpc.protocols.mpc.agreement import Agreement
-from didmpc.protocols.mpc.manifest import OPTIONS, Manifest
+from didmpc.protocols.mpc.manifest import Manifest
 from didmpc.protocols.mpc.messages import Join
 from didmpc.protocols.mpc.proposal import Proposal
+from didmpc.protocols.mpc.terms import OPTIONS
 
 from .conftest import Agent, People, Terminal
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from didmpc.agent.sessions import bundles
-from didmpc.agent.sessions import host as host_module
+from didmpc.agent.sessions import bundles, reception
 from didmpc.agent.sessions.inbox import Inbox
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, RemoteViolation
@@ -51,7 +50,7 @@ async def test_a_guest_that_says_no_ends_the_gathering_by_name(agents: Agents, p
 async def test_one_who_never_comes_is_named_and_the_wait_ends(
     agents: Agents, program: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(host_module, "WAITING_EVERY", 0.2)
+    monkeypatch.setattr(reception, "WAITING_EVERY", 0.2)
     screen = Terminal()
     run = agents["alice"].run(program, screen, "bob", "carol", wait=8)
     bob_screen = Terminal()
@@ -140,7 +139,7 @@ async def test_a_manifest_that_is_not_what_was_proposed_is_refused(
 
     run = agents["alice"].run(program, Terminal(), "bob", "carol")
     guests = [agents[name].join(Terminal()) for name in ("bob", "carol")]
-    monkeypatch.setattr("didmpc.agent.sessions.host.Manifest.encode", lowered)
+    monkeypatch.setattr("didmpc.protocols.mpc.manifest.Manifest.encode", lowered)
     for guest in guests:
         with pytest.raises(DidmpcError, match="alice does not keep to the proposal") as caught:
             await guest
@@ -281,7 +280,8 @@ PROPOSED = {
     "entry": "x.py",
     "title": "",
     "lines": 1,
-    "files": [{"path": "x.py", "sha256": "ab" * 32, "size": 1}],
+    "imports": [],
+    "files": [{"path": "x.py", "sha256": "ab" * 32, "size": 1, "lines": 1}],
 }
 
 

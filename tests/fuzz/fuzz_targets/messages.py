@@ -177,10 +177,17 @@ def _as(version: Any, sample: Message) -> Message:
 
 
 def _proposal() -> Proposal:
-    files = [{"path": "a.py", "sha256": HASH, "size": 1}]
+    files = [{"path": "a.py", "sha256": HASH, "size": 1, "lines": 1}]
     return Proposal(
         attempt="0" * 32,
-        program={"sha256": HASH, "entry": "a.py", "title": "t", "lines": 1, "files": files},
+        program={
+            "sha256": HASH,
+            "entry": "a.py",
+            "title": "t",
+            "lines": 1,
+            "imports": ["numpy"],
+            "files": files,
+        },
         arguments=("-x",),
         parties=("alice", "bob", "carol"),
         threshold=1,

@@ -13,8 +13,9 @@ from mpyc.numpy import np
 from didmpc.agent.program import codec
 from didmpc.agent.program.wire import Decoder, Frame, FrameType, WireError, encode, encode_json
 from didmpc.protocols.errors import MessageError
-from didmpc.protocols.mpc.manifest import OPTIONS, Manifest
+from didmpc.protocols.mpc.manifest import Manifest
 from didmpc.protocols.mpc.messages import Join
+from didmpc.protocols.mpc.terms import OPTIONS
 from fuzz_targets.messages import HASH
 from fuzz_targets.target import ALICE, BOB, Target
 
@@ -114,8 +115,15 @@ def _json(frame: Frame) -> None:
 
 
 def _manifest_seeds() -> Iterator[bytes]:
-    files = [{"path": "a.py", "sha256": HASH, "size": 1}]
-    program = {"sha256": HASH, "entry": "a.py", "title": "t", "lines": 1, "files": files}
+    files = [{"path": "a.py", "sha256": HASH, "size": 1, "lines": 1}]
+    program = {
+        "sha256": HASH,
+        "entry": "a.py",
+        "title": "t",
+        "lines": 1,
+        "imports": ["numpy"],
+        "files": files,
+    }
     roster = tuple(
         Join(did, name, "example.org", True, {"mpyc": "0.11"})
         for did, name in ((ALICE.did, "alice"), (BOB.did, "bob"))

@@ -7,16 +7,11 @@ import pytest
 from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.message import Message
 from didmpc.protocols.mpc.agreement import Agreement
-from didmpc.protocols.mpc.manifest import (
-    OPTIONS,
-    Manifest,
-    check_against_proposal,
-    check_versions,
-)
-from didmpc.protocols.mpc.messages import PROPOSE, Join, arguments, text
-from didmpc.protocols.mpc.proposal import Proposal, check_program
+from didmpc.protocols.mpc.manifest import Manifest
+from didmpc.protocols.mpc.messages import Join, arguments, text
+from didmpc.protocols.mpc.proposal import check_program
+from didmpc.protocols.mpc.terms import OPTIONS
 from didmpc.protocols.mpc.words import WORDS, words_of
 
 HASH = "ab" * 32
@@ -25,7 +20,8 @@ PROGRAM = {
     "entry": "salaries.py",
     "title": "Average salary",
     "lines": 41,
-    "files": [{"path": "salaries.py", "sha256": HASH, "size": 900}],
+    "imports": ["mpyc", "sys"],
+    "files": [{"path": "salaries.py", "sha256": HASH, "size": 900, "lines": 41}],
 }
 
 
@@ -50,19 +46,6 @@ def manifest_of(people: list[Identity], **changes: object) -> Manifest:
         "expires": 2_000_000_000,
     }
     return Manifest(**{**fields, **changes})  # type: ignore[arg-type]
-
-
-def proposal_of(manifest: Manifest) -> Proposal:
-    return Proposal(
-        manifest.attempt,
-        manifest.program,
-        manifest.arguments,
-        tuple(entry.name for entry in manifest.roster),
-        manifest.threshold,
-        manifest.free_threshold,
-        manifest.mode,
-        manifest.expires,
-    )
 
 
 def exchange_signatures(parties: list[Agreement]) -> None:
@@ -215,73 +198,6 @@ def test_a_party_that_is_listed_twice_is_refused() -> None:
     (one,) = identities(1)
     with pytest.raises(MessageError, match="each party once"):
         Manifest.decode(manifest_of([one, one]).encode())
-
-
-@pytest.mark.parametrize(
-    ("change", "named"),
-    [
-        ({"program": {**PROGRAM, "sha256": "cd" * 32}}, "the program"),
-        ({"arguments": ()}, "the arguments"),
-        ({"threshold": 0}, "the threshold"),
-        ({"free_threshold": True}, "whether the program may change it"),
-        ({"resume_limit": 60}, "how long an unreachable party is waited for"),
-        ({"mode": "didcomm"}, "the mode"),
-        ({"options": {**OPTIONS, "sec_param": 1}}, "MPyC's options"),
-    ],
-)
-def test_a_manifest_that_is_not_what_was_proposed_is_refused_by_name(
-    change: dict[str, object], named: str
-) -> None:
-    people = identities(3)
-    proposal = proposal_of(manifest_of(people))
-    with pytest.raises(MessageError) as caught:
-        check_against_proposal(manifest_of(people, **change), proposal, people[1].did)
-    assert named in caught.value.why
-
-
-def test_a_manifest_with_other_people_than_proposed_is_refused() -> None:
-    people = identities(3)
-    proposal = proposal_of(manifest_of(people))
-    others = (
-        *(party(person, f"party {pid}") for pid, person in enumerate(people[:2])),
-        party(people[2], "Mallory"),
-    )
-    with pytest.raises(MessageError) as caught:
-        check_against_proposal(manifest_of(people, roster=others), proposal, people[1].did)
-    assert "the parties" in caught.value.why
-
-
-def test_a_guest_is_never_the_host() -> None:
-    people = identities(3)
-    manifest = manifest_of(people)
-    with pytest.raises(MessageError):
-        check_against_proposal(manifest, proposal_of(manifest), people[0].did)
-
-
-@pytest.mark.parametrize(
-    "attempt", ["..", "../../docs", "/etc", "A1" * 16, "a1" * 15, "a1" * 16 + "\n", 7, None]
-)
-def test_the_name_of_an_attempt_leads_nowhere_in_the_file_system(attempt: object) -> None:
-    manifest = manifest_of(identities(2), attempt=attempt)
-    with pytest.raises(MessageError):
-        Manifest.decode(manifest.encode())
-    with pytest.raises(MessageError):
-        Proposal.of(Message(type=PROPOSE, body=proposal_of(manifest).body()))
-
-
-def test_a_party_finds_its_own_pid_in_the_manifest() -> None:
-    people = identities(3)
-    manifest = manifest_of(people)
-    assert check_against_proposal(manifest, proposal_of(manifest), people[2].did) == 2
-    with pytest.raises(MessageError):
-        check_against_proposal(manifest, proposal_of(manifest), Identity.peer4().did)
-
-
-def test_parties_with_different_mpyc_releases_are_told_so() -> None:
-    a, b = identities(2)
-    check_versions((party(a, "Alice"), party(b, "Bob")))
-    with pytest.raises(DidmpcError, match=r"Bob has MPyC 0\.10"):
-        check_versions((party(a, "Alice"), party(b, "Bob", mpyc="0.10.1")))
 
 
 @pytest.mark.parametrize("value", ["two\nlines", "\x1b[31mred", 7, None, "x" * 501])

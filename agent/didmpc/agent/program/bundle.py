@@ -1,6 +1,7 @@
 """A program and what it needs, as one value with a content hash.
 
-A bundle is the program's file, the modules beside it that it imports, and the folder `data/` beside it.
+A bundle is the program's file, the modules beside it that it imports, what is said about it (about.py), and
+the folder `data/` beside it.
 Everything else (the interpreter, MPyC, numpy, each party's private input) is the party's own.
 
     sha256  = SHA-256 over the canonical JSON of {"entry", "files": [{"path", "sha256", "size"}, ...]}
@@ -17,16 +18,18 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from itertools import accumulate
+from itertools import accumulate, zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from didmpc.agent.program.imports import CACHE, imported_files, parse
+from didmpc.agent.program import about
+from didmpc.agent.program.imports import CACHE, imported_files, needed_modules, parse
 from didmpc.protocols.errors import LocalMisuse, MessageError
 
 DATA = "data"
 MAX_PATH = 255
 MAX_TITLE = 200
+LINE_SHOWN = 80
 _LENGTH = 4
 _HASH_HEX = 64
 
@@ -83,7 +86,7 @@ class Bundle:
         parse(entry)  # a program that is no Python gets that said, whatever else is wrong
         contents: dict[str, bytes] = {}
         octets = 0
-        for path in (*imported_files(entry), *_data_files(folder)):
+        for path in (*imported_files(entry), *_about(entry), *_data_files(folder)):
             name = _name_in(folder, path)
             if name in contents:
                 continue
@@ -128,8 +131,7 @@ class Bundle:
         )
         _check_paths(entry, files)
         source = contents[entry]
-        lines = source.count(b"\n") + (not source.endswith(b"\n") and source != b"")
-        return cls(entry, files, _title(source), lines, dict(contents))
+        return cls(entry, files, title_of(source), _lines(source), dict(contents))
 
     def _header(self) -> bytes:
         value = {"entry": self.entry, "files": [file.to_json() for file in self.files]}
@@ -171,28 +173,49 @@ class Bundle:
             "entry": self.entry,
             "title": self.title,
             "lines": self.lines,
-            "files": [file.to_json() for file in self.files],
+            "imports": list(needed_modules(self.entry, self.contents)),
+            "files": [{**file.to_json(), "lines": _lines(self.contents[file.path])} for file in self.files],
         }
 
-    def differences(self, other_description: Mapping[str, Any]) -> list[str]:
-        """How the program that `other_description` describes differs from this one; empty if it does not."""
-        theirs = {str(file["path"]): str(file["sha256"]) for file in other_description["files"]}
-        ours = {file.path: file.sha256 for file in self.files}
-        sentences = [
-            f"{path} differs" if path in ours and path in theirs else
-            f"{path} is only in yours" if path in ours else
-            f"{path} is only in theirs"
-            for path in sorted(ours.keys() | theirs.keys())
-            if ours.get(path) != theirs.get(path)
-        ]  # fmt: skip
-        if self.entry != other_description["entry"]:
-            sentences.insert(0, f"theirs starts with {other_description['entry']}, yours with {self.entry}")
-        if not sentences and self.sha256 != other_description["sha256"]:
-            sentences.append("the hash of theirs is not that of the files it names")
-        return sentences
+
+def line_differences(ours: Bundle, theirs: Bundle, we: str, they: str) -> list[str]:
+    """Where two programs differ: per text file the first line that does, as both have it."""
+    found = []
+    for path in sorted(ours.contents.keys() & theirs.contents.keys()):
+        pair = (ours.contents[path], theirs.contents[path])
+        if pair[0] != pair[1]:
+            found.append(f"{path}{_first_difference(*pair, we, they)}")
+    for one, other, whose in ((ours, theirs, we), (theirs, ours, they)):
+        found.extend(
+            f"{path} is there only {whose}" for path in sorted(one.contents.keys() - other.contents.keys())
+        )
+    if ours.entry != theirs.entry:
+        found.append(f"the file to start with is {ours.entry} {we} and {theirs.entry} {they}")
+    return found
+
+
+def _first_difference(ours: bytes, theirs: bytes, we: str, they: str) -> str:
+    try:
+        pair = [data.decode().split("\n") for data in (ours, theirs)]
+    except UnicodeDecodeError:
+        return " differs (it is no text)"
+    for number, (a, b) in enumerate(zip_longest(*pair), start=1):
+        if a != b:
+            return f", line {number}, is {_quoted(a)} {we} and {_quoted(b)} {they}"
+    return " differs"
+
+
+def _quoted(line: str | None) -> str:
+    return "not there" if line is None else repr(line.strip() if line.strip() else line)[:LINE_SHOWN]
 
 
 # -- collecting --------------------------------------------------------------------------------------------
+
+
+def _about(entry: Path) -> Iterator[Path]:
+    path = entry.with_name(about.name_of(entry.name))
+    if path.is_file():
+        yield path
 
 
 def _data_files(folder: Path) -> Iterator[Path]:
@@ -229,7 +252,16 @@ def _read(path: Path) -> bytes:
         raise LocalMisuse(f"{path.name} cannot be read.", why=error.strerror or str(error)) from None
 
 
-def _title(source: bytes) -> str:
+def _lines(data: bytes) -> int:
+    """Lines of a text; 0 of anything else."""
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return 0
+    return data.count(b"\n") + (not data.endswith(b"\n") and data != b"")
+
+
+def title_of(source: bytes) -> str:
     """The first line of the docstring, as text for a person's terminal; it may be a stranger's."""
     try:
         docstring = ast.get_docstring(ast.parse(source)) or ""

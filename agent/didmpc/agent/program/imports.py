@@ -5,13 +5,18 @@ by name at run time). MPyC and this package are every party's own, whatever lies
 """
 
 import ast
-from collections.abc import Iterator
+import importlib.util
+import sys
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from didmpc.protocols.errors import LocalMisuse
 
 PARTYS_OWN = frozenset({"mpyc", "didmpc"})
 CACHE = "__pycache__"
+NUMPY = "numpy"
+ARRAYS = frozenset({NUMPY, "mpyc.numpy"})
+MOST = 256
 
 
 def imported_files(entry: Path) -> Iterator[Path]:
@@ -30,13 +35,59 @@ def imported_files(entry: Path) -> Iterator[Path]:
 
 def _imported_names(path: Path) -> set[str]:
     """The top-level names of absolute imports, anywhere in the file; relative ones stay in their package."""
+    return _names(ast.walk(parse(path))) - PARTYS_OWN
+
+
+def _names(nodes: Iterable[ast.AST]) -> set[str]:
     names: set[str] = set()
-    for node in ast.walk(parse(path)):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names.update(alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names.add(node.module.partition(".")[0])
-    return names - PARTYS_OWN
+    return names
+
+
+def needed_modules(entry: str, contents: Mapping[str, bytes]) -> tuple[str, ...]:
+    """The modules from outside that a bundle cannot run without, as far as can be seen without running it.
+
+    Those imported at the top of the entry and of the bundle's modules that it imports there; and numpy where
+    arrays are used anywhere. None for a source that this Python cannot read; it may be a stranger's.
+    """
+    inside = {path.split("/")[0].removesuffix(".py"): path for path in contents if path.endswith(".py")}
+    found: set[str] = set()
+    waiting, seen = [entry], {entry}
+    while waiting:
+        try:
+            tree = ast.parse(contents[waiting.pop()])
+        except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError):
+            return ()
+        for name in _names(tree.body):
+            if name not in inside:
+                found.add(name)
+            elif inside[name] not in seen:
+                seen.add(inside[name])
+                waiting.append(inside[name])
+        if _uses_arrays(tree):
+            found.add(NUMPY)
+    return tuple(sorted(found)[:MOST])
+
+
+def missing_modules(needed: Iterable[str]) -> list[str]:
+    """Which of these modules are not installed here."""
+    others = (name for name in needed if name.isidentifier() and name not in sys.stdlib_module_names)
+    return [name for name in others if importlib.util.find_spec(name) is None]
+
+
+def _uses_arrays(tree: ast.Module) -> bool:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr.startswith("np_"):
+            return True
+        if isinstance(node, ast.Import) and any(each.name in ARRAYS for each in node.names):
+            return True
+        if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module in ARRAYS:
+            return True
+    return False
 
 
 def parse(path: Path) -> ast.Module:

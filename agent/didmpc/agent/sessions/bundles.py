@@ -6,6 +6,7 @@ from typing import Any
 from didmpc.agent.program.bundle import Bundle
 from didmpc.protocols.errors import MessageError
 from didmpc.protocols.message import Attachment, Message
+from didmpc.protocols.mpc.differences import program_differences
 from didmpc.protocols.mpc.messages import BUNDLE, BUNDLE_PART, MAX_BUNDLE_PARTS, number, text
 
 
@@ -56,7 +57,6 @@ class Assembly:
 
 def check_described(bundle: Bundle, program: Mapping[str, Any]) -> None:
     """Raise `MessageError` unless the bundle is in every word what a person was shown of it."""
-    if bundle.describe() != dict(program):
-        raise MessageError(
-            "The program is not what its description says: entry, title, lines or files differ."
-        )
+    found = program_differences(program, bundle.describe(), "in the proposal", "in truth")
+    if found:
+        raise MessageError("The program is not what its description says.", why=f"{'; '.join(found)}.")

@@ -14,8 +14,10 @@ from didmpc.agent.sessions.channel_process import ChannelProcess
 from didmpc.agent.sessions.confinement import Confinement
 from didmpc.agent.sessions.history import History
 from didmpc.agent.sessions.inbox import Inbox
+from didmpc.agent.sessions.programs import Programs
 from didmpc.agent.sessions.receipts import ReceiptBook
 from didmpc.agent.sessions.seat import Seat
+from didmpc.agent.sessions.trust import Trust
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identity
 
@@ -45,6 +47,8 @@ class Workshop:
     home: Path
     label: str
     confinement: Confinement
+    programs: Programs
+    trust: Trust
     receipts: ReceiptBook
 
     def work(self, attempt: str) -> Path:
@@ -66,6 +70,7 @@ class Gathering:
     channel: ChannelProcess
     identity: Identity
     handed_over: bool = False
+    seat: Seat | None = None
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -92,7 +97,7 @@ class Gathering:
 
         Raises `DidmpcError` after the others were told, as it does when the person stops it.
         """
-        workshop = self.workshop
+        workshop, self.seat = self.workshop, seat
         attempt = Attempt(
             seat,
             workshop.mailbox,

@@ -18,38 +18,45 @@ What the host may say meanwhile: {"start": true}, {"admit": NAME}, {"refuse": NA
 """
 
 import asyncio
-import contextlib
+import hashlib
+import json
 import os
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from didmpc.agent.contacts import Contact, Contacts
+from didmpc.agent.invitations import Invitations, Issued
 from didmpc.agent.program.arguments import check_arguments
 from didmpc.agent.program.bundle import Bundle
-from didmpc.agent.sessions import bundles
+from didmpc.agent.program.imports import needed_modules
+from didmpc.agent.sessions import consent, sources
 from didmpc.agent.sessions.confinement import Place
+from didmpc.agent.sessions.door import Door
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop
-from didmpc.agent.sessions.inbox import Arrived, Inbox
+from didmpc.agent.sessions.inbox import Inbox
 from didmpc.agent.sessions.parties import can_relay, printable, versions
+from didmpc.agent.sessions.reception import Peer, Reception
 from didmpc.agent.sessions.seat import Seat
+from didmpc.protocols.addresses import names_private
 from didmpc.protocols.did import canonical
 from didmpc.protocols.encoding import b64url
-from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError, RemoteViolation
+from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
-from didmpc.protocols.mpc import messages, terms
-from didmpc.protocols.mpc.manifest import OPTIONS, Manifest, check_versions
+from didmpc.protocols.mpc import lobby, messages, terms
+from didmpc.protocols.mpc.drafting import draft
+from didmpc.protocols.mpc.lobby import Lobby
 from didmpc.protocols.mpc.messages import Join
 from didmpc.protocols.mpc.proposal import Proposal
+from didmpc.protocols.mpc.seating import seat
+from didmpc.protocols.mpc.statement import Statement
 
-# A proposal is told again so often, in seconds, to a guest that did not answer: its agent may have restarted.
-REMIND_EVERY = 20.0
-WAITING_EVERY = 10.0
-SEND_PATIENCE = 15.0
+MANIFEST_PATIENCE = 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,46 +64,88 @@ class Plan:
     """What the person asked for, checked."""
 
     bundle: Bundle
+    source: Mapping[str, str]
+    statement: Statement
+    roles: Mapping[str, str]  # wishes by names of contacts; "" is the host
+    settings: Mapping[str, str]
     arguments: tuple[str, ...]
     contacts: tuple[Contact, ...]
+    places: int  # for whoever comes by the link
+    least: int  # parties with which it may begin; 0: only with all
+    auto: bool  # it begins by itself when all are here
+    confirm: bool  # the person lets in everybody of the link
+    reopen: str  # the invitation whose lobby was left open; empty: a new one
     threshold: int
     free_threshold: bool
     mode: str
     wire: str
     wait: float
     resume_limit: int
+    deadlock_grace: int
     input: Path | None
+    can_be_asked: bool
     output: Path | None
 
     @classmethod
     async def of(cls, params: Mapping[str, Any], contacts: Contacts) -> "Plan":
         """Check the parameters of `run`; raises `LocalMisuse` with what to do instead."""
         arguments = _arguments(params)
-        guests = _guests(params.get("with"), contacts)
-        m = 1 + len(guests)
-        threshold = params.get("threshold")
-        threshold = (m - 1) // 2 if threshold is None else int(threshold)
-        if not 0 <= 2 * threshold < m:
+        parties, least = _numbers(params)
+        # Whoever makes a link asks no contact unless he names it.
+        guests = () if parties and params.get("with") is None else _guests(params.get("with"), contacts)
+        places = max(0, parties - 1 - len(guests))
+        m = 1 + len(guests) + places
+        if parties and m != parties:
             raise LocalMisuse(
-                f"A threshold of {threshold} is not possible with {m} parties.",
-                why=f"MPyC needs an honest majority: at most {(m - 1) // 2} of {m} may work together.",
-                fix=f"Use --threshold {(m - 1) // 2}, or more parties.",
+                f"--parties {parties} and {len(guests)} named contacts do not fit together.",
+                why="You are a party too.",
+                fix=f"Use --parties {m} or more; the rest come by the link.",
+            )
+        if not lobby.PARTIES[0] <= m <= lobby.PARTIES[1] or least > m:
+            raise LocalMisuse(
+                f"{m} parties with at least {least} cannot compute together."
+                if least > m
+                else f"{m} parties cannot compute together.",
+                why=f"There may be {lobby.PARTIES[0]} to {lobby.PARTIES[1]}.",
+            )
+        threshold = params.get("threshold")
+        surely = least or m
+        threshold = (surely - 1) // 2 if threshold is None else int(threshold)
+        if not 0 <= 2 * threshold < surely:
+            raise LocalMisuse(
+                f"A threshold of {threshold} is not possible with {surely} parties.",
+                why=f"MPyC needs an honest majority: at most {(surely - 1) // 2} of {surely} may unite.",
+                fix=f"Use --threshold {(surely - 1) // 2}, or more parties.",
             )
         own_input = Path(params["input"]) if params.get("input") else None
         if own_input is not None and not (own_input.is_file() and os.access(own_input, os.R_OK)):
             raise LocalMisuse(f"The input {own_input} cannot be read.", fix="Name a file with --input FILE.")
-        bundle = await asyncio.to_thread(Bundle.collect, Path(params["program"]))
+        program = await sources.find(str(params["program"]))
+        statement = sources.stated(program, params)
+        consent.check_fits(statement, m, threshold)
+        consent.check_modules(needed_modules(program.bundle.entry, program.bundle.contents))
         return cls(
-            bundle=bundle,
+            bundle=program.bundle,
+            source=program.source,
+            statement=statement,
+            roles=_roles(params, guests),
+            settings=_settings(params),
             arguments=arguments,
             contacts=guests,
+            places=places,
+            least=least,
+            auto=params.get("start") != "ask",
+            confirm=params.get("confirm") is True,
+            reopen=str(params.get("lobby") or ""),
             threshold=threshold,
             free_threshold=bool(params.get("free_threshold")),
             mode=params.get("mode") or "session",
             wire=params.get("wire") or "binary",
             wait=float(params["wait"]),
             resume_limit=_resume_limit(params.get("resume_limit")),
+            deadlock_grace=_deadlock_grace(params.get("deadlock_grace")),
             input=own_input,
+            can_be_asked=params.get("stdin") != "none",
             output=Path(params["output"]) if params.get("output") else None,
         )
 
@@ -110,6 +159,35 @@ def _arguments(params: Mapping[str, Any]) -> tuple[str, ...]:
     return arguments
 
 
+def _numbers(params: Mapping[str, Any]) -> tuple[int, int]:
+    """How many parties were asked for (0: as many as are named), and how many are enough (0: all)."""
+    parties, least = (int(params.get(name) or 0) for name in ("parties", "least"))
+    if min(parties, least) < 0 or least == 1:
+        raise LocalMisuse("A computation has at least two parties.", fix="Use --parties 3.")
+    return parties, least
+
+
+def _roles(params: Mapping[str, Any], guests: tuple[Contact, ...]) -> dict[str, str]:
+    """Who is to have which place: our own wish, and those of `--role NAME=ROLE`."""
+    assigned = {str(name): str(role) for name, role in (params.get("roles") or {}).items()}
+    known = {contact.name.casefold(): contact.name for contact in guests}
+    roles = {"": str(params["as"])} if params.get("as") else {}
+    for name, role in assigned.items():
+        if name.casefold() not in known:
+            raise LocalMisuse(
+                f"--role names {name}, who is not asked.",
+                why="Roles are assigned to contacts that are named; whoever comes by the link picks one.",
+                fix=f"Name them:  --with {name}     Your own role:  --as {role}",
+            )
+        roles[known[name.casefold()]] = role
+    return roles
+
+
+def _settings(params: Mapping[str, Any]) -> dict[str, str]:
+    given = params.get("settings") or {}
+    return {name: "1" for name in terms.SETTINGS if given.get(name) == "1"}
+
+
 def _resume_limit(given: Any) -> int:
     least, most = terms.RESUME_LIMITS
     seconds = terms.RESUME_LIMIT if given is None else int(given)
@@ -117,6 +195,17 @@ def _resume_limit(given: Any) -> int:
         raise LocalMisuse(
             f"A run cannot wait {seconds} s for a party that stopped answering.",
             fix=f"Use --resume-limit with {least} to {most} seconds.",
+        )
+    return seconds
+
+
+def _deadlock_grace(given: Any) -> int:
+    least, most = terms.DEADLOCK_GRACES
+    seconds = terms.DEADLOCK_GRACE if given is None else int(given)
+    if not least <= seconds <= most:
+        raise LocalMisuse(
+            f"A suspected deadlock cannot last {seconds} s.",
+            fix=f"Use --deadlock-grace with {least} to {most} seconds.",
         )
     return seconds
 
@@ -141,7 +230,15 @@ class Host:
     """One `didmpc run` from the proposal to the manifest."""
 
     def __init__(
-        self, workshop: Workshop, plan: Plan, place: Place, inbox: Inbox, attempt: str, stream: Stream
+        self,
+        workshop: Workshop,
+        plan: Plan,
+        place: Place,
+        inbox: Inbox,
+        attempt: str,
+        stream: Stream,
+        door: Door,
+        invitations: Invitations,
     ) -> None:
         self._workshop = workshop
         self._plan = plan
@@ -151,23 +248,45 @@ class Host:
         inbox.know(*(contact.did for contact in plan.contacts))
         self._attempt = attempt
         self._stream = stream
-        self._joined: dict[str, Join] = {}
-        self._unreachable: dict[str, str] = {}
-        self._parts: list[Message] | None = None
-        self._serving: set[str] = set()  # to whom the program is on its way
-        self._sending: set[asyncio.Task[None]] = set()
-        self._deadline = time.monotonic() + plan.wait
+        self._door = door
+        self._invitations = invitations
+        self._reception: Reception | None = None
+        self._pausing = False
+        name = printable(workshop.label)
+        listed = _listed(name, plan.contacts)
+        called = {"": name, **{each.name: called for each, called in zip(plan.contacts, listed, strict=True)}}
         self._proposal = Proposal(
             attempt=attempt,
             program=plan.bundle.describe(),
             arguments=plan.arguments,
-            parties=(printable(workshop.label), *(printable(contact.name) for contact in plan.contacts)),
+            parties=(name, *listed),
             threshold=plan.threshold,
             free_threshold=plan.free_threshold,
             mode=plan.mode,
             wire=plan.wire,
             resume_limit=plan.resume_limit,
+            deadlock_grace=plan.deadlock_grace,
+            places=plan.places,
+            least=plan.least,
+            source=plan.source,
+            statement=plan.statement,
+            settings=plan.settings,
+            roles={called[who]: role for who, role in plan.roles.items()},
+            versions=versions(),
             expires=int(time.time() + plan.wait),
+        )
+        self._check_roles()
+        self._part = consent.Part.of(self._proposal, party=name, wish="", gives=plan.input is not None)
+        self._part.check_input(plan.input, can_be_asked=plan.can_be_asked)
+
+    def _check_roles(self) -> None:
+        """That what we assign can be had, all of it; raises `LocalMisuse`."""
+        proposal = self._proposal
+        names = (*proposal.parties, *(f"place {number}" for number in range(proposal.places)))
+        seat(
+            proposal.statement,
+            proposal.threshold,
+            [(name, name, proposal.roles.get(name, "")) for name in names],
         )
 
     @staticmethod
@@ -177,150 +296,144 @@ class Host:
 
     async def run(self) -> tuple[Gathering, "asyncio.Task[None]"]:
         """Ask the person, gather the guests, and hand the session over."""
-        plan, workshop = self._plan, self._workshop
-        await self._stream.event({"event": "proposal", **describe(self._proposal), **self._place.facts()})
+        workshop = self._workshop
+        issued = self._reopened() if self._plan.reopen else None
+        facts = {**self._part.facts(), **self._place.facts()}
+        await self._stream.event({"event": "proposal", **consent.describe(self._proposal), **facts})
         answer = await self._stream.answer()
         if not answer.get("consent"):
             raise DidmpcError("Nothing was proposed: you said no.")
         self._sandbox = self._place.agreed(answer)
-        async with Gathering.open(workshop, self._attempt, self._inbox, self._stream) as gathering:
-            self._deadline = time.monotonic() + plan.wait
-            try:
-                await self._gather()
-                seat = await self._write_manifest(gathering.identity)
-            except BaseException as error:
-                await asyncio.shield(self._cancel(error))
-                raise
-            finally:
-                for task in self._sending:
-                    task.cancel()
-            facts = {**describe(self._proposal), "role": "host"}
-            return gathering, await gathering.run(seat, self._stream, facts)
+        if self._plan.places:
+            # Before all else: the link is what the person waits for.
+            issued = await self._invite(issued)
+        began = False
+        try:
+            async with Gathering.open(workshop, self._attempt, self._inbox, self._stream) as gathering:
+                taking_part = await self._gather(issued)
+                began = True
+                if issued is not None:
+                    await self._invitations.end(issued, "begun")
+                try:
+                    seat = await self._write_manifest(gathering.identity, taking_part)
+                except BaseException as error:
+                    why = error.what if isinstance(error, DidmpcError) else "The host's command was stopped."
+                    if self._reception is not None:
+                        await asyncio.shield(self._reception.cancel(why))
+                    raise
+                parties = list(seat.names)
+                shown = consent.describe(self._proposal)
+                facts = {**shown, "parties": parties, "m": len(parties), "role": "host"}
+                return gathering, await gathering.run(seat, self._stream, facts)
+        except BaseException:
+            if issued is not None and not began and not self._pausing:
+                await asyncio.shield(self._invitations.end(issued, "closed"))
+            raise
+
+    async def pause(self) -> None:
+        """The agent stops: a lobby with a link stays open for when it is back."""
+        if self._plan.places and self._reception is not None:
+            self._pausing = True
+            await self._reception.pause()
 
     # -- gathering ----------------------------------------------------------------------------------
 
-    @property
-    def _missing(self) -> list[str]:
-        return [contact.name for contact in self._plan.contacts if contact.name not in self._joined]
-
-    async def _gather(self) -> None:
-        self._propose(self._missing)
-        remind = time.monotonic() + REMIND_EVERY
-        show = time.monotonic() + WAITING_EVERY
-        while self._missing:
-            now = time.monotonic()
-            if now >= self._deadline:
-                raise self._too_late()
-            if now >= remind:
-                self._propose(self._missing)
-                remind = now + REMIND_EVERY
-            if now >= show:
-                await self._show_waiting()
-                show = now + WAITING_EVERY
-            with contextlib.suppress(TimeoutError):
-                event = await self._inbox.next(min(self._deadline, remind, show) - now)
-                if isinstance(event, Arrived):
-                    await self._take(event)
-        await self._stream.event({"event": "all-joined"})
-
-    def _propose(self, names: list[str]) -> None:
-        message = Message(type=messages.PROPOSE, body=self._proposal.body())
-        for contact in self._plan.contacts:
-            if contact.name in names:
-                self._in_background(self._propose_to(contact, message))
-
-    async def _propose_to(self, contact: Contact, message: Message) -> None:
-        try:
-            await self._send(contact, message)
-        except DidmpcError as error:
-            known, self._unreachable[contact.name] = self._unreachable.get(contact.name), error.what
-            if known != error.what:
-                await self._party(contact.name, "unreachable", error.what)
-        else:
-            if self._unreachable.pop(contact.name, "") is not None and contact.name not in self._joined:
-                await self._party(contact.name, "asked")
-
-    async def _take(self, event: Arrived) -> None:
-        contact = self._contact_of(event.sender)
-        if contact is None:
-            return
-        message = event.message
-        if message.type == messages.JOIN:
-            try:
-                join = Join.of(message.body)
-            except RemoteViolation as error:
-                raise DidmpcError(
-                    f"{contact.name} answered with something unexpected.", why=error.what
-                ) from error
-            self._joined[contact.name] = replace(join, name=printable(contact.name))
-            await self._party(contact.name, "joined")
-            self._tell_guests()
-        elif message.type == messages.DECLINE:
-            why = messages.text(message.body, "comment", default="")
-            await self._party(contact.name, "declined", why)
-            raise DidmpcError(
-                f"{contact.name} declined{': ' + why if why else '.'}",
-                fix=f"Start again without {contact.name}, or talk to them first.",
-            )
-        elif message.type == messages.LEAVE:
-            if self._joined.pop(contact.name, None) is not None:
-                await self._party(contact.name, "left", messages.text(message.body, "comment", default=""))
-                self._tell_guests()
-        elif message.type == messages.BUNDLE_REQUEST:
-            self._serve_bundle(contact, message)
-
-    def _serve_bundle(self, contact: Contact, message: Message) -> None:
-        """Send the program, once at a time to each guest however often it asks."""
-        ours = message.body.get("sha256") == self._plan.bundle.sha256
-        if ours and contact.name not in self._serving:
-            self._serving.add(contact.name)
-            self._in_background(self._send_bundle(contact))
-
-    def _contact_of(self, sender: str) -> Contact | None:
-        for contact in self._plan.contacts:
-            if canonical(contact.did) == canonical(sender):
-                return contact
-        return None
-
-    async def _send_bundle(self, contact: Contact) -> None:
-        try:
-            if self._parts is None:
-                self._parts = await asyncio.to_thread(bundles.parts, self._plan.bundle, self._attempt)
-            for part in self._parts:
-                await self._send(contact, part)
-        except DidmpcError:
-            return  # the guest asks again
-        finally:
-            self._serving.discard(contact.name)
-
-    def _tell_guests(self) -> None:
-        body = {"present": [self._proposal.parties[0], *self._joined], "missing": self._missing}
-        for contact in self._plan.contacts:
-            if contact.name in self._joined:
-                message = Message(type=messages.GATHERING, pthid=self._attempt, body=body)
-                self._in_background(self._quietly(contact, message))
-
-    async def _show_waiting(self) -> None:
-        left = max(0, int(self._deadline - time.monotonic()))
-        await self._stream.event({"event": "waiting", "for": self._missing, "seconds_left": left})
-
-    async def _party(self, name: str, state: str, why: str = "") -> None:
-        await self._stream.event({"event": "party", "name": name, "state": state, "why": why})
-
-    def _too_late(self) -> DidmpcError:
-        missing = " and ".join(self._missing)
-        unreachable = [self._unreachable[name] for name in self._missing if name in self._unreachable]
-        return DidmpcError(
-            f"{missing} did not join within {self._plan.wait:.0f} s.",
-            why=unreachable[0]
-            if unreachable
-            else "The proposal reached their mediator, but nobody answered it.",
-            fix="Ask them to type:  didmpc join     and start again.",
+    async def _gather(self, issued: Issued | None) -> list[tuple[Peer, Join]]:
+        plan, proposal = self._plan, self._proposal
+        expires = issued.expires if issued is not None else 1 << 40
+        self._proposal = replace(
+            proposal,
+            lobby=issued.id if issued is not None else "",
+            expires=min(expires, int(time.time() + plan.wait + 0.999)),
         )
+        keys = [canonical(contact.did) for contact in plan.contacts]
+        book = Lobby(
+            host=proposal.parties[0],
+            contacts=list(zip(keys, proposal.parties[1:], strict=True)),
+            places=plan.places,
+            least=plan.least or proposal.m,
+            confirm=plan.confirm,
+            now=time.monotonic(),
+        )
+        reception = self._reception = Reception(
+            *(self._workshop, self._proposal, plan.bundle, book),
+            *(dict(zip(keys, plan.contacts, strict=True)), self._inbox, self._stream),
+            auto=plan.auto,
+        )
+        listening = asyncio.create_task(self._listen())
+        try:
+            with ExitStack() as open_doors:
+                if issued is not None:
+                    reception.receive(self._door, issued)
+                    open_doors.enter_context(self._door.opened(issued, self._inbox))
+                return await reception.gather()
+        except BaseException as error:
+            if not self._pausing:
+                why = (
+                    error.what if isinstance(error, DidmpcError) else "The host's didmpc command was stopped."
+                )
+                await asyncio.shield(reception.cancel(why))
+            raise
+        finally:
+            listening.cancel()
+            reception.stop()
+
+    async def _listen(self) -> None:
+        """What the person says while people gather."""
+        while True:
+            self._inbox.put_said(await self._stream.answer())
+
+    async def _invite(self, issued: Issued | None) -> Issued:
+        """Show the link of the lobby, a new one or the one that is opened again."""
+        plan, mailbox = self._plan, self._workshop.mailbox
+        if issued is None:
+            made = await self._invitations.create(
+                expires=plan.wait,
+                uses=plan.places,
+                attempt=self._attempt,
+                about=str(self._proposal.program["title"] or self._proposal.program["entry"])[:120],
+                terms=self._terms(),
+            )
+            issued = self._invitations.get(made["id"])
+            assert issued is not None
+        local = names_private(mailbox.http_uri or mailbox.websocket_uri)
+        await self._stream.event(
+            {
+                "event": "lobby",
+                "url": issued.url,
+                "id": issued.id,
+                "expires": issued.expires,
+                "places": plan.places,
+                "local": local,
+            }
+        )
+        return issued
+
+    def _reopened(self) -> Issued:
+        """The invitation whose lobby is to be opened again. Raises `LocalMisuse` when it cannot be."""
+        issued = self._invitations.named(self._plan.reopen)
+        what = f"The link {issued.id[:8]} cannot be opened again."
+        fix = "Make a new one: the same command without --reopen."
+        if not issued.attempt or not issued.open(time.time()):
+            raise LocalMisuse(
+                what, why=f"It is {issued.public(time.time())['state']}, or no link to a lobby.", fix=fix
+            )
+        if self._door.is_open(issued):
+            raise LocalMisuse(what, why="Another command of yours gathers people there.", fix=fix)
+        if issued.terms != self._terms():
+            raise LocalMisuse(
+                what, why="It was made for another program, other people or other terms.", fix=fix
+            )
+        return issued
+
+    def _terms(self) -> str:
+        """What a person who has the link was or will be shown, as a hash."""
+        shown = replace(self._proposal, expires=0, lobby="", attempt="").body()
+        return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()
 
     # -- manifest -----------------------------------------------------------------------------------
 
-    async def _write_manifest(self, identity: Identity) -> Seat:
+    async def _write_manifest(self, identity: Identity, taking_part: list[tuple[Peer, Join]]) -> Seat:
         plan, workshop = self._plan, self._workshop
         host = Join(
             identity.did,
@@ -329,86 +442,33 @@ class Host:
             session=True,
             versions=versions(),
             relay=can_relay(workshop.mailbox),
+            role=self._part.wish,
         )
-        roster = (host, *(self._joined[contact.name] for contact in plan.contacts))
-        check_versions(roster)
-        for party in roster:
-            if plan.mode == "session" and not party.session:
-                raise DidmpcError(
-                    f"{party.name} cannot use the session extension.",
-                    why="Their side does not speak it.",
-                    fix="Run with --mode auto, which uses plain DIDComm messages where it must.",
-                )
-        manifest = Manifest(
-            attempt=self._attempt,
-            program=self._proposal.program,
-            arguments=plan.arguments,
-            threshold=plan.threshold,
-            free_threshold=plan.free_threshold,
-            mode=plan.mode,
-            wire=plan.wire,
-            resume_limit=plan.resume_limit,
-            options=OPTIONS,
-            roster=roster,
-            expires=int(time.time()) + 24 * 3600,
-        )
+        guests = [join for _, join in taking_part]
+        manifest = draft(self._proposal, host, guests, int(time.time()) + 24 * 3600)
         body = {"manifest": b64url(manifest.encode())}
-        self._inbox.know(*(party.did for party in roster))
+        self._inbox.know(*(party.did for party in manifest.roster))
         message = Message(type=messages.MANIFEST, pthid=self._attempt, body=body)
-        await asyncio.gather(*(self._send(contact, message) for contact in plan.contacts))
+        await asyncio.gather(
+            *(
+                workshop.mailbox.send_to_contact(peer, message, timeout=MANIFEST_PATIENCE)
+                for peer, _ in taking_part
+            )
+        )
         return Seat(
-            pid=0,
+            pid=manifest.host,
             identity=identity,
             manifest=manifest,
             bundle=plan.bundle,
-            names=self._proposal.parties,
+            names=tuple(party.name for party in manifest.roster),
             directory=workshop.work(self._attempt),
             output=plan.output,
             sandbox=self._sandbox,
             input=plan.input,
         )
 
-    # -- sending ------------------------------------------------------------------------------------
 
-    async def _send(self, contact: Contact, message: Message) -> None:
-        await self._workshop.mailbox.send_to_contact(contact, message, timeout=SEND_PATIENCE)
-
-    async def _quietly(self, contact: Contact, message: Message) -> None:
-        with contextlib.suppress(DidmpcError):
-            await self._send(contact, message)
-
-    async def _cancel(self, error: BaseException) -> None:
-        comment = error.what if isinstance(error, DidmpcError) else "The host's didmpc command was stopped."
-        message = Message(
-            type=messages.CANCEL, pthid=self._attempt, body={"comment": messages.sentence(comment)}
-        )
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(4):
-                await asyncio.gather(*(self._quietly(contact, message) for contact in self._plan.contacts))
-
-    def _in_background(self, work: Any) -> None:
-        task = asyncio.create_task(work)
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
-
-
-def describe(proposal: Proposal) -> dict[str, Any]:
-    """A proposal as it is shown to a person."""
-    program = proposal.program
-    return {
-        "attempt": proposal.attempt,
-        "title": program["title"],
-        "program": program["entry"],
-        "sha256": program["sha256"],
-        "lines": program["lines"],
-        "files": program["files"],
-        "arguments": list(proposal.arguments),
-        "m": len(proposal.parties),
-        "threshold": proposal.threshold,
-        "free_threshold": proposal.free_threshold,
-        "private_unless": proposal.threshold + 1,
-        "parties": list(proposal.parties),
-        "mode": proposal.mode,
-        "wire": proposal.wire,
-        "resume_limit": proposal.resume_limit,
-    }
+def _listed(host: str, contacts: tuple[Contact, ...]) -> list[str]:
+    """Names of contacts in a proposal, none of which is the host's."""
+    names = [printable(contact.name) for contact in contacts]
+    return [f"{name[:60]}-2" if name.casefold() == host.casefold() else name for name in names]

@@ -1,26 +1,36 @@
-"""All MPC sessions of this agent: sorts what arrives by attempt, and serves `run`, `join` and `sessions`."""
+"""All MPC sessions of this agent: sorts what arrives, and serves `run`, `join` and `sessions`."""
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from didmpc.agent.contacts import Contact, Contacts
+from didmpc.agent.invitations import Invitations
 from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.sandbox import disk
 from didmpc.agent.sessions.comparison import DIFFER, Comparison
 from didmpc.agent.sessions.confinement import Confinement
+from didmpc.agent.sessions.consent import describe
+from didmpc.agent.sessions.door import Door
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop, socket_of
 from didmpc.agent.sessions.guest import Guest
 from didmpc.agent.sessions.history import History
-from didmpc.agent.sessions.host import WAITING_EVERY, Host, Plan, describe
+from didmpc.agent.sessions.host import Host, Plan
 from didmpc.agent.sessions.inbox import Inbox
+from didmpc.agent.sessions.programs import Programs
 from didmpc.agent.sessions.receipts import ReceiptBook
+from didmpc.agent.sessions.reception import WAITING_EVERY
+from didmpc.agent.sessions.trust import Trust
+from didmpc.agent.sessions.visit import Visits
 from didmpc.agent.wallet import Wallet
 from didmpc.local import unix_socket
+from didmpc.protocols import problem_report
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
 from didmpc.protocols.mpc import messages
@@ -31,14 +41,23 @@ logger = logging.getLogger(__name__)
 
 PROPOSALS_PER_CONTACT = 4
 LONGEST_PROPOSAL = 24 * 3600
+GATHERINGS_END_WITHIN = 5.0
 PROOFS_WITHIN = 3.0  # seconds until contacts have proven themselves in a session that just began
 
 
 class Sessions:
     """The sessions of one agent. Wired to its mailbox by `start`."""
 
-    def __init__(self, *, wallet: Wallet, mailbox: Mailbox, contacts: Contacts, home: Path) -> None:
+    def __init__(
+        self, *, wallet: Wallet, mailbox: Mailbox, contacts: Contacts, invitations: Invitations, home: Path
+    ) -> None:
         self._contacts = contacts
+        self._invitations = invitations
+        self._door = Door(invitations)
+        self._visits = Visits(wallet, mailbox)
+        self._hosts: set[Host] = set()
+        self._gatherings: set[asyncio.Task[Any]] = set()
+        self._stopping = False
         self._mailbox = mailbox
         history = History(home / "sessions.json")
         self._workshop = Workshop(
@@ -48,6 +67,8 @@ class Sessions:
             home,
             wallet.settings.label,
             Confinement(home),
+            Programs(mailbox),
+            Trust(home / "trusted.json"),
             ReceiptBook(home / "receipts", history),
         )
         self._inboxes: dict[str, Inbox] = {}
@@ -64,9 +85,19 @@ class Sessions:
         await asyncio.to_thread(_clear_leftovers, self._workshop.home)
         self._mailbox.on(messages.PREFIX, self._on_message)
         self._mailbox.on(f"{handshake.PROTOCOL}/", self._on_message)
+        self._mailbox.on(problem_report.PROBLEM_REPORT, self._on_problem)
 
     async def close(self) -> None:
-        """End all sessions of this agent, orderly: their parties are told."""
+        """End all sessions of this agent, orderly: their parties are told.
+
+        A lobby with a link stays open: whoever waits in it is told that the host will be back.
+        """
+        self._stopping = True
+        await asyncio.gather(*(host.pause() for host in self._hosts), return_exceptions=True)
+        for gathering in self._gatherings:
+            gathering.cancel()
+        if self._gatherings:
+            await asyncio.wait(self._gatherings, timeout=GATHERINGS_END_WITHIN)
         for watch in self._watches:
             watch.cancel()
         await asyncio.gather(*self._watches, return_exceptions=True)
@@ -118,18 +149,72 @@ class Sessions:
         """Propose a program to contacts and start it with them; returns once it runs."""
         plan = await Plan.of(params, self._contacts)
         place = await self._workshop.confinement.for_run(params)
-        attempt = Host.new_attempt()
+        attempt = self._invitations.named(plan.reopen).attempt if plan.reopen else Host.new_attempt()
+        if attempt in self._inboxes:
+            raise LocalMisuse("Another command of yours gathers people by this link right now.")
         inbox = self._inboxes[attempt] = Inbox()
+        host = Host(
+            *(self._workshop, plan, place, inbox, attempt, stream),
+            door=self._door,
+            invitations=self._invitations,
+        )
+        self._hosts.add(host)
         try:
-            gathering, watch = await Host(self._workshop, plan, place, inbox, attempt, stream).run()
+            with self._as_gathering():
+                gathering, watch = await host.run()
         except BaseException:
             self._inboxes.pop(attempt, None)
             raise
+        finally:
+            self._hosts.discard(host)
         self._keep(gathering, watch)
         return {"attempt": attempt}
 
+    @contextmanager
+    def _as_gathering(self) -> Iterator[None]:
+        """What runs in it ends when this agent stops."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._gatherings.add(task)
+        try:
+            yield
+        finally:
+            self._gatherings.discard(task)
+
     async def join(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
         """Wait for a proposal, show it, and take part; returns once it runs."""
+        with self._as_gathering():
+            if params.get("invitation"):
+                return await self._join_by_link(params, stream)
+            return await self._join_a_contact(params, stream)
+
+    async def _join_by_link(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
+        """Come to a lobby by its link; wait as long as the link holds, unless there is another wait."""
+        place = await self._workshop.confinement.for_run(params)
+        inbox = Inbox()
+        visit = await self._visits.begin(str(params["invitation"]), inbox, stream)
+        patience = min(float(params.get("wait") or math.inf), visit.visited.expires - time.time())
+        forget, attempt = True, ""
+        try:
+            proposal = await visit.proposal(time.time() + patience)
+            if proposal.attempt in self._inboxes:
+                raise DidmpcError(f"{visit.host.name} proposes under the name of a session that runs here.")
+            attempt = proposal.attempt
+            self._inboxes[attempt] = inbox
+            deadline = time.monotonic() + patience
+            guest = Guest(self._workshop, proposal, visit.host, place, inbox, stream, params, deadline)
+            gathering, watch = await guest.run()
+        except BaseException:
+            # A stop of this agent is no end of the visit: whoever comes again has its place still.
+            forget = not self._stopping
+            self._inboxes.pop(attempt, None)
+            raise
+        finally:
+            await asyncio.shield(self._visits.end(visit, forget=forget))
+        self._keep(gathering, watch)
+        return {"attempt": attempt}
+
+    async def _join_a_contact(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
         wanted = self._contacts.find(str(params["from"])) if params.get("from") else None
         place = await self._workshop.confinement.for_run(params)
         deadline = time.monotonic() + float(params["wait"])
@@ -142,8 +227,8 @@ class Sessions:
         try:
             guest = Guest(self._workshop, proposal, host, place, inbox, stream, params, deadline)
             gathering, watch = await guest.run()
-        except asyncio.CancelledError:
-            # The person may come back: the proposal still stands.
+        except (asyncio.CancelledError, LocalMisuse):
+            # The person may come back, with another input or role: the proposal still stands.
             self._inboxes.pop(attempt, None)
             raise
         except BaseException:
@@ -205,15 +290,23 @@ class Sessions:
         message = unpacked.message
         if not unpacked.authenticated or unpacked.sender is None:
             raise MessageError("Messages of an MPC session must be authenticated.", code="e.p.trust.crypto")
-        if message.type == messages.PROPOSE:
+        if message.type == messages.KNOCK:
+            self._door.take(unpacked)
+            return
+        visit = self._visits.with_host(unpacked.sender)
+        if message.type == messages.PROPOSE and visit is None:
             self._take_proposal(unpacked)
+            return
+        if message.type == messages.BUNDLE:
+            self._workshop.programs.take(unpacked)
             return
         attempt = message.pthid or ""
         if not attempt and message.type.startswith(handshake.PROTOCOL):
             return  # between two contacts: see didmpc.agent.links
         if message.type == messages.CANCEL:
             self._cancel(attempt, unpacked.sender)
-        inbox = self._inboxes.get(attempt)
+        # What a link's host says is for the visit, whatever it names.
+        inbox = visit.inbox if visit is not None else self._inboxes.get(attempt)
         if inbox is None:
             logger.info("a %s for an attempt that is over or unknown", message.type)
             return
@@ -228,12 +321,19 @@ class Sessions:
         self._forget_expired()
         standing = [key for key in self._proposals if key[0] == contact.name]
         key = (contact.name, proposal.attempt)
-        if key in standing or proposal.attempt in self._inboxes:
+        if proposal.attempt in self._inboxes:
+            self._inboxes[proposal.attempt].put(unpacked)  # its host wants to hear from us again
+            return
+        if key in standing:
             return  # a reminder
         for oldest in standing[: len(standing) - PROPOSALS_PER_CONTACT + 1]:
             del self._proposals[oldest]
         self._proposals[key] = (replace(proposal, expires=expires), contact)
         self._news.set()
+
+    async def _on_problem(self, unpacked: Unpacked) -> None:
+        if unpacked.sender is not None:
+            self._visits.report(unpacked.sender, problem_report.parse(unpacked.message))
 
     def _forget_expired(self) -> None:
         now = time.time()

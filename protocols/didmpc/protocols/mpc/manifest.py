@@ -7,39 +7,24 @@ cannot take part. Who is party `pid` is decided here: by the session DID in the 
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from didmpc.protocols.did import canonical
-from didmpc.protocols.errors import DidmpcError, MessageError
-from didmpc.protocols.mpc.messages import (
-    ATTEMPT_DIGITS,
-    Join,
-    arguments,
-    flag,
-    hexadecimal,
-    number,
-    text,
-)
-from didmpc.protocols.mpc.proposal import Proposal, check_program
-from didmpc.protocols.mpc.terms import MODES, RESUME_LIMIT, RESUME_LIMITS, WIRES
+from didmpc.protocols.errors import MessageError
+from didmpc.protocols.mpc.messages import ATTEMPT_DIGITS, Join, hexadecimal, number
+from didmpc.protocols.mpc.proposal import FROM_FILE, read_terms, terms_body
+from didmpc.protocols.mpc.statement import Statement
+from didmpc.protocols.mpc.terms import DEADLOCK_GRACE, RESUME_LIMIT
 
-VERSION = "didmpc manifest/1.0"
-MAX_MANIFEST = 262_144
-# MPyC's own settings on which all parties must agree (mpyc/__init__.py, group "MPyC parameters"),
-# with MPyC's defaults. Transport is never among them.
-OPTIONS: Mapping[str, int | bool] = {
-    "bit_length": 32,
-    "sec_param": 30,
-    "no_async": False,
-    "no_barrier": False,
-    "no_prss": False,
-}
+VERSION = "didmpc manifest/2.0"
+MAX_MANIFEST = 393_216
+"""Bytes. With two layers of base64 it must fit into one message of a mediator (1 MiB)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One attempt. `roster[pid]` is party `pid`; the host is pid 0."""
+    """One attempt. `roster[pid]` is party `pid`, with its role; the host is party `host`."""
 
     attempt: str
     program: Mapping[str, Any]
@@ -52,6 +37,11 @@ class Manifest:
     expires: int
     wire: str = "binary"
     resume_limit: int = RESUME_LIMIT
+    deadlock_grace: int = DEADLOCK_GRACE
+    source: Mapping[str, str] = field(default_factory=lambda: dict(FROM_FILE))
+    statement: Statement = field(default_factory=Statement)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    host: int = 0
 
     @property
     def m(self) -> int:
@@ -65,21 +55,19 @@ class Manifest:
 
     def encode(self) -> bytes:
         """The bytes to sign: JSON with sorted keys and no white space."""
-        value = {
+        return json.dumps(self.value(), sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+    def value(self) -> dict[str, Any]:
+        """The manifest as a JSON object."""
+        return {
             "version": VERSION,
             "attempt": self.attempt,
-            "program": dict(self.program),
-            "arguments": list(self.arguments),
             "threshold": self.threshold,
-            "free_threshold": self.free_threshold,
-            "mode": self.mode,
-            "wire": self.wire,
-            "resume_limit": self.resume_limit,
-            "options": dict(self.options),
+            **terms_body(self),
+            "host": self.host,
             "roster": [party.body() for party in self.roster],
             "expires": self.expires,
         }
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
     @classmethod
     def decode(cls, raw: bytes) -> "Manifest":
@@ -91,36 +79,36 @@ class Manifest:
         except (ValueError, RecursionError):
             raise MessageError("The manifest is not JSON.") from None
         if not isinstance(value, dict) or value.get("version") != VERSION:
-            raise MessageError("This is not a manifest of a version that we know.")
-        roster, options, program = value.get("roster"), value.get("options"), value.get("program")
-        if not isinstance(roster, list) or not isinstance(options, dict) or not isinstance(program, dict):
-            raise MessageError("The manifest lacks its roster, options or program.")
-        if set(options) != set(OPTIONS) or any(type(options[k]) is not type(v) for k, v in OPTIONS.items()):
-            raise MessageError("The manifest's MPyC options are not the ones we know.")
-        if not all(isinstance(party, dict) for party in roster):
+            raise MessageError(
+                "This is not a manifest of a version that we know.",
+                fix="Install the same release of didmpc at every party.",
+            )
+        roster = value.get("roster")
+        if not isinstance(roster, list) or not all(isinstance(party, dict) for party in roster):
             raise MessageError("The manifest's roster is malformed.")
-        mode, wire = text(value, "mode", 16), text(value, "wire", 16)
         manifest = cls(
             attempt=hexadecimal(value, "attempt", ATTEMPT_DIGITS),
-            program=check_program(program),
-            arguments=arguments(value),
             threshold=number(value, "threshold", 0, (max(len(roster), 1) - 1) // 2),
-            free_threshold=flag(value, "free_threshold"),
-            mode=mode,
-            options=options,
             roster=tuple(Join.of(party) for party in roster),
             expires=number(value, "expires", 0, 1 << 40),
-            wire=wire,
-            resume_limit=number(value, "resume_limit", *RESUME_LIMITS),
+            host=number(value, "host", 0, max(len(roster), 1) - 1),
+            **read_terms(value),
         )
-        if mode not in MODES or wire not in WIRES or manifest.encode() != raw:
+        if manifest.encode() != raw:
             raise MessageError("The manifest is not in its canonical form.")
         if (
             not 2 <= manifest.m <= 64
             or len({canonical(party.did) for party in manifest.roster}) != manifest.m
         ):
             raise MessageError("The manifest must list each party once, and at least two.")
+        if manifest.statement.seats(manifest.m, manifest.threshold) != manifest.roles:
+            raise MessageError("The manifest's roles are not those of the places of its parties.")
         return manifest
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """The role of each pid."""
+        return tuple(party.role for party in self.roster)
 
     def pid_of(self, did: str) -> int | None:
         """The pid of the party that speaks with `did`, or None for a stranger."""
@@ -139,49 +127,3 @@ class Manifest:
     def wire_of(self, i: int, j: int) -> str:
         """The form of the pair's packets: as chosen, or JSON where the responder's mediator relays none."""
         return self.wire if self.roster[max(i, j)].relay else "json"
-
-
-def check_against_proposal(manifest: Manifest, proposal: Proposal, did: str) -> int:
-    """Check that a host's manifest is what its proposal said, with `did` in it; returns our pid.
-
-    Raises `MessageError` that names the difference.
-    """
-    pid = manifest.pid_of(did)
-    names = tuple(party.name for party in manifest.roster)
-    differences = [
-        what
-        for what, differs in (
-            ("the attempt", manifest.attempt != proposal.attempt),
-            ("the program", manifest.program != proposal.program),
-            ("the arguments", manifest.arguments != proposal.arguments),
-            ("the threshold", manifest.threshold != proposal.threshold),
-            ("whether the program may change it", manifest.free_threshold != proposal.free_threshold),
-            ("the parties", not proposal.admits(names)),
-            ("MPyC's options", manifest.options != OPTIONS),
-            ("the mode", manifest.mode != proposal.mode),
-            ("the wire form", manifest.wire != proposal.wire),
-            ("how long an unreachable party is waited for", manifest.resume_limit != proposal.resume_limit),
-            ("the roster (we are not among its guests)", not pid),
-        )
-        if differs
-    ]
-    if differences or pid is None:
-        raise MessageError(
-            "The host's manifest is not what it proposed.",
-            why=f"Different: {', '.join(differences)}.",
-            fix="Nothing of yours was sent. Ask the host to propose again.",
-        )
-    return pid
-
-
-def check_versions(roster: tuple[Join, ...]) -> None:
-    """MPyC must be the same release at every party, or their rounds do not match; raises `DidmpcError`."""
-    ours = roster[0].versions.get("mpyc", "")
-    for party in roster[1:]:
-        theirs = party.versions.get("mpyc", "")
-        if theirs.split(".")[:2] != ours.split(".")[:2]:
-            raise DidmpcError(
-                f"{party.name} has MPyC {theirs}, {roster[0].name} has {ours}.",
-                why="Parties with different MPyC releases cannot compute together.",
-                fix="Install the same release of didmpc at every party.",
-            )

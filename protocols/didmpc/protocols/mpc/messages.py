@@ -137,6 +137,14 @@ def arguments(body: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(value)
 
 
+def versions(body: Mapping[str, Any]) -> dict[str, str]:
+    """A party's versions, by the names of packages."""
+    value = body.get("versions")
+    if not isinstance(value, dict) or len(value) > 16:
+        raise MessageError("A party states its versions.")
+    return {text({"k": key}, "k", 32): text(value, key, 64) for key in value}
+
+
 def _did(body: Mapping[str, Any]) -> str:
     did = text(body, "did", MAX_DID)
     try:
@@ -150,7 +158,8 @@ def _did(body: Mapping[str, Any]) -> str:
 class Join:
     """A guest's yes: the DID that speaks for it in this attempt, and what its side can do.
 
-    `session`: it speaks session/1.0. `relay`: its mediator speaks relay/1.0.
+    `session`: it speaks session/1.0. `relay`: its mediator speaks relay/1.0. `role` is the place it wishes
+    for (seating.py); in a roster, the role that it has.
     """
 
     did: str
@@ -159,6 +168,7 @@ class Join:
     session: bool
     versions: Mapping[str, str]
     relay: bool = True
+    role: str = ""
 
     def body(self) -> dict[str, Any]:
         """The body of `join`."""
@@ -168,20 +178,19 @@ class Join:
             "mediator": self.mediator,
             "session": self.session,
             "relay": self.relay,
+            "role": self.role,
             "versions": dict(self.versions),
         }
 
     @classmethod
     def of(cls, body: Mapping[str, Any]) -> "Join":
         """Read the body of a `join`, or an entry of a roster; raises `MessageError`."""
-        versions = body.get("versions")
-        if not isinstance(versions, dict) or len(versions) > 16:
-            raise MessageError("A party states its versions.")
         return cls(
             did=_did(body),
             name=text(body, "name", MAX_NAME),
             mediator=text(body, "mediator", 255),
             session=flag(body, "session"),
-            versions={text({"k": key}, "k", 32): text(versions, key, 64) for key in versions},
+            versions=versions(body),
             relay=flag(body, "relay"),
+            role=text(body, "role", MAX_NAME),
         )
