@@ -1,6 +1,7 @@
 """What is said of whom: causes, silence, and the words of peers."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
 
@@ -9,6 +10,7 @@ from didmpc.agent.channel.clock import Wakefulness
 from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.liveness import Liveness
 from didmpc.agent.channel.peer import Presence
+from didmpc.agent.channel.states import Doing
 from didmpc.agent.channel.witness import explain_exit
 
 NAMES = {0: "Alice", 1: "Bob", 2: "Carol"}
@@ -70,7 +72,7 @@ class FakePeer:
 
     def __init__(self) -> None:
         self.heard, self.closed, self.presence = 0.0, False, Presence.CONNECTED
-        self.state: dict[str, str] = {"state": "computing"}
+        self.link = SimpleNamespace(last_heard=0.0)
 
     def silence(self, now: float, wakefulness: Wakefulness) -> float:
         return wakefulness.silence(self.heard, now)
@@ -91,12 +93,15 @@ class Judge:
     def __init__(self, resume_limit: float = 20.0) -> None:
         self.told: list[tuple[str, dict]] = []
         self.causes: list[Cause] = []
-        self.liveness = Liveness(NAMES, resume_limit, Limits(), tell=self._tell, end=self.causes.append)
+        self.liveness = Liveness(
+            NAMES, 0, resume_limit, 30, Limits(), tell=self._tell, end=self.causes.append
+        )
         self.wakefulness = Wakefulness(0.0)
         self.peer = FakePeer()
 
     def _tell(self, event: str, **details: object) -> None:
-        self.told.append((event, details))
+        if event != "states":
+            self.told.append((event, details))
 
     def at(self, now: float) -> None:
         if not self.wakefulness.beat(now, 1.0):
@@ -147,11 +152,21 @@ def test_waiting_is_shown_after_a_while_and_not_too_often():
     assert shown[0]["for"] == ["Bob"] and shown[0]["states"] == {"Bob": "computing"}
 
 
-@pytest.mark.parametrize("labels", [None, 3, [], {}, {"x": 1}, {"1": "many"}, {"99": 1}])
-@pytest.mark.parametrize("word", ["waiting", "odd", None])
-def test_a_state_that_makes_no_sense_is_told_as_computing(word: object, labels: object):
-    state = {"state": word, "for": labels}
-    assert Judge().liveness.own_state(state, 0.0) == {"state": "computing"}
+@pytest.mark.parametrize("labels", [None, 3, [], {}, {"x": 1}, {"1": "many"}, {"99": 1}, {"1": -1}])
+def test_what_makes_no_sense_in_a_state_is_left_out(labels: object):
+    said = {
+        "state": "waiting",
+        "since": "noon",
+        "for": labels,
+        "also": 5,
+        "sent": labels,
+        "got": 1,
+        "left": [9],
+    }
+    doing = Doing.read(said, {1, 2})
+    assert doing.waits == {} and doing.since == 0 and doing.snapshot is None
+    assert Doing.read({**said, "state": "odd"}, {1, 2}) == Doing()
+    assert Doing.read({"state": ["waiting"]}, {1}) == Doing()
 
 
 def test_waiting_for_one_that_has_properly_left_ends_the_run_by_its_name():

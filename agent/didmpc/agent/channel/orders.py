@@ -21,6 +21,7 @@ from didmpc.agent.channel.lines import Line
 from didmpc.agent.sandbox.policy import Mechanism
 from didmpc.protocols.encoding import unb64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
+from didmpc.protocols.mpc.terms import DEADLOCK_GRACE
 from didmpc.protocols.session.handshake import Established
 from didmpc.protocols.session.link import LinkLimits
 
@@ -37,6 +38,7 @@ class Session:
     names: Mapping[int, str]
     mode: str
     resume_limit: float
+    deadlock_grace: float
     renew_seconds: float
     directory: Path
     sandbox: Mechanism
@@ -148,6 +150,7 @@ def _session(body: Line) -> Session:
         names=names,
         mode=body["mode"],
         resume_limit=float(body["resume_limit"]),
+        deadlock_grace=float(body.get("deadlock_grace", DEADLOCK_GRACE)),
         renew_seconds=float(body.get("renew_seconds", LinkLimits().renew_seconds)),
         directory=Path(body["directory"]),
         sandbox=Mechanism(body["sandbox"]),

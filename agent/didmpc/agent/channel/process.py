@@ -281,9 +281,14 @@ class Channel:
 
     def _share_state(self, state: Mapping[str, Any]) -> None:
         if self._liveness is not None:
-            known = self._liveness.own_state(state, now())
-            for peer in self._peers.values():
-                peer.link.set_state(known)
+            self._liveness.own_state(state, now())
+            self._tell_state(self._liveness)
+
+    def _tell_state(self, liveness: Liveness) -> None:
+        """To all peers; a link says it at once where it is news."""
+        heartbeat = liveness.heartbeat(self._peers, self._bridge.octets_written)
+        for peer in self._peers.values():
+            peer.link.set_state(heartbeat)
 
     def _program_failed(self, report: Mapping[str, Any]) -> None:
         """The program's own account of its failure; its exit would only say that there was one."""
@@ -395,7 +400,13 @@ class Channel:
             logging.getLogger("didmpc").setLevel(logging.INFO)
         self._me, self._names = session.me, session.names
         self._liveness = Liveness(
-            session.names, session.resume_limit, self._limits, tell=self._ui.tell, end=self._end
+            session.names,
+            session.me,
+            session.resume_limit,
+            session.deadlock_grace,
+            self._limits,
+            tell=self._ui.tell,
+            end=self._end,
         )
         self._begun.set_result(session)
 
@@ -485,7 +496,8 @@ class Channel:
         self._deliver(peer.pid, start, data)
 
     def peer_state(self, peer: Peer, state: Mapping[str, Any]) -> None:
-        """Kept by the peer; shown when we wait for it."""
+        if self._liveness is not None:
+            self._liveness.peer_state(peer.pid, state, now())
 
     def peer_aborted(self, peer: Peer, cause: Mapping[str, Any]) -> None:
         self._told(peer.pid, cause)
@@ -499,6 +511,8 @@ class Channel:
     def _told(self, pid: int, body: Mapping[str, Any]) -> None:
         """A peer says why it ended the run; what it says of a third party waits for that party's own word."""
         cause = Cause.told(body, pid, self._names)
+        if cause.kind == "deadlock" and self._liveness is not None and self._liveness.suspects_deadlock:
+            cause = self._liveness.deadlock()
         if cause.hint:
             self._loop.call_later(self._limits.hint_wait, self._end, cause)
         else:
@@ -523,6 +537,8 @@ class Channel:
             if peer.wants_renewal(at):
                 self._daemon.send({"renew": {"pid": peer.pid}})
         if self._liveness is not None and not late and not self._ending:
+            if self._liveness.may_be_stuck:
+                self._tell_state(self._liveness)
             self._liveness.beat(self._peers.values(), at, self._traffic.wakefulness)
 
     # --- within

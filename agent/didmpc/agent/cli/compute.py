@@ -26,7 +26,7 @@ from didmpc.agent.cli.options import (
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.words import duration, listing, moment
 from didmpc.protocols.errors import DidmpcError
-from didmpc.protocols.mpc.terms import RESUME_LIMIT, RESUME_LIMITS
+from didmpc.protocols.mpc.terms import DEADLOCK_GRACE, DEADLOCK_GRACES, RESUME_LIMIT, RESUME_LIMITS
 
 INTERRUPTED = 130
 DASHES = "didmpc.dashes"  # whether `--` stood on the command line
@@ -104,6 +104,16 @@ def run(
             help="How long the run waits for a party that stopped answering.",
         ),
     ] = RESUME_LIMIT,
+    deadlock_grace: Annotated[
+        int,
+        typer.Option(
+            "--deadlock-grace",
+            min=DEADLOCK_GRACES[0],
+            max=DEADLOCK_GRACES[1],
+            metavar="SECONDS",
+            help="How long all programs may wait for each other before that ends the run.",
+        ),
+    ] = DEADLOCK_GRACE,
     wait: WaitOption = None,
     no_sandbox: NoSandboxOption = False,
     yes: YesOption = False,
@@ -135,6 +145,7 @@ def run(
         "mode": mode.value,
         "wire": wire.value,
         "resume_limit": resume_limit,
+        "deadlock_grace": deadlock_grace,
         "wait": Settings.of(place).wait(wait),
         "arguments": list(arguments or []),
         "cwd": os.getcwd(),

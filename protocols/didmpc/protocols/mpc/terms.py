@@ -11,6 +11,9 @@ RESUME_LIMITS = (6, 900)
 DEADLOCK_GRACE = 30
 DEADLOCK_GRACES = (2, 86_400)
 """Seconds: so long a suspected deadlock lasts before it ends the run."""
+DEADLOCK_GRACE = 30
+DEADLOCK_GRACES = (2, 86_400)
+"""Seconds: so long a suspected deadlock lasts before it ends the run."""
 
 # MPyC's own settings on which all parties must agree (mpyc/__init__.py, group "MPyC parameters"),
 # with MPyC's defaults. Transport is never among them.
