@@ -14,6 +14,7 @@ from typing import Any, Self
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from didmpc.mediator import relay
 from didmpc.mediator.limits import KIB, Limits
 from didmpc.protocols import did as dids
 from didmpc.protocols import mediation, pickup, problem_report, relay_control
@@ -25,7 +26,7 @@ from didmpc.protocols.message import ENCRYPTED, Message
 from didmpc.protocols.relay import hop
 from didmpc.protocols.routing import forward
 from didmpc.protocols.session.handshake import OPEN, Initiation, Party
-from didmpc.protocols.session.packet import PacketOpener, PacketSealer
+from didmpc.protocols.session.packet import PacketOpener, PacketSealer, inside, unsealed
 
 SMALL = Limits(
     message_bytes=256 * KIB,
@@ -224,6 +225,12 @@ class Leg:
         """Wait until everything sent so far was acted on; nothing else may come meanwhile."""
         await self.send(hop.encode_ping(b"12345678"))
         assert await self.hear() == hop.Pong(b"12345678")
+
+
+def pass_on(through: relay.Relay, leg: relay.Leg, frame: bytes) -> None:
+    """As when a packet with this frame came on the leg."""
+    packet = unsealed(frame)
+    through.pass_on(leg, packet, inside(packet))
 
 
 async def figures(http: aiohttp.ClientSession, url: str) -> dict[str, float]:

@@ -9,7 +9,7 @@ from typing import cast
 
 import aiohttp
 import pytest
-from mediator_parts import PATIENCE, SHORT_WHILE, Client, Leg, code_of, figures
+from mediator_parts import PATIENCE, SHORT_WHILE, Client, Leg, code_of, figures, pass_on
 
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
@@ -357,7 +357,7 @@ async def test_what_still_waits_for_a_reader_counts_until_it_is_gone() -> None:
     reader, sender = end(0), end(1)
     relay._connect(sender, reader)
     assert limits.relay_memory_bytes - relay._memory == relay._reserved[5] == 2 * CREDIT
-    relay.pass_on(sender.leg, hop.encode_data(1, bytes(50_000)))
+    pass_on(relay, sender.leg, hop.encode_data(1, bytes(50_000)))
     relay.leave(sender.leg)
     assert limits.relay_memory_bytes - relay._memory == relay._reserved[5] == 50_000
     again = end(1)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import cast
 
 import aiohttp
-from mediator_parts import PATIENCE, SMALL, Client, Leg, Process, code_of
+from mediator_parts import PATIENCE, SMALL, Client, Leg, Process, code_of, pass_on
 
 from didmpc.mediator.app import running
 from didmpc.mediator.home import Home
@@ -84,10 +84,10 @@ async def test_a_bulk_channel_starves_no_other_and_control_goes_before_both() ->
     small, _ = meet(relay, 2, sender.leg, slow.leg)
     assert [await slow.take() for _ in range(2)] == [hop.Bound(1, 512 * KIB), hop.Bound(2, 512 * KIB)]
     for _ in range(100):
-        relay.pass_on(sender.leg, hop.encode_data(bulk.number, bytes(5000)))
+        pass_on(relay, sender.leg, hop.encode_data(bulk.number, bytes(5000)))
     assert await slow.take() == hop.Data(1, bytes(5000))  # and the next is on its way
     for n in range(3):
-        relay.pass_on(sender.leg, hop.encode_data(small.number, bytes([n])))
+        pass_on(relay, sender.leg, hop.encode_data(small.number, bytes([n])))
     slow.leg.control(hop.encode_pong(b"12345678"))
     took = [await slow.take() for _ in range(8)]
     # One that was being written, then control, then packet by packet in turn.

@@ -28,7 +28,7 @@ from didmpc.protocols.errors import SessionError
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import ErrorCode, UnboundReason
 from didmpc.protocols.session.handshake import Established
-from didmpc.protocols.session.packet import PacketOpener, PacketSealer
+from didmpc.protocols.session.packet import PacketOpener, PacketSealer, inside, unsealed
 
 K = TypeVar("K")
 
@@ -57,7 +57,7 @@ class End:
 
     __slots__ = (
         "_timer", "account", "allowance", "channel", "expires", "far", "former", "leg", "notices", "number",
-        "owed", "pace", "queue", "queued", "reserved", "scheduled", "side", "window",
+        "owed", "pace", "piece", "queue", "queued", "reserved", "scheduled", "side", "window",
     )  # fmt: skip
 
     def __init__(self, leg: "Leg", number: int, found: ChannelEnd, pace: Pace | None = None) -> None:
@@ -69,12 +69,13 @@ class End:
         self.account = found.account
         self.far: End | None = None
         self.window = 0  # credit of this end when nothing is on its way
+        self.piece = 0  # credit is given in pieces of at least so much
         self.allowance = 0  # what it may still send
         self.former = 0  # of that, from before the last BOUND: it may be used, or forgotten
         self.owed = 0  # may be given as credit: went out on the far side, or held back by the pace
         self.pace = pace
         self._timer: asyncio.TimerHandle | None = None
-        self.queue: deque[tuple[bytes, int]] = deque()  # hop frames for this end, and their cost in credit
+        self.queue: deque[tuple[bytearray, int]] = deque()  # unsealed packets, and their cost in credit
         self.queued = 0  # credit in the queue
         self.reserved = 0  # memory set aside for the queue
         self.notices = 0
@@ -92,14 +93,15 @@ class End:
     def spend(self, count: int) -> None:
         """Bytes came from this end and are passed on."""
         self.allowance -= count
-        self.former = min(self.former, self.allowance)
+        if self.former:
+            self.former = min(self.former, self.allowance)
         if self.pace is not None:
             self.pace.spend(count, time.monotonic())
 
     def due(self) -> int:
         """What of the owed credit is given now, which is counted as given; the rest comes in time."""
         granted = self.owed if self.pace is None else self._due_by(self.pace)
-        if granted < (self.window // 4 if self.pace is None else self.pace.piece):
+        if granted < self.piece:
             granted = 0
         self.owed -= granted
         self.allowance += granted
@@ -140,8 +142,8 @@ class Leg:
         self,
         established: Established,
         *,
-        write: Callable[[bytes], Awaitable[None]],
-        write_now: Callable[[bytes], None],
+        write: Callable[[bytearray], Awaitable[None]],
+        write_now: Callable[[bytearray], None],
         has_room: Callable[[int], bool],
         abort: Callable[[str], None],
         limits: Limits,
@@ -153,7 +155,7 @@ class Leg:
         self._write_now = write_now
         self._has_room = has_room
         self._limits = limits
-        self._control: deque[bytes] = deque()
+        self._control: deque[bytearray] = deque()
         self._turn: deque[End] = deque()
         self._writing = False
         self._wake = asyncio.Event()
@@ -165,8 +167,9 @@ class Leg:
         self.former: set[int] = set()  # numbers that were bound here: late packets for them are no fault
         self.patience: asyncio.TimerHandle | None = None
 
-    def open(self, packet: bytes) -> bytes:
-        return self._opener.open(packet)
+    def open(self, packet: bytearray) -> memoryview:
+        """The frame that a packet holds, in its place. Raises `SessionError`."""
+        return self._opener.open_in_place(packet)
 
     def close(self) -> None:
         self._writer.cancel()
@@ -178,7 +181,7 @@ class Leg:
     def control(self, frame: bytes) -> None:
         """Send a control frame, ahead of all packets."""
         if self._idle and self._has_room(len(frame)):
-            self._send_now(frame)
+            self._send_now(unsealed(frame))
         else:
             self.queue_control(frame)
 
@@ -186,16 +189,15 @@ class Leg:
         if len(self._control) >= self._limits.leg_control_frames:
             self.abort("does not read what it asks for")
         else:
-            self._control.append(frame)
+            self._control.append(unsealed(frame))
             self._wake.set()
 
-    def pass_on(self, end: End, frame: bytes, cost: int) -> bool:
-        """Pass a DATA frame on to `end`; whether it is on its way (else it waits, and credit with it)."""
-        frame = hop.readdress(frame, end.number)
-        if self._idle and self._has_room(len(frame)):
-            self._send_now(frame)
+    def pass_on(self, end: End, packet: bytearray, cost: int) -> bool:
+        """Pass an opened DATA packet on to `end`; whether it is on its way (else it and its credit wait)."""
+        if not (self._writing or self._control or self._turn) and self._has_room(len(packet)):
+            self._send_now(packet)
             return True
-        self._queue(end, frame, cost)
+        self._queue(end, packet, cost)
         return False
 
     def notice(self, end: End, frame: bytes) -> None:
@@ -204,14 +206,14 @@ class Leg:
         if end.notices > MOST_NOTICES:
             self.abort("does not read")
             return
-        self._queue(end, frame, 0)
+        self._queue(end, unsealed(frame), 0)
 
     @property
     def _idle(self) -> bool:
         return not (self._writing or self._control or self._turn)
 
-    def _queue(self, end: End, frame: bytes, cost: int) -> None:
-        end.queue.append((frame, cost))
+    def _queue(self, end: End, packet: bytearray, cost: int) -> None:
+        end.queue.append((packet, cost))
         end.queued += cost
         if not end.scheduled:
             end.scheduled = True
@@ -234,12 +236,12 @@ class Leg:
         if not end.queue:  # its channel was closed meanwhile
             end.scheduled = False
             return
-        frame, cost = end.queue.popleft()
+        packet, cost = end.queue.popleft()
         if end.queue:
             self._turn.append(end)
         else:
             end.scheduled = False
-        await self._send(frame)
+        await self._send(packet)
         if not cost:
             end.notices -= 1
             if end.pace is not None:
@@ -249,17 +251,19 @@ class Leg:
         if end.far is not None:
             give_back(end.far, cost)
 
-    async def _send(self, frame: bytes) -> None:
+    async def _send(self, packet: bytearray) -> None:
         try:
-            await self._write(self._sealer.seal(frame, time.monotonic()))
+            self._sealer.seal_in_place(packet, time.monotonic())
+            await self._write(packet)
         except ConnectionError:
             self.abort("is gone")
         except SessionError as error:
             self.abort(error.what)
 
-    def _send_now(self, frame: bytes) -> None:
+    def _send_now(self, packet: bytearray) -> None:
         try:
-            self._write_now(self._sealer.seal(frame, time.monotonic()))
+            self._sealer.seal_in_place(packet, time.monotonic())
+            self._write_now(packet)
         except ConnectionError:
             self.abort("is gone")
         except SessionError as error:
@@ -268,9 +272,9 @@ class Leg:
 
 def give_back(end: End, count: int) -> None:
     """The far socket took so many bytes of this end; credit goes back in large pieces."""
-    if end.leg.ends.get(end.number) is not end:
-        return  # its channel was closed meanwhile
     end.owed += count
+    if end.owed < end.piece or end.leg.ends.get(end.number) is not end:
+        return  # in the latter case its channel was closed meanwhile
     if granted := end.due():
         end.leg.control(hop.encode_credit(end.number, granted))
 
@@ -319,12 +323,13 @@ class Relay:
         for end in list(leg.ends.values()):
             self._detach(end)
 
-    async def receive(self, leg: Leg, frame: bytes, now: float) -> None:
-        """Act on what `leg.open` gave. Raises `SessionError`, after which the leg is to be closed."""
+    async def receive(self, leg: Leg, packet: bytearray, now: float) -> None:
+        """Act on a packet that was opened by the leg. Raises `SessionError`: then the leg is to be closed."""
+        frame = inside(packet)
         if hop.is_data(frame):
-            self.pass_on(leg, frame)
+            self.pass_on(leg, packet, frame)
             return
-        match hop.decode(frame):
+        match hop.decode(bytes(frame)):
             case hop.Bind() as bind:
                 code = await self._bind(leg, bind, now)
                 if code is not None:
@@ -348,8 +353,11 @@ class Relay:
             if place not in self._ends and pace.is_full(clock):
                 del self._paces[place]  # a new one would be no other
 
-    def pass_on(self, leg: Leg, frame: bytes) -> None:
-        """A DATA frame goes to the other end of its channel, in the same turn of the loop where it can."""
+    def pass_on(self, leg: Leg, packet: bytearray, frame: memoryview) -> None:
+        """A DATA frame goes to the other end of its channel, in the same turn of the loop where it can.
+
+        It does in the memory of the packet that it came in, of which `frame` is the place.
+        """
         number = hop.channel_of(frame)
         end = leg.ends.get(number)
         if end is None:
@@ -369,7 +377,8 @@ class Relay:
         end.spend(cost)
         self.traffic.bytes += cost
         self.traffic.packets += 1
-        if far.leg.pass_on(far, frame, cost):
+        hop.readdress(frame, far.number)
+        if far.leg.pass_on(far, packet, cost):
             give_back(end, cost)
 
     # --- inner
@@ -414,6 +423,8 @@ class Relay:
         former_window = stayed.window
         # The least is there also when memory is short: else this bind was refused, or both had it before.
         new.window = stayed.window = self._credit(stayed) or min(self._limits.credit_bytes, LEAST_CREDIT)
+        for end in (new, stayed):
+            end.piece = end.window // 4 if end.pace is None else end.pace.piece
         now = time.monotonic()
         # What the former holder of this end sent still waits: its credit comes back as that goes out.
         new.allowance = new.grant(max(0, new.window - stayed.queued), now)

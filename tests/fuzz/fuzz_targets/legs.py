@@ -72,12 +72,12 @@ class Agent:
     def _abort(self, reason: str) -> None:
         self.aborted = True
 
-    async def _write(self, packet: bytes) -> None:
+    async def _write(self, packet: bytearray) -> None:
         self._write_now(packet)
 
-    def _write_now(self, packet: bytes) -> None:
+    def _write_now(self, packet: bytearray) -> None:
         """What arrives is sealed for us, whole, in order, and was sent by somebody."""
-        frame = hop.decode(self._opener.open(packet))
+        frame = hop.decode(self._opener.open(bytes(packet)))
         if isinstance(frame, hop.Data):
             number = self.sent[frame.packet]
             assert self._got.get((frame.channel, frame.packet[0]), -1) < number, "out of order, or twice"
@@ -85,7 +85,9 @@ class Agent:
 
     async def say(self, frame: bytes) -> None:
         try:
-            await self.relay.receive(self.leg, self._sealer.seal(frame), time.time())
+            packet = bytearray(self._sealer.seal(frame))
+            self.leg.open(packet)
+            await self.relay.receive(self.leg, packet, time.time())
         except SessionError:
             self.aborted = True
         if self.aborted:

@@ -29,7 +29,6 @@ HEADER = struct.Struct(">BI")
 CAPABILITY_BYTES = 32
 MAX_CHANNEL = (1 << 32) - 1
 MALFORMED = "e.p.relay.frame"
-_WORTH_A_VIEW = 4096  # bytes; a smaller piece is copied faster than looked at
 _U32 = struct.Struct(">I")
 _BIND = struct.Struct(">32s32s64s")
 _BIND_CONTEXT = b"didmpc relay/1.0 bind\x00"
@@ -118,12 +117,12 @@ def encode_data(channel: int, packet: bytes) -> bytes:
     return HEADER.pack(FrameType.DATA, channel) + packet
 
 
-def is_data(frame: bytes) -> bool:
+def is_data(frame: bytes | memoryview) -> bool:
     """Whether it is a DATA frame: those need no `decode` to be passed on."""
     return frame[0] == FrameType.DATA and len(frame) >= HEADER.size if frame else False
 
 
-def channel_of(frame: bytes) -> int:
+def channel_of(frame: bytes | memoryview) -> int:
     """The channel of a DATA frame."""
     return int(HEADER.unpack_from(frame)[1])
 
@@ -133,12 +132,9 @@ def split_data(frame: bytes) -> tuple[int, bytes]:
     return channel_of(frame), frame[HEADER.size :]
 
 
-def readdress(frame: bytes, channel: int) -> bytes:
-    """The same DATA frame for another channel."""
-    header = HEADER.pack(FrameType.DATA, channel)
-    if len(frame) < _WORTH_A_VIEW:
-        return header + frame[HEADER.size :]
-    return b"".join((header, memoryview(frame)[HEADER.size :]))
+def readdress(frame: memoryview, channel: int) -> None:
+    """Make of a DATA frame one for another channel, where it is."""
+    HEADER.pack_into(frame, 0, FrameType.DATA, channel)
 
 
 def encode_bind(bind: Bind) -> bytes:

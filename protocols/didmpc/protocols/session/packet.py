@@ -43,6 +43,16 @@ def largest_plaintext(room: int) -> int:
     return room - OVERHEAD
 
 
+def unsealed(plaintext: bytes) -> bytearray:
+    """A packet to be, with the plaintext in its place: for `seal_in_place`."""
+    return bytearray(b"".join((bytes(HEADER.size), plaintext, bytes(TAG_BYTES))))
+
+
+def inside(packet: bytearray) -> memoryview:
+    """The place of the plaintext in a packet that is unsealed, or was opened in place."""
+    return memoryview(packet)[HEADER.size : -TAG_BYTES]
+
+
 class SessionOver(SessionError):
     """This session can carry nothing more: too old, idle too long, or under attack. Make a new one."""
 
