@@ -9,7 +9,10 @@ from typing import Any
 from didmpc.local.private_files import write_private
 
 KEPT = 500
-FACTS = ("title", "program", "sha256", "parties", "m", "threshold", "mode", "role")
+FACTS = (
+    *("title", "program", "sha256", "lines", "source", "arguments"),
+    *("parties", "m", "threshold", "mode", "role", "said_by", "learns", "asks"),
+)
 
 
 class History:

@@ -296,6 +296,10 @@ class Host:
 
     async def run(self) -> tuple[Gathering, "asyncio.Task[None]"]:
         """Ask the person, gather the guests, and hand the session over."""
+        with self._workshop.programs.about(self._proposal, None, self._plan.bundle):
+            return await self._run()
+
+    async def _run(self) -> tuple[Gathering, "asyncio.Task[None]"]:
         workshop = self._workshop
         issued = self._reopened() if self._plan.reopen else None
         facts = {**self._part.facts(), **self._place.facts()}

@@ -1,6 +1,7 @@
 """All MPC sessions of this agent: sorts what arrives, and serves `run`, `join` and `sessions`."""
 
 import asyncio
+import contextlib
 import logging
 import math
 import time
@@ -14,19 +15,19 @@ from didmpc.agent.contacts import Contact, Contacts
 from didmpc.agent.invitations import Invitations
 from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.sandbox import disk
+from didmpc.agent.sessions import consent, reading, sources
 from didmpc.agent.sessions.comparison import DIFFER, Comparison
 from didmpc.agent.sessions.confinement import Confinement
-from didmpc.agent.sessions.consent import describe
 from didmpc.agent.sessions.door import Door
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop, socket_of
 from didmpc.agent.sessions.guest import Guest
 from didmpc.agent.sessions.history import History
 from didmpc.agent.sessions.host import Host, Plan
 from didmpc.agent.sessions.inbox import Inbox
-from didmpc.agent.sessions.programs import Programs
+from didmpc.agent.sessions.programs import Known, Programs
 from didmpc.agent.sessions.receipts import ReceiptBook
 from didmpc.agent.sessions.reception import WAITING_EVERY
-from didmpc.agent.sessions.trust import Trust
+from didmpc.agent.sessions.trust import SHORTEST, Trust
 from didmpc.agent.sessions.visit import Visits
 from didmpc.agent.wallet import Wallet
 from didmpc.local import unix_socket
@@ -41,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 PROPOSALS_PER_CONTACT = 4
 LONGEST_PROPOSAL = 24 * 3600
+SOURCE_WITHIN = 60.0
 GATHERINGS_END_WITHIN = 5.0
 PROOFS_WITHIN = 3.0  # seconds until contacts have proven themselves in a session that just began
 
@@ -107,18 +109,99 @@ class Sessions:
         return self._workshop.history.list()
 
     async def show(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
-        """One session: a proposal that stands, else one that runs or is over; by default the newest."""
-        wanted = str(params.get("session") or "")
-        for proposal, host in reversed(self._proposals.values()):
-            if proposal.attempt.startswith(wanted):
-                return {"state": "proposed", **describe(proposal), "from": host.name, "from_did": host.did}
+        """One session: one that somebody decides on, a proposal that stands, one that runs or is over.
+
+        By default the newest. With `source` also its program's files, fetched from the host if need be.
+        """
+        wanted, source = str(params.get("session") or ""), params.get("source") is True
+        with contextlib.ExitStack() as stack:
+            known = self._proposed(wanted, stack)
+            if known is not None:
+                host = {} if known.host is None else consent.identity(known.host)
+                shown = {"state": "proposed", **consent.describe(known.proposal), **host}
+                if source:
+                    async with asyncio.timeout(SOURCE_WITHIN):
+                        shown["contents"] = reading.contents(await self._workshop.programs.fetch(known))
+                return shown
         for entry in self.list():
             if str(entry["attempt"]).startswith(wanted):
-                return entry
+                return {**entry, **self._of_running(str(entry["attempt"]), source=source)}
         raise LocalMisuse(
             f"There is no session {wanted!r}." if wanted else "There is no session yet.",
             fix="See them:  didmpc sessions     Wait for a proposal:  didmpc join",
         )
+
+    def _proposed(self, wanted: str, stack: contextlib.ExitStack) -> Known | None:
+        programs = self._workshop.programs
+        if (known := programs.newest(wanted)) is not None:
+            return known
+        for proposal, host in reversed(self._proposals.values()):
+            if proposal.attempt.startswith(wanted) and proposal.expires > time.time():
+                return stack.enter_context(programs.about(proposal, host))
+        return None
+
+    def _of_running(self, attempt: str, *, source: bool) -> dict[str, Any]:
+        """What is signed of a session that runs here; raises `LocalMisuse` where its program is gone."""
+        gathering = self._running.get(attempt)
+        if gathering is None or gathering.seat is None:
+            if source:
+                raise LocalMisuse(
+                    "The program of a session that is over is not kept.",
+                    why="Its hash is, so it can be compared:  didmpc session show",
+                )
+            return {}
+        seat = gathering.seat
+        places = [
+            {"pid": pid, "name": name, "role": party.role, "did": party.did, "versions": dict(party.versions)}
+            for pid, (name, party) in enumerate(zip(seat.names, seat.manifest.roster, strict=True))
+        ]
+        shown = {"manifest_sha256": seat.manifest.sha256, "seats": places, "you": seat.pid}
+        return {**shown, "contents": reading.contents(seat.bundle)} if source else shown
+
+    async def trusted(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
+        """The programs that are trusted."""
+        trust = self._workshop.trust
+        return {"trusted": list(trust.list()), "problem": trust.problem}
+
+    async def trust(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
+        """Trust a program: by its hash, or the one that is at `program`."""
+        contact = self._contacts.find(str(params["from"])) if params.get("from") else None
+        given = params.get("arguments")
+        program = str(params["program"])
+        facts: dict[str, Any] = {"sha256": program}
+        if params.get("hash") is not True:
+            bundle = (await sources.find(program)).bundle
+            facts = {"sha256": bundle.sha256, "entry": bundle.entry, "title": bundle.title}
+        elif len(program) < 64:
+            facts = self._named_by_hash(program)
+        new = self._workshop.trust.add(
+            **facts,
+            contact=(contact.did, contact.name) if contact else None,
+            given=None if given is None else messages.arguments({"arguments": given}),
+        )
+        return new.public()
+
+    def _named_by_hash(self, beginning: str) -> dict[str, Any]:
+        """A program that was proposed or has run here, by the beginning of its hash."""
+        proposed = [proposal.program for proposal, _ in self._proposals.values()]
+        ran = [{**entry, "entry": entry.get("program", "")} for entry in self.list()]
+        found = {
+            str(each["sha256"]): each
+            for each in (*proposed, *ran)
+            if str(each.get("sha256", "")).startswith(beginning)
+        }
+        if len(found) != 1 or len(beginning) < SHORTEST:
+            raise LocalMisuse(
+                f"{len(found)} programs that were proposed to you have a hash that begins with {beginning}.",
+                fix="Give the whole hash:  didmpc session show",
+            )
+        (program,) = found.values()
+        return {name: str(program[name]) for name in ("sha256", "entry", "title")}
+
+    async def forget(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
+        """Trust a program no longer."""
+        gone = self._workshop.trust.forget(str(params.get("hash") or ""))
+        return {"forgotten": [each.public() for each in gone]}
 
     async def words(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
         """The words that the people of a session compare, and how each of them is known."""
