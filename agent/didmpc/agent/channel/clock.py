@@ -1,16 +1,16 @@
 """The clock of a run, and what to make of a loop that woke late (session.md, sections 4 and 6)."""
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 LATE = 1.0
 """A beat this many seconds overdue means that the process, or the machine, was suspended."""
 
 _BOOTTIME: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
-
-def now() -> float:
-    """Seconds on a clock that goes on while the machine sleeps, where the platform has one."""
-    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
+now: Callable[[], float] = time.monotonic if _BOOTTIME is None else partial(time.clock_gettime, _BOOTTIME)
+"""Seconds on a clock that goes on while the machine sleeps, where the platform has one."""
 
 
 class Wakefulness:

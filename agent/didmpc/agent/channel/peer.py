@@ -15,6 +15,7 @@ from didmpc.protocols.session.link import (
     Closed,
     Contacts,
     Data,
+    Event,
     Link,
     LinkOverflow,
     PeerState,
@@ -64,9 +65,11 @@ class Peer:
         self.link = link
         self._listener = listener
         self._paths: dict[str, Path] = {}  # by the wire form that they carry
-        self._dirty = False
+        self.touched = False
+        """Whether there may be something to say: written by the program, owed to the peer, or held back."""
         self._abort_written = False
         self.path_reason = ""
+        self.paths_up = 0
         self.presence = Presence.EXPECTED
         self.ready = False
         self.closed = False
@@ -79,7 +82,7 @@ class Peer:
 
     def send(self, start: int, data: bytes) -> None:
         """Queue bytes of MPyC for this peer; `pump_if_touched` sends them."""
-        self._dirty = True
+        self.touched = True
         try:
             self.link.send(start, data)
         except LinkOverflow as error:
@@ -90,10 +93,11 @@ class Peer:
     # --- LinkEnd: from the path
 
     def path_up(self, path: Path) -> None:
+        self.paths_up += 1
         self._paths[path.wire] = path
         self.path_reason = ""
         self.link.path_up(now(), path.wire, stored=path.stored)
-        self._dirty = True
+        self.touched = True
 
     def path_down(self, path: Path, reason: str) -> None:
         self.path_reason = reason
@@ -102,7 +106,7 @@ class Peer:
             self.link.path_down(now(), path.wire)
 
     def path_writable(self) -> None:
-        self._dirty = True
+        self.touched = True
 
     def packet_received(self, packet: bytes) -> None:
         try:
@@ -116,27 +120,31 @@ class Peer:
         except SessionError:
             self.refused_packets += 1  # whoever relays may garble; only authentic packets count for anything
             return
-        self._dirty = self._dirty or self.link.has_to_answer
+        self.touched = self.touched or self.link.has_to_answer
         for event in events:
-            match event:
-                case Data():
-                    self._listener.peer_data(self, event.start, event.data)
-                case Renewed():
-                    self._listener.peer_renewed(self)
-                case Contacts():
-                    self._listener.peer_proofs(self, event.proofs)
-                case Ready():
-                    self.ready = True
-                    self._listener.peer_ready(self)
-                case PeerState():
-                    self.state = event.state
-                    self._listener.peer_state(self, event.state)
-                case Aborted():
-                    self.closed = True
-                    self._listener.peer_aborted(self, event.cause)
-                case Closed():
-                    self.closed = True
-                    self._listener.peer_closed(self)
+            if type(event) is Data:
+                self._listener.peer_data(self, event.start, event.data)
+            else:
+                self._tell(event)
+
+    def _tell(self, event: Event) -> None:
+        match event:
+            case Renewed():
+                self._listener.peer_renewed(self)
+            case Contacts():
+                self._listener.peer_proofs(self, event.proofs)
+            case Ready():
+                self.ready = True
+                self._listener.peer_ready(self)
+            case PeerState():
+                self.state = event.state
+                self._listener.peer_state(self, event.state)
+            case Aborted():
+                self.closed = True
+                self._listener.peer_aborted(self, event.cause)
+            case Closed():
+                self.closed = True
+                self._listener.peer_closed(self)
 
     # --- to the path
 
@@ -147,7 +155,7 @@ class Peer:
             if path is None or (budget := path.budget) <= 0:
                 self.link.expire(now)
                 return
-            self._dirty = False
+            self.touched = False
             packets = self.link.packets(now, budget)
         except SessionOver as error:
             self._over(error)
@@ -155,7 +163,8 @@ class Peer:
         for packet in packets:
             path.write(packet)
             self._abort_written = self.aborting
-        self._propose(now)
+        if len(self._paths) > 1:
+            self._propose(now)
 
     def _propose(self, now: float) -> None:
         """READY of a new session in the other wire form, on the path of that form."""
@@ -168,7 +177,7 @@ class Peer:
 
     def pump_if_touched(self, now: float) -> None:
         """After a read: send what the program wrote, answer what came, use credit that came."""
-        if self._dirty:
+        if self.touched:
             self.pump(now)
 
     def flush(self) -> None:

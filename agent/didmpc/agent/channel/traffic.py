@@ -32,21 +32,24 @@ class Traffic:
         name = path.url if name is None else name
         relay = self.relays.get(name)
         if relay is None:
-            relay = self.relays[name] = Relay(path, on_read=self._read, limits=self._limits)
+            relay = self.relays[name] = Relay(path, on_read=self._after_read, limits=self._limits)
         return relay
 
     def pump(self) -> None:
         """What the peers' links have to say now, in one write for each relay."""
-        at = now()
+        self._pump(now())
+
+    def _pump(self, at: float) -> None:
         for peer in self.peers.values():
-            peer.pump_if_touched(at)
+            if peer.touched:
+                peer.pump(at)
         for relay in self.relays.values():
             relay.flush()
 
-    def _read(self, relay: Relay) -> None:
+    def _after_read(self, at: float) -> None:
         """One read of a relay's socket: its data to the program, and what the links answer."""
         self._on_read()
-        self.pump()
+        self._pump(at)
 
     async def beat_for_ever(self) -> None:
         while True:

@@ -6,7 +6,7 @@ an address and no identity. Afterwards every binary message is one sealed hop fr
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
@@ -27,7 +27,7 @@ HANDSHAKE_TIMEOUT = 10.0
 OPEN_LIFETIME = 60
 PING_AFTER = 2.0
 DEAD_AFTER = 8.0
-_JSON = ord("{")
+_clock = time.perf_counter
 
 
 class Leg:
@@ -39,16 +39,16 @@ class Leg:
     def __init__(
         self,
         *,
-        on_data: Callable[[int, bytes], None],
+        receivers: Mapping[int, Callable[[bytes], None]],
         on_frame: Callable[[hop.Frame], None],
-        on_read: Callable[[], None],
+        on_read: Callable[[float], None],
         on_writable: Callable[[], None],
         limits: Limits,
     ) -> None:
-        self._on_data = on_data
+        self._receivers = receivers  # of packets, by channel
         self._on_frame = on_frame
         self._after_read = on_read
-        self._socket = WebSocket(
+        self.socket = WebSocket(
             on_message=self._message,
             on_read=self._read,
             on_writable=on_writable,
@@ -70,7 +70,7 @@ class Leg:
         """Dial and shake hands. Raises aiohttp.ClientError, TimeoutError, OSError or DidmpcError."""
         try:
             async with asyncio.timeout(HANDSHAKE_TIMEOUT):
-                await self._socket.dial(http, url, HANDSHAKE_TIMEOUT)
+                await self.socket.dial(http, url, HANDSHAKE_TIMEOUT)
                 await self._shake_hands(dids.resolve(mediator))
         except BaseException:
             self.abort()
@@ -87,7 +87,7 @@ class Leg:
         )
         initiation = Initiation(Party.of(me), Party.of(mediator), request.id)
         request.body.update(initiation.body)
-        self._socket.write([masked_frame(pack_authcrypt(request, me, mediator), TEXT)])
+        self.socket.write([masked_frame(pack_authcrypt(request, me, mediator), TEXT)])
         either: set[asyncio.Future[Any]] = {self._answer, self.lost}
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if self.lost.done():
@@ -105,27 +105,22 @@ class Leg:
     # --- sending
 
     @property
-    def writable(self) -> bool:
-        return self._socket.writable
-
-    @property
     def unwritten(self) -> int:
         """Bytes that wait for the socket."""
-        return self._socket.unwritten
+        return self.socket.unwritten
 
     def send(self, frame: bytes) -> None:
         """Seal one hop frame; it leaves with `flush`, in one write with all the others."""
-        sealer = self._sealer
-        assert sealer is not None
-        started = time.perf_counter()
-        packet = sealer.seal(frame)
-        self.crypto_seconds += time.perf_counter() - started
+        assert self._sealer is not None
+        started = _clock()
+        packet = self._sealer.seal(frame)
+        self.crypto_seconds += _clock() - started
         self._out.append(masked_frame(packet))
 
     def flush(self) -> None:
         if self._out:
             frames, self._out = self._out, []
-            self._socket.write(frames)
+            self.socket.write(frames)
 
     def beat(self, now: float, silence: Callable[[float, float], float]) -> None:
         """Ask a silent mediator for a sign; give up a dead one (a new leg is made then)."""
@@ -139,10 +134,10 @@ class Leg:
 
     async def close(self, timeout: float) -> None:
         self.flush()
-        await self._socket.close(timeout)
+        await self.socket.close(timeout)
 
     def abort(self) -> None:
-        self._socket.abort()
+        self.socket.abort()
 
     # --- receiving
 
@@ -153,12 +148,14 @@ class Leg:
             if opener is None and not self._answer.done():
                 self._answer.set_result(message)
             return
-        started = time.perf_counter()
+        started = _clock()
         try:
             plaintext = opener.open(message)
-            self.crypto_seconds += time.perf_counter() - started
+            self.crypto_seconds += _clock() - started
             if hop.is_data(plaintext):
-                self._on_data(*hop.split_data(plaintext))
+                receive = self._receivers.get(hop.channel_of(plaintext))
+                if receive is not None:
+                    receive(plaintext[hop.HEADER.size :])
                 return
             frame = hop.decode(plaintext)
             if isinstance(frame, hop.Ping):
@@ -170,9 +167,9 @@ class Leg:
             self.abort()
 
     def _read(self) -> None:
-        self._heard = now()
+        self._heard = at = now()
         if self._opener is not None:
-            self._after_read()
+            self._after_read(at)
             self.flush()
 
     def _set_lost(self, reason: str) -> None:

@@ -43,6 +43,7 @@ class RelayChannel:
         self._credit = 0
         self._up = False
         self._bind_at: float | None = None
+        self._head = hop.encode_data(number, b"")
         self.number = number
         self.end = end
 
@@ -50,16 +51,20 @@ class RelayChannel:
 
     @property
     def budget(self) -> int:
-        if self._held or not self._relay.writable:
-            return 0
-        return self._credit
+        leg = self._relay.leg
+        return self._credit if leg is not None and leg.socket.writable and not self._held else 0
 
     def write(self, packet: bytes) -> None:
         if self._held or len(packet) > self._credit:
             self._held.append(packet)  # what a link says beside its budget (control) waits for credit
         else:
+            self._write(packet)
+
+    def _write(self, packet: bytes) -> None:
+        leg = self._relay.leg
+        if leg is not None:
             self._credit -= len(packet)
-            self._relay.send(hop.encode_data(self.number, packet))
+            leg.send(self._head + packet)
 
     def flush(self) -> None:
         self._relay.flush()
@@ -70,7 +75,8 @@ class RelayChannel:
         """Claim our end on a new leg, or again on the same one."""
         self._bind_at = None
         frame = hop.bind(self.number, self._capability, self._rebind_key, exporter)
-        self._relay.send(hop.encode_bind(frame))
+        if self._relay.leg is not None:
+            self._relay.leg.send(hop.encode_bind(frame))
 
     def take(self, frame: hop.Bound | hop.Unbound | hop.Credit | hop.Error) -> None:
         match frame:
@@ -102,22 +108,21 @@ class RelayChannel:
     def _write_held(self) -> None:
         held = self._held
         while held and len(held[0]) <= self._credit:
-            packet = held.popleft()
-            self._credit -= len(packet)
-            self._relay.send(hop.encode_data(self.number, packet))
+            self._write(held.popleft())
 
 
 class Relay:
     """All our channels at one mediator."""
 
-    def __init__(self, path: RelayPath, *, on_read: Callable[["Relay"], None], limits: Limits) -> None:
+    def __init__(self, path: RelayPath, *, on_read: Callable[[float], None], limits: Limits) -> None:
         self._mediator = path.mediator
         self._url = path.url
         self._private = path.private
         self._on_read = on_read
         self._limits = limits
         self._channels: dict[int, RelayChannel] = {}
-        self._leg: Leg | None = None
+        self._receivers: dict[int, Callable[[bytes], None]] = {}  # of packets, by channel
+        self.leg: Leg | None = None
         self._spent_crypto = 0.0
         self.envelopes = 0
 
@@ -125,9 +130,10 @@ class Relay:
         """One more channel; bound at once where the leg is up already, else with the next leg."""
         number = len(self._channels) + 1
         channel = self._channels[number] = RelayChannel(self, number, capability, end)
-        if self._leg is not None:
-            channel.bind(self._leg.exporter)
-            self._leg.flush()
+        self._receivers[number] = end.packet_received
+        if self.leg is not None:
+            channel.bind(self.leg.exporter)
+            self.leg.flush()
         return channel
 
     @property
@@ -142,9 +148,9 @@ class Relay:
         ) as http:
             while True:
                 leg = Leg(
-                    on_data=self._data,
+                    receivers=self._receivers,
                     on_frame=self._frame,
-                    on_read=self._read,
+                    on_read=self._on_read,
                     on_writable=self._writable,
                     limits=self._limits,
                 )
@@ -158,7 +164,7 @@ class Relay:
                 except DidmpcError as error:
                     reason = str(error)
                 finally:
-                    self._leg = None
+                    self.leg = None
                     self._spent_crypto += leg.crypto_seconds
                     leg.abort()
                 log.info("no relay at %s: %s", self._url, reason)
@@ -168,30 +174,20 @@ class Relay:
                 delay = min(2 * delay, LONGEST_DELAY)
 
     def _bind_all(self, leg: Leg) -> None:
-        self._leg = leg
+        self.leg = leg
         self.envelopes += Leg.envelopes
         for channel in self._channels.values():
             channel.bind(leg.exporter)
         leg.flush()
 
-    # --- for the channels
-
-    @property
-    def writable(self) -> bool:
-        return self._leg is not None and self._leg.writable
-
-    def send(self, frame: bytes) -> None:
-        if self._leg is not None:
-            self._leg.send(frame)
-
     def flush(self) -> None:
-        if self._leg is not None:
-            self._leg.flush()
+        if self.leg is not None:
+            self.leg.flush()
 
     # --- for the run
 
     def beat(self, now: float, wakefulness: Wakefulness) -> None:
-        leg = self._leg
+        leg = self.leg
         if leg is not None:
             for channel in self._channels.values():
                 channel.beat(now, leg.exporter)
@@ -201,33 +197,25 @@ class Relay:
     @property
     def crypto_seconds(self) -> float:
         """Time spent on sealing and opening hop packets."""
-        return self._spent_crypto + (0.0 if self._leg is None else self._leg.crypto_seconds)
+        return self._spent_crypto + (0.0 if self.leg is None else self.leg.crypto_seconds)
 
     @property
     def written(self) -> bool:
         """Nothing waits for the socket."""
-        return self._leg is not None and not self._leg.unwritten
+        return self.leg is not None and not self.leg.unwritten
 
     async def close(self, timeout: float) -> None:
         """Write out what is buffered and hang up."""
-        if self._leg is not None:
-            await self._leg.close(timeout)
+        if self.leg is not None:
+            await self.leg.close(timeout)
 
     # --- what the leg calls
-
-    def _data(self, number: int, packet: bytes) -> None:
-        channel = self._channels.get(number)
-        if channel is not None:
-            channel.end.packet_received(packet)
 
     def _frame(self, frame: hop.Frame) -> None:
         if isinstance(frame, hop.Bound | hop.Unbound | hop.Credit | hop.Error):
             channel = self._channels.get(frame.channel)
             if channel is not None:
                 channel.take(frame)
-
-    def _read(self) -> None:
-        self._on_read(self)
 
     def _writable(self) -> None:
         for channel in self._channels.values():

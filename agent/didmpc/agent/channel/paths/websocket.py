@@ -26,6 +26,8 @@ except ImportError:  # aiohttp keeps its compiled mask private: without it, slow
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _CONTROL = 0x8
+_FINAL = 0x80
+_WHOLE_MESSAGE = _FINAL | BINARY
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEYS_AT_ONCE = 1024
 
@@ -51,11 +53,11 @@ def masked_frame(payload: bytes, opcode: int = BINARY) -> bytes:
     """A whole frame as a client sends it."""
     size = len(payload)
     if size < 126:
-        head = bytes((0x80 | opcode, 0x80 | size))
+        head = bytes((_FINAL | opcode, 0x80 | size))
     elif size < 65536:
-        head = bytes((0x80 | opcode, 0xFE)) + size.to_bytes(2, "big")
+        head = bytes((_FINAL | opcode, 0xFE)) + size.to_bytes(2, "big")
     else:
-        head = bytes((0x80 | opcode, 0xFF)) + size.to_bytes(8, "big")
+        head = bytes((_FINAL | opcode, 0xFF)) + size.to_bytes(8, "big")
     key = _next_key()
     masked = bytearray(payload)
     _mask(key, masked)
@@ -140,8 +142,13 @@ class WebSocket(asyncio.Protocol):
 
     def write(self, frames: list[bytes]) -> None:
         """Write frames made by `masked_frame`, in one system call where the socket takes it."""
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.writelines(frames)
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if len(frames) == 1:
+            transport.write(frames[0])
+        else:
+            transport.writelines(frames)
 
     @property
     def unwritten(self) -> int:
@@ -189,25 +196,23 @@ class WebSocket(asyncio.Protocol):
         while end - position >= 2:
             first, size = data[position], data[position + 1]
             payload = position + 2
-            if first & 0x70 or size & 0x80:
-                raise WebSocketError("A frame was masked, or used an extension that was not agreed.")
-            if size == 126:
-                if end - position < 4:
+            if size > 125 or first & 0x70:
+                if first & 0x70 or size & 0x80:
+                    raise WebSocketError("A frame was masked, or used an extension that was not agreed.")
+                payload += 2 if size == 126 else 8
+                if end < payload:
                     break
-                size = int.from_bytes(data[position + 2 : position + 4], "big")
-                payload += 2
-            elif size == 127:
-                if end - position < 10:
-                    break
-                size = int.from_bytes(data[position + 2 : position + 10], "big")
-                payload += 8
+                size = int.from_bytes(data[position + 2 : payload], "big")
             if size > self._frame_limit:
                 raise WebSocketError(f"A frame of {size} bytes is over the limit of {self._frame_limit}.")
             after = payload + size
             if end < after:
                 self._keep(data, position, after - position)
                 return
-            self._frame(first, data[payload:after])
+            if first == _WHOLE_MESSAGE and not self._fragments:
+                self._on_message(data[payload:after])
+            else:
+                self._frame(first, data[payload:after])
             position = after
         if position < end:
             self._keep(data, position, 2)
@@ -218,7 +223,7 @@ class WebSocket(asyncio.Protocol):
         self._have, self._need = len(rest), need
 
     def _frame(self, first: int, payload: bytes) -> None:
-        final, opcode = first & 0x80, first & 0x0F
+        final, opcode = first & _FINAL, first & 0x0F
         if opcode in (BINARY, TEXT) and final and not self._fragments:
             self._on_message(payload)
         elif opcode & _CONTROL:
