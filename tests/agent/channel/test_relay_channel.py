@@ -17,9 +17,10 @@ from didmpc.protocols.relay.hop import Bound, Credit, Data, Error, ErrorCode, Un
 
 
 class FakeRelay:
-    """Remembers the hop frames."""
+    """A relay that is its own leg and socket, and remembers the hop frames."""
 
     def __init__(self) -> None:
+        self.leg = self.socket = self
         self.writable = True
         self.frames: list[bytes] = []
 
