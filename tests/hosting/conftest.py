@@ -39,3 +39,8 @@ async def browser(libraries: None) -> AsyncIterator[Any]:
         )
         yield chromium
         await chromium.close()
+
+
+@pytest.fixture(scope="session")
+def demos() -> Path:
+    return Path(__file__).parents[2] / "demos"
