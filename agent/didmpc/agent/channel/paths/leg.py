@@ -6,7 +6,7 @@ an address and no identity. Afterwards every binary message is one sealed hop fr
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import aiohttp
@@ -39,13 +39,13 @@ class Leg:
     def __init__(
         self,
         *,
-        receivers: Mapping[int, Callable[[bytes], None]],
+        on_data: Callable[[int, bytes], None],
         on_frame: Callable[[hop.Frame], None],
         on_read: Callable[[float], None],
         on_writable: Callable[[], None],
         limits: Limits,
     ) -> None:
-        self._receivers = receivers  # of packets, by channel
+        self._on_data = on_data
         self._on_frame = on_frame
         self._after_read = on_read
         self.socket = WebSocket(
@@ -153,9 +153,7 @@ class Leg:
             plaintext = opener.open(message)
             self.crypto_seconds += _clock() - started
             if hop.is_data(plaintext):
-                receive = self._receivers.get(hop.channel_of(plaintext))
-                if receive is not None:
-                    receive(plaintext[hop.HEADER.size :])
+                self._on_data(*hop.split_data(plaintext))
                 return
             frame = hop.decode(plaintext)
             if isinstance(frame, hop.Ping):

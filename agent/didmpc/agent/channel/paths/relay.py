@@ -121,7 +121,6 @@ class Relay:
         self._on_read = on_read
         self._limits = limits
         self._channels: dict[int, RelayChannel] = {}
-        self._receivers: dict[int, Callable[[bytes], None]] = {}  # of packets, by channel
         self.leg: Leg | None = None
         self._spent_crypto = 0.0
         self.envelopes = 0
@@ -130,7 +129,6 @@ class Relay:
         """One more channel; bound at once where the leg is up already, else with the next leg."""
         number = len(self._channels) + 1
         channel = self._channels[number] = RelayChannel(self, number, capability, end)
-        self._receivers[number] = end.packet_received
         if self.leg is not None:
             channel.bind(self.leg.exporter)
             self.leg.flush()
@@ -148,7 +146,7 @@ class Relay:
         ) as http:
             while True:
                 leg = Leg(
-                    receivers=self._receivers,
+                    on_data=self._data,
                     on_frame=self._frame,
                     on_read=self._on_read,
                     on_writable=self._writable,
@@ -210,6 +208,11 @@ class Relay:
             await self.leg.close(timeout)
 
     # --- what the leg calls
+
+    def _data(self, number: int, packet: bytes) -> None:
+        channel = self._channels.get(number)
+        if channel is not None:
+            channel.end.packet_received(packet)
 
     def _frame(self, frame: hop.Frame) -> None:
         if isinstance(frame, hop.Bound | hop.Unbound | hop.Credit | hop.Error):
