@@ -134,9 +134,13 @@ def connect(home: Home) -> socket.socket:
     return connection
 
 
-def lost(home: Home) -> DidmpcError:
+class AgentLost(DidmpcError):
+    """The agent hung up: it was stopped, or killed."""
+
+
+def lost(home: Home) -> AgentLost:
     """The agent hung up."""
-    return DidmpcError(
+    return AgentLost(
         f"The agent in {home.root} went away before it answered.",
         fix=f"See {home.log}, then start it again: didmpc agent start",
     )

@@ -64,14 +64,7 @@ def start(
     With --json one line is printed when it is ready: its did, label and mediator.
     """
     place = home_of(home)
-    settings = Settings.of(place)
-    file = settings.file_path("passphrase-file", passphrase_file)
-    options = {
-        "home": str(place.root),
-        "label": _label(settings.text("label", label)),
-        "mediator": _mediator(settings.text("mediator", mediator)),
-        "passphrase": passphrases.read(file) if file is not None else _ask_if_needed(place),
-    }
+    options = options_of(place, label=label, mediator=mediator, passphrase_file=passphrase_file)
     screen = Screen.standard()
 
     def ready(facts: dict[str, Any]) -> None:
@@ -138,6 +131,20 @@ def did(home: HomeOption = None, as_json: JsonOption = False) -> None:
         write_json({"did": value})
     else:
         sys.stdout.write(f"{value}\n")
+
+
+def options_of(
+    place: Home, *, label: str | None, mediator: str | None, passphrase_file: Path | None
+) -> dict[str, Any]:
+    """How an agent is to be started: by flags, else by settings; a passphrase may be asked for."""
+    settings = Settings.of(place)
+    file = settings.file_path("passphrase-file", passphrase_file)
+    return {
+        "home": str(place.root),
+        "label": _label(settings.text("label", label)),
+        "mediator": _mediator(settings.text("mediator", mediator)),
+        "passphrase": passphrases.read(file) if file is not None else _ask_if_needed(place),
+    }
 
 
 def _label(chosen: str | None) -> str | None:

@@ -33,6 +33,7 @@ def serve(options: Facts, *, on_ready: Callable[[Facts], None], on_notice: Calla
             label=options["label"],
             mediator=options["mediator"],
             passphrase=options["passphrase"],
+            link=options.get("link"),
         ),
         on_ready=on_ready,
         on_notice=on_notice,

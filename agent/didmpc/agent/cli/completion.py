@@ -5,6 +5,18 @@ from typing import Any
 PATIENCE = 0.5  # seconds; a shell that hangs is worse than one without an offer
 
 
+def invitation_ids(ctx: Any, incomplete: str) -> list[str]:
+    """Beginnings of the ids of invitations that are open."""
+    try:
+        from didmpc.agent.cli.client import ask
+        from didmpc.agent.cli.config import home_of
+
+        known = ask(home_of(ctx.params.get("home")), "invitations", timeout=PATIENCE)["invitations"]
+        return [str(each["id"])[:8] for each in known if each["state"] == "open"]
+    except Exception:  # an agent that does not run must not disturb the shell
+        return []
+
+
 def contact_names(ctx: Any, incomplete: str) -> list[str]:
     """Names of contacts; in a list separated by commas those that are not in it yet."""
     try:

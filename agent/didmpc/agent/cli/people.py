@@ -1,6 +1,5 @@
 """Getting to know the people you compute with: invite, accept, contacts, ping."""
 
-import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,18 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from didmpc.agent.cli.client import ask
-from didmpc.agent.cli.completion import contact_names
+from didmpc.agent.cli.completion import contact_names, invitation_ids
 from didmpc.agent.cli.config import home_of
 from didmpc.agent.cli.errors import WrongUsage, write_json
+from didmpc.agent.cli.links import check_writable, invitation_text, lifetime, show_qr, write_link
 from didmpc.agent.cli.options import HomeOption, JsonOption, examples
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.words import duration, milliseconds, moment, plural, short_did
-from didmpc.local.private_files import write_private
-from didmpc.protocols.errors import DidmpcError
+from didmpc.agent.home import Home
 
-LONGEST_INVITATION = 65_536
 ACCEPT_WITHIN = 90.0
-UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 PING_TIMEOUT = 10.0
 
 
@@ -35,28 +32,38 @@ def invite(
     expires: Annotated[
         str, typer.Option("--expires", metavar="TIME", help="How long it holds: 30m, 24h, 7d.")
     ] = "24h",
+    list_: Annotated[
+        bool, typer.Option("--list", help="Show the invitations you gave away, of either kind.")
+    ] = False,
+    revoke: Annotated[
+        str | None,
+        typer.Option(
+            "--revoke",
+            metavar="ID",
+            help="Take one back: nobody comes by it any more. ID as in --list, its beginning, or the link.",
+            autocompletion=invitation_ids,
+        ),
+    ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a link by which somebody becomes your contact.
 
-    Send it over any channel you trust. The link stands alone on stdout.
+    Send it over any channel you trust. The link stands alone on stdout. For one computation with people who
+    need not be contacts:  didmpc run PROGRAM --parties N
     """
     place = home_of(home)
-    seconds = _lifetime(expires)
-    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
-        raise WrongUsage(
-            f"The link cannot be written to {file}.", why="It is a folder, or its folder is missing."
-        )
+    if list_:
+        return _list(place, as_json=as_json)
+    if revoke is not None:
+        return _revoke(place, revoke, as_json=as_json)
+    seconds = lifetime(expires)
+    if file is not None:
+        check_writable(file)
     answer = ask(place, "invite", {"expires": seconds, "uses": uses})
     url = str(answer["long_url" if long else "url"])
     if file is not None:
-        try:
-            write_private(file.absolute(), url.encode() + b"\n")
-        except OSError as problem:
-            raise DidmpcError(
-                f"The link cannot be written to {file}.", why=f"{problem.strerror}."
-            ) from problem
+        write_link(file, url)
     screen = Screen.standard()
     if as_json:
         write_json(answer)
@@ -64,11 +71,42 @@ def invite(
         sys.stdout.write(url + "\n")
         sys.stdout.flush()
     if screen.terminal or qr:
-        _show_qr(url, screen, forced=qr)
+        show_qr(url, screen, forced=qr)
     people = "one person" if uses == 1 else f"up to {uses} people"
     screen.line(
         f"Send this link to {people} (expires in {duration(seconds)}). They type:  didmpc accept LINK"
     )
+
+
+def _list(place: Home, *, as_json: bool) -> None:
+    answer = ask(place, "invitations")
+    if as_json:
+        write_json(answer)
+        return
+    screen = Screen.standard()
+    known = answer.get("invitations") or []
+    if not known:
+        screen.line("No invitations yet. Make one:  didmpc invite     or  didmpc run PROGRAM --parties N")
+        return
+    rows = []
+    for each in known:
+        joint = each["for"] == "computation"
+        used = f"{each['uses']} places" if joint else f"{each['used']} of {each['uses']} used"
+        what = f"compute: {each['about']}"[:50] if joint else "contact"
+        rows.append((each["id"][:8], what, used, moment(each["expires"]), each["state"]))
+    screen.table(("ID", "For", "", "Expires", "State"), rows)
+    screen.line("Take one back:  didmpc invite --revoke ID")
+
+
+def _revoke(place: Home, wanted: str, *, as_json: bool) -> None:
+    answer = ask(place, "revoke", {"invitation": wanted})
+    if answer["state"] == "revoked":
+        told = "Taken back. Whoever comes by it now is told so; who came before stays."
+    else:
+        told = f"Nobody could come by it any more: it is {answer['state']}."
+    Screen.standard().line(told)
+    if as_json:
+        write_json(answer)
 
 
 def accept(
@@ -83,7 +121,7 @@ def accept(
     place = home_of(home)
     if name is not None and (not name.strip() or len(name) > 64 or not name.isprintable() or "," in name):
         raise WrongUsage("A name must have 1 to 64 printable characters and no comma.")
-    text = _invitation_text(invitation)
+    text = invitation_text(invitation)
     contact = ask(place, "accept", {"invitation": text, "name": name}, timeout=ACCEPT_WITHIN)
     screen = Screen.standard()
     screen.line(f"{contact['name']} is now your contact, and you are theirs.", "green")
@@ -159,7 +197,11 @@ def add_to(app: typer.Typer, panel: str) -> None:
     app.command(
         rich_help_panel=panel,
         epilog=examples(
-            "didmpc invite", "didmpc invite --expires 7d --uses 3", "didmpc invite --file for-bob.txt"
+            "didmpc invite",
+            "didmpc invite --expires 7d --uses 3",
+            "didmpc invite --file for-bob.txt",
+            "didmpc invite --list",
+            "didmpc invite --revoke 3f2a8c01",
         ),
     )(invite)
     app.command(
@@ -170,61 +212,6 @@ def add_to(app: typer.Typer, panel: str) -> None:
     )(accept)
     app.command(rich_help_panel=panel, epilog=examples("didmpc contacts", "didmpc contacts --json"))(contacts)
     app.command(rich_help_panel=panel, epilog=examples("didmpc ping Bob", "didmpc ping Bob --count 10"))(ping)
-
-
-def _lifetime(text: str) -> int:
-    match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text.strip())
-    seconds = int(match[1]) * UNITS[match[2]] if match else 0
-    if not 60 <= seconds <= 365 * 86400:
-        raise WrongUsage(
-            "--expires must be from one minute to a year, like 30m, 24h or 7d.", why=f"It is {text[:40]!r}."
-        )
-    return seconds
-
-
-def _invitation_text(given: str) -> str:
-    """What was given, or the content of the file that was named."""
-    if given.lstrip().startswith(("http://", "https://", "{", "did:")):
-        return given.strip()
-    path = Path(given).expanduser()
-    try:
-        with path.open("rb") as file:
-            content = file.read(LONGEST_INVITATION + 1)
-    except (OSError, ValueError) as problem:
-        raise DidmpcError(
-            f"{given[:100]!r} is not an invitation.",
-            why="It is neither a link, nor a file that can be read.",
-            fix="Paste the whole link, in quotes:  didmpc accept 'https://...'",
-        ) from problem
-    try:
-        if len(content) > LONGEST_INVITATION:
-            raise ValueError
-        return content.decode().strip()
-    except ValueError as problem:
-        raise DidmpcError(
-            f"The file {path} is not an invitation.",
-            why="It is too long, or no text.",
-            fix="Ask for a new one:  didmpc invite --file FILE",
-        ) from problem
-
-
-def _show_qr(url: str, screen: Screen, *, forced: bool) -> None:
-    import io
-    import shutil
-
-    import segno
-
-    code = segno.make(url, error="l", micro=False, boost_error=False)
-    columns = code.symbol_size(border=2)[0]
-    room = shutil.get_terminal_size().columns
-    if not forced and columns > room:
-        screen.line(
-            f"(A QR code of this link needs {columns} columns, this window has {room}: --qr shows it anyway.)"
-        )
-        return
-    picture = io.StringIO()
-    code.terminal(picture, border=2, compact=True)
-    screen.raw(picture.getvalue())
 
 
 def _mediator_host(home: Any) -> str:

@@ -9,7 +9,13 @@ _IN_THE_PROGRAM = frozenset({"raised", "failed", "deadlock", "left", "violation"
 
 
 def remedies(
-    cause: Mapping[str, Any], program: str, others: Sequence[str], *, host: bool, parties: int
+    cause: Mapping[str, Any],
+    program: str,
+    others: Sequence[str],
+    *,
+    host: bool,
+    parties: int,
+    by_link: bool = False,
 ) -> list[str]:
     """What to type, one line each, the last of them being how to start again."""
     kind, party = str(cause.get("kind") or ""), cause.get("party")
@@ -24,12 +30,15 @@ def remedies(
         lines.append("See where there is room:  df -h")
     elif kind == "out-of-memory" and party is None:
         lines.append("See how much memory there is:  free -h")
-    return [*lines, again(program, others, host=host)]
+    return [*lines, again(program, others, host=host, places=parties if by_link else 0)]
 
 
-def again(program: str, others: Sequence[str], *, host: bool) -> str:
-    """How to start once more."""
+def again(program: str, others: Sequence[str], *, host: bool, places: int = 0) -> str:
+    """How to start once more; with so many `places` that there was a link."""
+    if not host and places:
+        return "Take part again with the new link that the host sends:  didmpc join LINK"
     if not host:
         return "Take part again when it is proposed anew:  didmpc join"
-    chosen = f" --with {shlex.quote(','.join(others))}" if others else ""
+    count = f" --parties {places}" if places else ""
+    chosen = f"{count} --with {shlex.quote(','.join(others))}" if others else count
     return f"Start again with the same people:  didmpc run {shlex.quote(program)}{chosen}"

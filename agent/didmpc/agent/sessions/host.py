@@ -48,7 +48,7 @@ from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
-from didmpc.protocols.mpc import lobby, messages, terms
+from didmpc.protocols.mpc import messages, terms
 from didmpc.protocols.mpc.drafting import draft
 from didmpc.protocols.mpc.lobby import Lobby
 from didmpc.protocols.mpc.messages import Join
@@ -101,12 +101,12 @@ class Plan:
                 why="You are a party too.",
                 fix=f"Use --parties {m} or more; the rest come by the link.",
             )
-        if not lobby.PARTIES[0] <= m <= lobby.PARTIES[1] or least > m:
+        if not terms.PARTIES[0] <= m <= terms.PARTIES[1] or least > m:
             raise LocalMisuse(
                 f"{m} parties with at least {least} cannot compute together."
                 if least > m
                 else f"{m} parties cannot compute together.",
-                why=f"There may be {lobby.PARTIES[0]} to {lobby.PARTIES[1]}.",
+                why=f"There may be {terms.PARTIES[0]} to {terms.PARTIES[1]}.",
             )
         threshold = params.get("threshold")
         surely = least or m

@@ -66,7 +66,7 @@ class Reception:
         self._inbox = inbox
         self._stream = stream
         self._auto = auto
-        self._wait = round(proposal.expires - time.time())
+        self._wait = int(proposal.expires - time.time())
         self._door: tuple[Door, Issued] | None = None
         self._unreachable: dict[str, str] = {}
         self._parts: list[Message] | None = None

@@ -23,7 +23,6 @@ from didmpc.protocols.namespace import NAMESPACE
 GOAL_CODE = f"{NAMESPACE}/lobby"
 """Of the invitation to a lobby (out-of-band/2.0)."""
 
-PARTIES = (2, 25)
 BEAT_EVERY = 2.0
 """Seconds between two signs of life of a host, each of which its guests answer."""
 AWAY_AFTER = 6.0

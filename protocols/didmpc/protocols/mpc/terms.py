@@ -11,9 +11,6 @@ RESUME_LIMITS = (6, 900)
 DEADLOCK_GRACE = 30
 DEADLOCK_GRACES = (2, 86_400)
 """Seconds: so long a suspected deadlock lasts before it ends the run."""
-DEADLOCK_GRACE = 30
-DEADLOCK_GRACES = (2, 86_400)
-"""Seconds: so long a suspected deadlock lasts before it ends the run."""
 
 # MPyC's own settings on which all parties must agree (mpyc/__init__.py, group "MPyC parameters"),
 # with MPyC's defaults. Transport is never among them.
@@ -28,3 +25,5 @@ OPTIONS: Mapping[str, int | bool] = {
 }
 SETTINGS = ("MPYC_NONUMPY", "MPYC_NOGMPY")
 """Variables of MPyC's that the host may set for all, each to 1; no party's own have any effect."""
+PARTIES = (2, 25)
+"""How many may compute together."""
