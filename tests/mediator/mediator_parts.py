@@ -230,7 +230,7 @@ class Leg:
 def pass_on(through: relay.Relay, leg: relay.Leg, frame: bytes) -> None:
     """As when a packet with this frame came on the leg."""
     packet = unsealed(frame)
-    through.pass_on(leg, packet, inside(packet))
+    through.pass_on(leg, packet, inside(packet), time.monotonic())
 
 
 async def figures(http: aiohttp.ClientSession, url: str) -> dict[str, float]:

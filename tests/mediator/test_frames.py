@@ -24,7 +24,11 @@ def masked(opcode: int, payload: bytes, *, final: bool = True, key: bytes = b"\x
 def read(stream: bytes, piece: int) -> list[Message]:
     """What a reader makes of a stream that comes in pieces of so many bytes."""
     messages: list[Message] = []
-    reader = FrameReader(LIMIT, lambda opcode, payload: messages.append((opcode, bytes(payload))))
+
+    def heard(opcode: int, payload: bytearray) -> None:
+        messages.append((opcode, bytes(payload)))
+
+    reader = FrameReader(LIMIT, heard, lambda payload: heard(BINARY, payload))
     while stream:
         room = reader.room()
         count = min(len(room), piece, len(stream))
@@ -78,7 +82,7 @@ def test_what_is_no_frame_or_too_much_is_refused(stream: bytes, code: CloseCode)
 
 
 def test_memory_is_set_aside_only_for_what_has_come() -> None:
-    reader = FrameReader(1 << 24, lambda opcode, payload: None)
+    reader = FrameReader(1 << 24, lambda opcode, payload: None, lambda payload: None)
     stream = masked(BINARY, bytes(1 << 24))[:1014]
     reader.room()[: len(stream)] = stream
     reader.take(len(stream))

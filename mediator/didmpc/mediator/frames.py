@@ -27,6 +27,7 @@ FRAGMENTS = 1024
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _FINAL, _RESERVED, _CONTROL, _OPCODE = 0x80, 0x70, 0x08, 0x0F
 _MASKED = 0x80
+_WHOLE_BINARY = _FINAL | BINARY
 _LONGEST_CONTROL = 125
 
 
@@ -103,20 +104,32 @@ COMMON_ROOM = memoryview(_common)
 
 
 class FrameReader:
-    """Bytes in, messages out: `on_message(opcode, payload)`, whole, for data and control alike.
+    """Bytes in, messages out: `on_binary(payload)` for binary ones, else `on_message(opcode, payload)`.
 
     Read into `room()`, then say `take(count)`, which raises FrameError and is then not to be called again.
+    `on_binary` may be changed at any time.
     """
 
-    def __init__(self, limit: int, on_message: Callable[[int, bytearray], None]) -> None:
+    def __init__(
+        self,
+        limit: int,
+        on_message: Callable[[int, bytearray], None],
+        on_binary: Callable[[bytearray], None],
+    ) -> None:
         self._limit = limit
         self._on_message = on_message
+        self.on_binary = on_binary
         self._rest = b""  # of a frame whose head has not come yet
         self._payload: bytearray | None = None  # of a frame in progress, as far as memory is set aside
         self._first = self._size = self._have = 0
         self._key = b""
         self._fragments: list[bytearray] = []
         self._opcode = 0  # of the message that they belong to
+
+    def stop(self) -> None:
+        """Let go of what comes after this message."""
+        self.on_binary = lambda payload: None
+        self._on_message = lambda opcode, payload: None
 
     def room(self) -> memoryview:
         """Where the next bytes are to be read to."""
@@ -140,7 +153,7 @@ class FrameReader:
         if self._have < len(payload):
             return
         if self._have < self._size:
-            payload.extend(bytes(min(self._size, TRUST * self._have) - self._have))
+            self._payload = self._grown(payload, 0, self._have)
             return
         self._payload = None
         unmask(self._key, payload)
@@ -154,36 +167,44 @@ class FrameReader:
                 raise _no_frame("it is not masked, or of an extension")
             size -= _MASKED
             body = start + 6
-            if size >= 126:
-                body += 2 if size == 126 else 8
+            if size == 126:
+                body += 2
                 if end < body:
                     break
-                size = int.from_bytes(data[start + 2 : body - 4], "big")
+                size = data[start + 2] << 8 | data[start + 3]
+            elif size == 127:
+                body += 8
+                if end < body:
+                    break
+                size = int.from_bytes(data[start + 2 : start + 10], "big")
             if size > self._limit:
                 raise _too_big()
             after = body + size
             key = bytes(data[body - 4 : body])
             if end < after:
-                self._begin(first, key, size, data[body:end])
+                self._first, self._key, self._size, self._have = first, key, size, end - body
+                self._payload = self._grown(data, body, end)
                 return
             payload = data[body:after]
             unmask(key, payload)
-            self._frame(first, payload)
+            if first == _WHOLE_BINARY and not self._fragments:
+                self.on_binary(payload)
+            else:
+                self._frame(first, payload)
             start = after
         if start < end:
             self._rest = bytes(data[start:end])
 
-    def _begin(self, first: int, key: bytes, size: int, came: bytearray) -> None:
-        """A frame that is not whole: memory for the rest of it, as far as the peer is trusted with it."""
-        self._first, self._key, self._size, self._have = first, key, size, len(came)
-        came.extend(bytes(min(size, TRUST * max(len(came), KIB)) - len(came)))
-        self._payload = came
+    def _grown(self, data: bytearray, start: int, end: int) -> bytearray:
+        """Memory for a frame of which that has come, as far as the peer is trusted with it."""
+        came = end - start
+        payload = bytearray(min(self._size, TRUST * max(came, KIB)))
+        payload[:came] = memoryview(data)[start:end]
+        return payload
 
     def _frame(self, first: int, payload: bytearray) -> None:
         final, opcode = first & _FINAL, first & _OPCODE
-        if opcode == BINARY and final and not self._fragments:
-            self._on_message(BINARY, payload)
-        elif opcode & _CONTROL:
+        if opcode & _CONTROL:
             if not final or len(payload) > _LONGEST_CONTROL or opcode > PONG:
                 raise _no_frame("a control frame of no known kind")
             self._on_message(opcode, payload)
@@ -201,9 +222,11 @@ class FrameReader:
             raise _too_big()
         if final:
             self._fragments = []
-            self._on_message(
-                self._opcode, fragments[0] if len(fragments) == 1 else bytearray().join(fragments)
-            )
+            message = fragments[0] if len(fragments) == 1 else bytearray().join(fragments)
+            if self._opcode == BINARY:
+                self.on_binary(message)
+            else:
+                self._on_message(self._opcode, message)
 
 
 def text_of(payload: bytearray) -> bytes:

@@ -90,13 +90,13 @@ class End:
         self.owed = most - granted
         return granted
 
-    def spend(self, count: int) -> None:
+    def spend(self, count: int, now: float) -> None:
         """Bytes came from this end and are passed on."""
         self.allowance -= count
         if self.former:
             self.former = min(self.former, self.allowance)
         if self.pace is not None:
-            self.pace.spend(count, time.monotonic())
+            self.pace.spend(count, now)
 
     def due(self) -> int:
         """What of the owed credit is given now, which is counted as given; the rest comes in time."""
@@ -150,7 +150,8 @@ class Leg:
         address: str,
     ) -> None:
         self._sealer = PacketSealer(established.secret_send, established.sid_out, ordered=True)
-        self._opener = PacketOpener(established.secret_receive, established.sid_in)
+        self.open = PacketOpener(established.secret_receive, established.sid_in).open_in_place
+        """The frame that a packet holds, in its place. Raises `SessionError`."""
         self._write = write
         self._write_now = write_now
         self._has_room = has_room
@@ -167,10 +168,6 @@ class Leg:
         self.former: set[int] = set()  # numbers that were bound here: late packets for them are no fault
         self.patience: asyncio.TimerHandle | None = None
 
-    def open(self, packet: bytearray) -> memoryview:
-        """The frame that a packet holds, in its place. Raises `SessionError`."""
-        return self._opener.open_in_place(packet)
-
     def close(self) -> None:
         self._writer.cancel()
         if self.patience is not None:
@@ -181,7 +178,7 @@ class Leg:
     def control(self, frame: bytes) -> None:
         """Send a control frame, ahead of all packets."""
         if self._idle and self._has_room(len(frame)):
-            self._send_now(unsealed(frame))
+            self._send_now(unsealed(frame), time.monotonic())
         else:
             self.queue_control(frame)
 
@@ -192,10 +189,10 @@ class Leg:
             self._control.append(unsealed(frame))
             self._wake.set()
 
-    def pass_on(self, end: End, packet: bytearray, cost: int) -> bool:
+    def pass_on(self, end: End, packet: bytearray, cost: int, now: float) -> bool:
         """Pass an opened DATA packet on to `end`; whether it is on its way (else it and its credit wait)."""
         if not (self._writing or self._control or self._turn) and self._has_room(len(packet)):
-            self._send_now(packet)
+            self._send_now(packet, now)
             return True
         self._queue(end, packet, cost)
         return False
@@ -260,9 +257,9 @@ class Leg:
         except SessionError as error:
             self.abort(error.what)
 
-    def _send_now(self, packet: bytearray) -> None:
+    def _send_now(self, packet: bytearray, now: float) -> None:
         try:
-            self._sealer.seal_in_place(packet, time.monotonic())
+            self._sealer.seal_in_place(packet, now)
             self._write_now(packet)
         except ConnectionError:
             self.abort("is gone")
@@ -273,8 +270,8 @@ class Leg:
 def give_back(end: End, count: int) -> None:
     """The far socket took so many bytes of this end; credit goes back in large pieces."""
     end.owed += count
-    if end.owed < end.piece or end.leg.ends.get(end.number) is not end:
-        return  # in the latter case its channel was closed meanwhile
+    if end.leg.ends.get(end.number) is not end:
+        return  # its channel was closed meanwhile
     if granted := end.due():
         end.leg.control(hop.encode_credit(end.number, granted))
 
@@ -327,7 +324,7 @@ class Relay:
         """Act on a packet that was opened by the leg. Raises `SessionError`: then the leg is to be closed."""
         frame = inside(packet)
         if hop.is_data(frame):
-            self.pass_on(leg, packet, frame)
+            self.pass_on(leg, packet, frame, time.monotonic())
             return
         match hop.decode(bytes(frame)):
             case hop.Bind() as bind:
@@ -353,10 +350,10 @@ class Relay:
             if place not in self._ends and pace.is_full(clock):
                 del self._paces[place]  # a new one would be no other
 
-    def pass_on(self, leg: Leg, packet: bytearray, frame: memoryview) -> None:
+    def pass_on(self, leg: Leg, packet: bytearray, frame: memoryview, now: float) -> None:
         """A DATA frame goes to the other end of its channel, in the same turn of the loop where it can.
 
-        It does in the memory of the packet that it came in, of which `frame` is the place.
+        It does in the memory of the packet that it came in, where it is `frame`. `now` is monotonic.
         """
         number = hop.channel_of(frame)
         end = leg.ends.get(number)
@@ -374,12 +371,18 @@ class Relay:
             self._detach(end)
             leg.control(hop.encode_error(number, ErrorCode.OVER_CREDIT))
             return
-        end.spend(cost)
-        self.traffic.bytes += cost
-        self.traffic.packets += 1
+        if end.former or end.pace is not None:
+            end.spend(cost, now)
+        else:
+            end.allowance -= cost
+        traffic = self.traffic
+        traffic.bytes += cost
+        traffic.packets += 1
         hop.readdress(frame, far.number)
-        if far.leg.pass_on(far, packet, cost):
-            give_back(end, cost)
+        if far.leg.pass_on(far, packet, cost, now):
+            end.owed += cost
+            if end.owed >= end.piece:
+                give_back(end, 0)
 
     # --- inner
 

@@ -1,7 +1,7 @@
 """From a GET to a WebSocket (RFC 6455), without a task, a timer or a queue between a packet and its relay.
 
 aiohttp reads the request and writes the answer; then its protocol gives the transport up, and hears only of
-its end. A binary message is shown to the `tap` as it is read; all else waits for `receive`, in order.
+its end. Messages wait for `receive`, in order; but binary ones go to whoever has asked to see them first.
 """
 
 import asyncio
@@ -36,13 +36,10 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
 class Incoming(NamedTuple):
-    """A message that waits for its turn: TEXT, BINARY, PING or CLOSE, or what the tap makes of one."""
+    """A message that waits for its turn: TEXT, BINARY, PING or CLOSE, or what somebody has made of one."""
 
     kind: int
     data: bytes | bytearray
-
-
-Tap = Callable[[bytearray], Incoming | None]
 
 
 def accept_key(request: web.Request) -> str:
@@ -112,34 +109,33 @@ class WebSocket(asyncio.BufferedProtocol):
         self._http = http
         self._transport = transport
         self._batch = batch
-        self._reader: FrameReader | None = FrameReader(limit, self._message)
+        self._reader = FrameReader(limit, self._message, self._binary)
         self._heartbeat = heartbeat
         self._loop = asyncio.get_running_loop()
         self._out: list[bytes | bytearray] = []
         self._unwritten = 0  # bytes of `_out`
-        self._waiting: deque[Incoming] = deque()
+        self.waiting: deque[Incoming] = deque()  # to be received
         self._waiting_bytes = 0
         self._receiver: asyncio.Future[None] | None = None
         self._writers: asyncio.Future[None] | None = None
         self._peer_done: asyncio.Future[None] = self._loop.create_future()  # it has closed, or is gone
         self._paused = False
+        self._ended = False  # it is read no more, except to the end of what it sends
         self._closing = False
-        self._heard = time.monotonic()
+        self.heard = time.monotonic()  # when something came last
         self._beat = self._loop.call_later(heartbeat, self._look_after)
-        self.tap: Tap | None = None
         self.fault: FrameError | None = None
         transport.set_write_buffer_limits(high=WRITE_BUFFER, low=LOW_WATER)
 
     # --- reading
 
-    @property
-    def has_waiting(self) -> bool:
-        """Whether messages wait to be received."""
-        return bool(self._waiting)
+    def show(self, on_binary: Callable[[bytearray], None]) -> None:
+        """From now on binary messages go there as they are read. It may `queue` them, or raise FrameError."""
+        self._reader.on_binary = on_binary
 
     async def receive(self) -> Incoming | None:
         """The next message; None when there is none any more."""
-        while not self._waiting:
+        while not self.waiting:
             if self._peer_done.done() or self._closing or self.fault is not None:
                 return None
             self._receiver = self._loop.create_future()
@@ -147,7 +143,7 @@ class WebSocket(asyncio.BufferedProtocol):
                 await self._receiver
             finally:
                 self._receiver = None
-        message = self._waiting.popleft()
+        message = self.waiting.popleft()
         self._waiting_bytes -= len(message.data) + MESSAGE_COST
         if self._waiting_bytes <= READ_QUEUE // 2 and not self._transport.is_closing():
             self._read_on()
@@ -168,49 +164,43 @@ class WebSocket(asyncio.BufferedProtocol):
             view = view[count:]
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        reader = self._reader
-        return frames.COMMON_ROOM if reader is None else reader.room()
+        return frames.COMMON_ROOM if self._ended else self._reader.room()
 
     def buffer_updated(self, nbytes: int) -> None:
-        self._heard = time.monotonic()
-        reader = self._reader
-        if reader is None:
-            return  # the peer was told that it is not read any more
+        self.heard = time.monotonic()
+        if self._ended:
+            return
         batch = self._batch
         batch.begin()
         try:
-            reader.take(nbytes)
+            self._reader.take(nbytes)
         except FrameError as fault:
-            self._reader, self.fault = None, fault
+            self._ended, self.fault = True, fault
             self._wake()
         finally:
             batch.end()
 
     def _message(self, opcode: int, payload: bytearray) -> None:
-        if self._reader is None:
-            return
-        if opcode == BINARY:
-            if self._closing:
-                return
-            if self.tap is None:
-                self._queue(Incoming(BINARY, payload))
-            elif (rest := self.tap(payload)) is not None:
-                self._queue(rest)
-        elif opcode == TEXT:
-            self._queue(Incoming(TEXT, frames.text_of(payload)))
+        if opcode == TEXT:
+            self.queue(Incoming(TEXT, frames.text_of(payload)))
         elif opcode == PING:
-            self._queue(Incoming(PING, bytes(payload)))
+            self.queue(Incoming(PING, bytes(payload)))
         elif opcode == CLOSE:
             frames.close_code(payload)
-            self._reader = None  # nothing comes after it
-            self._queue(Incoming(CLOSE, b""))
+            self._ended = True
+            self._reader.stop()
+            self.queue(Incoming(CLOSE, b""))
             if self._closing:
                 self._done()
 
-    def _queue(self, message: Incoming) -> None:
+    def _binary(self, payload: bytearray) -> None:
+        self.queue(Incoming(BINARY, payload))
+
+    def queue(self, message: Incoming) -> None:
+        """Have a message wait to be received."""
         if self._closing:
             return
-        self._waiting.append(message)
+        self.waiting.append(message)
         self._waiting_bytes += len(message.data) + MESSAGE_COST
         if self._waiting_bytes > READ_QUEUE and self._transport.is_reading():
             self._transport.pause_reading()
@@ -299,7 +289,8 @@ class WebSocket(asyncio.BufferedProtocol):
         except ConnectionError:
             return
         self._closing = True
-        self._waiting.clear()
+        self._reader.on_binary = self._binary
+        self.waiting.clear()
         self._waiting_bytes = 0
         self._wake()
         self._read_on()
@@ -327,7 +318,7 @@ class WebSocket(asyncio.BufferedProtocol):
 
     def _look_after(self) -> None:
         """Ask a peer that says nothing, and drop one that does not answer."""
-        silent = time.monotonic() - self._heard
+        silent = time.monotonic() - self.heard
         patience = 1.5 * self._heartbeat
         if not self._transport.is_reading():
             wait = self._heartbeat  # it is us who do not listen

@@ -34,7 +34,7 @@ PAUSE = 0.1
 """Seconds between looks whether an address is within its rate again."""
 TRANSPORT = "websocket"
 _OPENED = -1
-"""The kind of a hop packet that the tap has opened in place."""
+"""The kind of a hop packet that was opened in place, as it was read."""
 
 
 class Socket:
@@ -125,7 +125,7 @@ class Socket:
             address=self._address,
         )
         self._relay.join(self._leg)
-        self._ws.tap = self._tap
+        self._ws.show(self._packet)
 
     async def end(self, code: int, reason: str) -> None:
         """Close it, and say why."""
@@ -157,25 +157,26 @@ class Socket:
             self._metrics.limits_hit.labels("message-bytes").inc()
         await self._close(fault.code, fault.reason)
 
-    def _tap(self, packet: bytearray) -> Incoming | None:
-        """See each binary message of a leg as it is read: None where it was dealt with, else what waits.
+    def _packet(self, packet: bytearray) -> None:
+        """See each binary message of a leg as it is read.
 
         A packet for another leg passes here, without a task or a queue in between, unless something that came
         before it still waits.
         """
-        leg = self._leg
-        if leg is None or packet[:1] == b"{":
-            return Incoming(BINARY, packet)
+        leg, ws = self._leg, self._ws
+        if leg is None or packet.startswith(b"{"):
+            ws.queue(Incoming(BINARY, packet))
+            return
         try:
             frame = leg.open(packet)
         except SessionError as error:
             # WebSockets keep order and content, so this is no accident of the network.
             raise FrameError(CloseCode.POLICY_VIOLATION, error.what) from None
-        if self._waits_since == inf or self._ws.has_waiting or not hop.is_data(frame):
-            return Incoming(_OPENED, packet)
-        self._waits_since = time.monotonic()
-        self._relay.pass_on(leg, packet, frame)
-        return None
+        if self._waits_since == inf or ws.waiting or not hop.is_data(frame):
+            ws.queue(Incoming(_OPENED, packet))
+        else:
+            self._waits_since = ws.heard
+            self._relay.pass_on(leg, packet, frame, ws.heard)
 
     async def _hop(self, packet: bytes | bytearray) -> None:
         leg = self._leg

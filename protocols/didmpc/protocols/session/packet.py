@@ -137,11 +137,14 @@ class PacketSealer:
     def seal_in_place(self, packet: bytearray, now: float = -inf) -> None:
         """Seal what lies between the room for a header and that for a tag, as `open_in_place` leaves it."""
         sealed = memoryview(packet)[HEADER.size :]
-        plaintext = sealed[:-TAG_BYTES]
-        number = self._take_number(len(plaintext), now)
-        header = self._head + number.to_bytes(8, "big")
-        packet[: HEADER.size] = header
-        self._cipher.encrypt_into((self._iv ^ number).to_bytes(12, "big"), plaintext, header, sealed)
+        number = self.number
+        if number >= self._step_number or self._bytes >= self._step_bytes or now >= self._step_time:
+            self._consider_step(now)
+        self.number = number + 1
+        self._bytes += len(sealed) - TAG_BYTES
+        packet[: HEADER.size] = header = self._head + number.to_bytes(8, "big")
+        nonce = (self._iv ^ number).to_bytes(12, "big")
+        self._cipher.encrypt_into(nonce, sealed[:-TAG_BYTES], header, sealed)
 
     def _take_number(self, size: int, now: float) -> int:
         """As `seal` does it in line: a call costs as much as what it does."""
@@ -242,7 +245,11 @@ class PacketOpener:
             cipher.decrypt_into((iv ^ number).to_bytes(12, "big"), sealed, header, plaintext)
         except InvalidTag:
             raise self._forged() from None
-        self._opened(epoch, number)
+        if fresh and number == self.highest + 1:
+            self.highest = number
+            self._seen[number % REPLAY_WINDOW] = 1
+        else:
+            self._opened(epoch, number)
         return plaintext
 
     def _admit(self, header: bytes) -> tuple[int, Aead, int]:
