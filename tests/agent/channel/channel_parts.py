@@ -29,11 +29,13 @@ from didmpc.protocols import mediation, relay_control
 from didmpc.protocols.envelope import pack_authcrypt, unpack
 from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.message import ENCRYPTED, Message
+from didmpc.protocols.mpc import abort
 from didmpc.protocols.session.handshake import WIRE_BINARY, Established, Initiation, Party, respond
 
 NAMES = ("Alice", "Bob", "Carol", "Dave", "Erin")
 LINE = 32 * 1024 * 1024
 PATIENCE = 30.0
+MANIFEST = "5e" * 32
 Line = dict[str, Any]
 
 
@@ -119,6 +121,7 @@ class Seat:
         default_factory=lambda: {"stdout": bytearray(), "stderr": bytearray()}
     )
     frames: Callable[["Seat", Line], None] | None = None
+    identity: Identity | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     ui: asyncio.StreamWriter | None = None
     tasks: list[asyncio.Task[None]] = field(default_factory=list)
@@ -213,6 +216,9 @@ class Seat:
             line = json.loads(text)
             if "frame" in line and self.frames is not None:
                 self.frames(self, line["frame"])
+            elif "sign" in line and self.identity is not None:
+                signature = abort.sign(self.identity, MANIFEST, self.pid, line["sign"])
+                self.tell(signature={"signature": signature})
             else:
                 self.lines.append(line)
             self.changed.set()

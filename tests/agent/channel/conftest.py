@@ -12,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from channel_parts import NAMES, Mediator, Seat, Table, seat, session_line, shake_hands
+from channel_parts import MANIFEST, NAMES, Mediator, Seat, Table, seat, session_line, shake_hands
 
 from didmpc.protocols.encoding import b64url
 from didmpc.protocols.identity import Identity
@@ -48,11 +48,14 @@ async def gather(tmp_path: Path, mediator: Mediator, seats: list[Seat]) -> Gathe
         folders = [tmp_path / name for name in NAMES[:m]]
         seats.extend(await asyncio.gather(*(seat(pid, folder) for pid, folder in enumerate(folders))))
         table = Table(seats)
+        identities = [Identity.peer4() for _ in range(m)]
+        parties = [{"pid": pid, "name": NAMES[pid], "did": identities[pid].did} for pid in range(m)]
+        session = {"parties": parties, "manifest_sha256": MANIFEST, **session}
         for party, text in zip(table, programs, strict=True):
+            party.identity = identities[party.pid]
             await party.attach()
             party.tell(session=session_line(party.pid, folders[party.pid], text, m, **session))
         pairs = list(itertools.combinations(range(m), 2))
-        identities = [Identity.peer4() for _ in range(m)]
         for (low, high), channel in zip(pairs, await mediator.channels(len(pairs)), strict=True):
             ends = shake_hands(identities[low], identities[high])
             for me, peer, session_keys, capability in (

@@ -7,8 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from channel_parts import Line, Table, alive
+from channel_parts import MANIFEST, Line, Table, alive
 from channel_programs import one_party, rounds
+
+from didmpc.agent.channel.causes import Cause
+from didmpc.protocols.mpc import abort
 
 LONG, _ = rounds(100_000)
 
@@ -125,6 +128,28 @@ async def test_an_abort_that_came_by_mailbox_ends_it_by_that_partys_name(gather)
         seat.tell(abort={"pid": 1, "cause": {"kind": "channel-died", "what": "x", "why": "killed"}})
     ends = await asyncio.gather(table[0].ended(5), table[2].ended(5))
     assert named(ends[0]) == named(ends[1]) == ("Bob", "channel-died")
+
+
+async def test_what_a_party_has_signed_counts_whoever_passes_it_on(gather):
+    table = await gather(LONG)
+    await computing(table)
+    carols = Cause.ours("killed", "Carol", told="It was ended by signal 9 (SIGKILL).").body()
+    carols |= {"pid": 2, "signature": abort.sign(table[2].identity, MANIFEST, 2, carols)}
+    bobs = Cause.of_peer("killed", 2, "Carol").body() | {"signed": carols}
+    table[0].tell(abort={"pid": 1, "cause": bobs})
+    alice, bob, _ = await table.ended(10)
+    assert named(alice) == named(bob) == ("Carol", "killed")
+    assert alice["cause"]["what"] == bob["cause"]["what"] == "Carol's program was killed.", "and no hearsay"
+    assert "SIGKILL" in bob["cause"]["why"]
+
+
+async def test_an_abort_that_somebody_else_signed_is_a_fault_of_its_sender(gather):
+    table = await gather(LONG, m=2)
+    await computing(table)
+    forged = {"kind": "killed", "what": "x", "why": "", "signature": "AAAA"}
+    table[0].tell(abort={"pid": 1, "cause": forged})
+    alice, _bob = await table.ended(10)
+    assert named(alice) == ("Bob", "violation") and "signature" in alice["cause"]["why"]
 
 
 async def test_the_daemon_can_end_the_run(gather):

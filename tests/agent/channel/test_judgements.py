@@ -1,6 +1,7 @@
 """What is said of whom: causes, silence, and the words of peers."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -12,6 +13,7 @@ from didmpc.agent.channel.liveness import Liveness
 from didmpc.agent.channel.peer import Presence
 from didmpc.agent.channel.states import Doing
 from didmpc.agent.channel.witness import explain_exit
+from didmpc.protocols.session.frames import MAX_CAUSE
 
 NAMES = {0: "Alice", 1: "Bob", 2: "Carol"}
 
@@ -45,6 +47,14 @@ def test_a_peers_words_cannot_move_the_cursor_or_fill_the_screen():
 def test_an_abort_always_fits_into_its_frame(why: str):
     body = Cause.ours("raised", "Alice", why, told=why).body()
     assert len(json.dumps(body)) <= BODY_LIMIT and body["kind"] == "raised" and body["why"]
+
+
+def test_signed_words_of_another_fit_into_the_same_frame():
+    signed = {"pid": 2, **Cause.ours("raised", "Carol", told="x" * 10_000).body(), "signature": "s" * 86}
+    cause = replace(Cause.told(signed, 2, NAMES), evidence=signed)
+    told = cause.body() | {"signature": "s" * 86}
+    assert told["signed"] == signed
+    assert len(json.dumps(told, separators=(",", ":"))) <= MAX_CAUSE
 
 
 def test_exit_codes_in_words():

@@ -15,7 +15,8 @@ WHY_LIMIT = 2000
 TOLD_LIMIT = 500
 """Characters of the reason that peers get to read: a line or two."""
 BODY_LIMIT = 1800
-"""Bytes of JSON: two of them, signed, fit into an ABORT (docs/session-extension.md, "Frames")."""
+EVIDENCE_LIMIT = 2000
+"""Bytes of JSON: one of each, and our signature, fit into an ABORT (docs/session-extension.md, "Frames")."""
 
 _SENTENCES = {
     "killed": "{name}'s program was killed.",
@@ -84,6 +85,8 @@ class Cause:
     witnessed: int | None = None
     public: str = ""
     """What the peers are told of `why`."""
+    evidence: Mapping[str, Any] | None = None
+    """What party `pid` has signed about its end: whoever is shown it need not take our word for it."""
 
     @classmethod
     def ours(cls, kind: str, name: str, why: str = "", *, told: str = "") -> Self:
@@ -123,6 +126,8 @@ class Cause:
         while len(json.dumps(told)) > BODY_LIMIT:
             longest = max("what", "why", key=lambda name: len(told[name]))
             told[longest] = told[longest][: len(told[longest]) * 3 // 4]
+        if self.evidence is not None and len(json.dumps(self.evidence)) <= EVIDENCE_LIMIT:
+            told["signed"] = dict(self.evidence)
         return told
 
     def report(self, names: Mapping[int, str]) -> dict[str, Any]:

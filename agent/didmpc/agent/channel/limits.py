@@ -35,6 +35,8 @@ class Limits:
     """How long a peer's word about a third party waits for that party's own word."""
     left_grace: float = 5.0
     """How long a program may wait for a party that has properly ended, until nothing can come any more."""
+    sign_wait: float = 0.5
+    """How long our agent may take to sign an abort, before it goes out without."""
     abort_wait: float = 1.0
     """How long an abort may take to be written before we end without it."""
     kill_grace: float = 1.0

@@ -10,6 +10,7 @@
 {"frame": {"pid", "n", "start", "data"}}   one message of MPyC in mode didcomm
 {"cost": {"envelopes", "seconds"}}         what those messages cost the daemon, in increments
 {"abort": {"pid", "cause"}}                the run ends now
+{"signature": {"signature"}}               our abort, signed as the channel process asked for
 """
 
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from didmpc.agent.channel.evidence import Evidence
 from didmpc.agent.channel.lines import Line
 from didmpc.agent.sandbox.policy import Mechanism
 from didmpc.protocols.encoding import unb64url
@@ -36,6 +38,7 @@ class Hello:
 class Session:
     me: int
     names: Mapping[int, str]
+    evidence: Evidence
     mode: str
     resume_limit: float
     deadlock_grace: float
@@ -108,13 +111,28 @@ class AbortOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class Signature:
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
 class Cost:
     envelopes: int
     seconds: float
 
 
 Order = (
-    Hello | Session | SessionLink | DidcommLink | Renewal | Packet | Recognised | Frame | Cost | AbortOrder
+    Hello
+    | Session
+    | SessionLink
+    | DidcommLink
+    | Renewal
+    | Packet
+    | Recognised
+    | Frame
+    | Cost
+    | AbortOrder
+    | Signature
 )
 
 
@@ -148,6 +166,7 @@ def _session(body: Line) -> Session:
     return Session(
         me=me,
         names=names,
+        evidence=_evidence(body),
         mode=body["mode"],
         resume_limit=float(body["resume_limit"]),
         deadlock_grace=float(body.get("deadlock_grace", DEADLOCK_GRACE)),
@@ -159,6 +178,11 @@ def _session(body: Line) -> Session:
         input=None if body.get("input") is None else Path(body["input"]),
         log=bool(body.get("log", False)),
     )
+
+
+def _evidence(body: Line) -> Evidence:
+    dids = {int(party["pid"]): str(party["did"]) for party in body["parties"] if "did" in party}
+    return Evidence(str(body.get("manifest_sha256", "")), dids)
 
 
 def _link(body: Line) -> SessionLink | DidcommLink:
@@ -212,6 +236,10 @@ def _abort(body: Line) -> AbortOrder:
     return AbortOrder(pid=None if pid is None else int(pid), cause=dict(body["cause"]))
 
 
+def _signature(body: Line) -> Signature:
+    return Signature(str(body["signature"]))
+
+
 _PARSERS: Mapping[str, Callable[[Line], Order]] = {
     "hello": _hello,
     "session": _session,
@@ -222,4 +250,5 @@ _PARSERS: Mapping[str, Callable[[Line], Order]] = {
     "frame": _frame,
     "cost": _cost,
     "abort": _abort,
+    "signature": _signature,
 }

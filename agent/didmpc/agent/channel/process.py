@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 from didmpc.agent.channel import orders, stats
@@ -31,7 +32,7 @@ from didmpc.agent.channel.witness import Program
 from didmpc.agent.program.wire import PIECE, Frame, FrameType, WireError
 from didmpc.agent.sandbox.policy import Limits as SandboxLimits
 from didmpc.protocols.encoding import b64url
-from didmpc.protocols.errors import DidmpcError, SessionError
+from didmpc.protocols.errors import DidmpcError, MessageError, SessionError
 from didmpc.protocols.mpc.receipt import SALT_BYTES, output_hash
 from didmpc.protocols.session.link import Link, LinkLimits
 
@@ -49,6 +50,7 @@ class Channel:
         self._limits = limits = limits or Limits()
         self._fault: asyncio.Future[Cause] = loop.create_future()
         self._begun: asyncio.Future[Session] = loop.create_future()
+        self._signature: asyncio.Future[str] = loop.create_future()
         self._terminated = asyncio.Event()
         self._daemon = Lines(self._order, self._daemon_lost, limit=limits.line)
         self._ui = UserInterface(
@@ -102,7 +104,13 @@ class Channel:
         else:
             assert program is not None
             cause = await self._explained(await self._verdict(program))
-        await self._wind_up(cause)
+        try:
+            await self._wind_up(cause)
+        except Exception:
+            log.exception("the run could not be wound up; the agent sees this process end, and tells")
+            if self._program is not None:
+                await self._program.end(0)
+            raise
         for task in self._tasks:
             task.cancel()
 
@@ -198,8 +206,15 @@ class Channel:
         )
 
     async def _abort_links(self, cause: Cause) -> None:
+        """With our signature, if our agent is there to sign; the links authenticate us all the same."""
+        body = cause.body()
+        if self._peers and not self._daemon.closed.is_set():
+            self._daemon.send({"sign": body})
+            await asyncio.wait({self._signature}, timeout=self._limits.sign_wait)
+            if self._signature.done():
+                body["signature"] = self._signature.result()
         for peer in self._peers.values():
-            peer.abort(cause.body())
+            peer.abort(body)
         await _until(
             lambda: all(peer.abort_written for peer in self._peers.values()), self._limits.abort_wait
         )
@@ -383,6 +398,9 @@ class Channel:
                     self._daemon_seconds += order.seconds
                 case orders.AbortOrder():
                     self._aborted(order.pid, order.cause)
+                case orders.Signature():
+                    if not self._signature.done():
+                        self._signature.set_result(order.signature)
         except SessionError as error:
             assert isinstance(order, orders.Frame)
             self._end(Cause.of_peer("violation", order.pid, self._names[order.pid], error.what))
@@ -510,7 +528,16 @@ class Channel:
 
     def _told(self, pid: int, body: Mapping[str, Any]) -> None:
         """A peer says why it ended the run; what it says of a third party waits for that party's own word."""
-        cause = Cause.told(body, pid, self._names)
+        evidence = self._begun.result().evidence
+        try:
+            signed = evidence.of(pid, body)
+        except MessageError as error:
+            self._end(Cause.of_peer("violation", pid, self._names[pid], error.what))
+            return
+        passed_on = evidence.passed_on(body)
+        if passed_on is not None and passed_on["pid"] not in (pid, self._me):
+            pid, body, signed = passed_on["pid"], passed_on, passed_on
+        cause = replace(Cause.told(body, pid, self._names), evidence=signed)
         if cause.kind == "deadlock" and self._liveness is not None and self._liveness.suspects_deadlock:
             cause = self._liveness.deadlock()
         if cause.hint:

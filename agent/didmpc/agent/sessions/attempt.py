@@ -142,7 +142,7 @@ class Attempt:
             code = messages.text(message.body, "code", 32)
             raise DidmpcError(f"{self._seat.names[pid]} declined the session ({code}).", fix="Try again.")
         elif message.type == messages.ABORT:
-            raise DidmpcError(in_words(read_cause(self._seat.names[pid], message)))
+            raise DidmpcError(in_words(read_cause(self._seat, pid, message)))
         elif message.type == messages.FRAME:
             self._frames.take(pid, message)
         elif message.type in RECEIPTS:
@@ -239,7 +239,7 @@ class Attempt:
         self._frames.heard(pid)
         try:
             if message.type == messages.ABORT:
-                cause = read_cause(self._seat.names[pid], message)
+                cause = read_cause(self._seat, pid, message)
                 self._channel.tell({"abort": {"pid": pid, "cause": cause}})
             elif message.type == messages.FRAME:
                 self._frames.take(pid, message)
@@ -262,6 +262,8 @@ class Attempt:
             self._spawn(self._renew(int(line["renew"]["pid"])), self._sending)
         elif "contacts" in line:
             self._recognise(line["contacts"])
+        elif "sign" in line:
+            self._channel.tell({"signature": {"signature": self._seat.sign_abort(line["sign"])}})
         elif "stopping" in line and line["stopping"].get("pid") is None:
             # Parties with a session hear it through their links.
             self._spawn(self._post.goodbye(line["stopping"], to=self._seat.without_session), self._sending)

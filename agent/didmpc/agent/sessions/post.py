@@ -52,4 +52,5 @@ class Post:
         """Tell why we end. Nobody waits for whoever cannot be told."""
         with contextlib.suppress(TimeoutError, DidmpcError):
             async with asyncio.timeout(GOODBYE_WITHIN):
-                await self.broadcast(messages.ABORT, abort_body(cause), to=to, patience=GOODBYE_WITHIN)
+                body = abort_body(self._seat, cause)
+                await self.broadcast(messages.ABORT, body, to=to, patience=GOODBYE_WITHIN)

@@ -1,6 +1,7 @@
 """What one party brings to an attempt whose manifest is written."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from didmpc.agent.program.bundle import Bundle
 from didmpc.agent.sandbox.policy import Mechanism
 from didmpc.protocols.identity import Identity
+from didmpc.protocols.mpc import abort
 from didmpc.protocols.mpc.manifest import Manifest
 
 # Before a session gives way to a new one with fresh keys.
@@ -43,14 +45,27 @@ class Seat:
         pid = self.manifest.pid_of(did)
         return None if pid == self.pid else pid
 
+    def sign_abort(self, cause: Mapping[str, Any]) -> str:
+        """Our signature of how we end."""
+        return abort.sign(self.identity, self.manifest.sha256, self.pid, cause)
+
+    def check_abort(self, pid: int, cause: Mapping[str, Any], signature: object) -> None:
+        """Check party `pid`'s. Raises MessageError."""
+        abort.check(self.manifest.roster[pid].did, self.manifest.sha256, pid, cause, signature)
+
     def session_line(self) -> dict[str, Any]:
         """What the channel process and the program need to know, none of it secret."""
         manifest = self.manifest
         return {
             "me": self.pid,
-            "parties": [{"pid": pid, "name": name} for pid, name in enumerate(self.names)],
+            "parties": [
+                {"pid": pid, "name": name, "did": manifest.roster[pid].did}
+                for pid, name in enumerate(self.names)
+            ],
+            "manifest_sha256": manifest.sha256,
             "mode": manifest.mode,
             "resume_limit": manifest.resume_limit,
+            "deadlock_grace": manifest.deadlock_grace,
             "renew_seconds": RENEW_SECONDS,
             "directory": str(self.directory),
             "output": str(self.output) if self.output else None,
@@ -64,6 +79,7 @@ class Seat:
                 "arguments": list(manifest.arguments),
                 "names": list(self.names),
                 "options": dict(manifest.options),
+                "settings": dict(manifest.settings),
                 "allow_threshold_change": manifest.free_threshold,
                 # A reference must not be made better or worse than it is: one message of MPyC, one envelope.
                 "coalesce": manifest.mode != "didcomm",
