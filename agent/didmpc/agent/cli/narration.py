@@ -8,6 +8,12 @@ from didmpc.agent.cli.words import duration, listing, milliseconds, plural, size
 
 Event = Mapping[str, Any]
 
+_DOES = {
+    "computing": "whose program computes",
+    "reading": "whose program waits for what is typed",
+    "waiting": "whose program sleeps or waits for something of its own",
+    "exited": "whose program has ended",
+}
 WORTH_SAYING = 5.0  # seconds that a run must have waited for somebody
 
 
@@ -152,7 +158,22 @@ def stalled(event: Event) -> str:
     names = [str(name) for name in event.get("for") or []]
     if not names or not isinstance(seconds, int | float) or seconds < WORTH_SAYING:
         return ""
-    return f"The run waits for {listing(names)} ({duration(seconds)})"
+    ends = event.get("held_up_by")
+    held_up_by = [
+        f"{name}, {_DOES[str(state)]}" if str(state) in _DOES else str(name)
+        for name, state in (ends if isinstance(ends, dict) else {}).items()
+    ]
+    in_the_end = f": {'; '.join(held_up_by)}" if held_up_by else ""
+    return f"The run waits for {listing(names)}{in_the_end} ({duration(seconds)})"
+
+
+def deadlock(event: Event) -> str:
+    """All programs wait for each other, or do so no more."""
+    if event.get("over"):
+        return "It was no deadlock: the run goes on."
+    left = event.get("seconds_left")
+    ends = f" In {duration(round(left))} that ends the run." if isinstance(left, int | float) else ""
+    return f"Suspected deadlock: {event.get('why') or 'every program waits for another'}.{ends}"
 
 
 def words(event: Event) -> str:

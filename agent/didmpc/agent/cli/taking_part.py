@@ -263,6 +263,8 @@ class TakingPart:
             self._say("Your agent has stopped. This run goes on without it.", "yellow")
         elif name == "waiting":
             self._say_at_times(narration.stalled(event))
+        elif name == "deadlock":
+            self._say(narration.deadlock(event), "yellow")
         elif name == "stopping":
             self._say(str(event.get("what", "The run is being stopped.")), "yellow")
 
