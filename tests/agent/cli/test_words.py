@@ -70,14 +70,14 @@ def test_the_next_command_can_be_pasted_into_a_shell():
 def test_a_run_that_waits_says_for_whom_and_who_holds_it_up_in_the_end():
     event = {"for": ["Bob"], "held_up_by": {"Carol": "reading"}, "seconds": 12}
     assert narration.stalled(event) == (
-        "The run waits for Bob: Carol, whose program waits for what is typed (12 s)"
+        "The run waits for Bob: Carol, whose program waits for what is typed (12.0 s)"
     )
     assert narration.stalled({**event, "held_up_by": {}}).startswith("The run waits for Bob (")
 
 
 def test_a_suspected_deadlock_is_told_before_it_ends_the_run():
     said = narration.deadlock({"why": "Alice's program waits for a message of Bob's", "seconds_left": 30.0})
-    assert said.startswith("Suspected deadlock: Alice's program waits") and "30 s" in said
+    assert said.startswith("Suspected deadlock: Alice's program waits") and "In 30.0 s that ends the run" in said
     assert "goes on" in narration.deadlock({"over": True})
 
 
