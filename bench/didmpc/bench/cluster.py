@@ -329,6 +329,9 @@ class Cluster:
         inputs = inputs or {}
         common = ["--yes", *(["--json"] if as_json else []), *([] if _sandboxed() else ["--no-sandbox"])]
 
+        if len(self.parties) == 2:
+            common.append("--no-privacy")
+
         def input_of(party: Party) -> list[str | Path]:
             return ["--input", inputs[party.name]] if party.name in inputs else []
 

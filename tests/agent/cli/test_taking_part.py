@@ -89,6 +89,9 @@ def test_stdout_holds_the_bytes_of_the_program_and_nothing_else(didmpc, agent, p
         "wire": "binary",
         "resume_limit": 120,
         "wait": 600,
+        "deadlock_grace": 30,
+        "no_prss": False,
+        "no_privacy": False,
         "no_sandbox": False,
         "asks": False,
         "arguments": ["-n", "10", "--with", "x"],
@@ -440,6 +443,20 @@ def test_without_a_sandbox_the_person_is_asked_in_so_many_words(didmpc, agent, t
     terminal.type(typed)
     assert terminal.finish() == (0 if consent else 1)
     assert answers == [{"consent": True, "no_sandbox": True} if consent else {"consent": False}]
+
+
+NOT_PRIVATE = PROPOSAL | {"m": 2, "threshold": 0, "private_unless": 1}
+
+
+@pytest.mark.parametrize(("typed", "consent"), [("not private\n", True), ("y\n", False)])
+def test_with_threshold_0_the_person_is_asked_in_so_many_words(didmpc, agent, typed, consent):
+    answers = session(agent, lambda channel: channel.end(**STATS), method="join", proposal=NOT_PRIVATE)
+    terminal = Terminal(didmpc, "join")
+    terminal.wait_for("Type not private to agree")
+    assert "NOTHING STAYS PRIVATE" in " ".join(terminal.shown.split())
+    terminal.type(typed)
+    assert terminal.finish() == (0 if consent else 1)
+    assert answers == [{"consent": True, "no_privacy": True} if consent else {"consent": False}]
 
 
 def test_yes_alone_never_agrees_to_a_program_without_a_sandbox(didmpc, agent, program):

@@ -195,14 +195,15 @@ class Agent:
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 
     def run(self, program: Path, terminal: Terminal, *guests: str, **params: Any) -> "asyncio.Task[Any]":
-        full = {"program": str(program), "with": list(guests) or None, "wait": 20, "arguments": [], **params}
+        full = {"program": str(program), "with": list(guests) or None, "wait": 20, "arguments": []}
+        full |= {"no_privacy": True, **params}
         return self._start(self.sessions.run(full, terminal))
 
     def join(self, terminal: Terminal, **params: Any) -> "asyncio.Task[Any]":
-        return self._start(self.sessions.join({"wait": 20, **params}, terminal))
+        return self._start(self.sessions.join({"wait": 20, "no_privacy": True, **params}, terminal))
 
     def visit(self, url: str, terminal: Terminal, **params: Any) -> "asyncio.Task[Any]":
-        return self._start(self.sessions.join({"invitation": url, **params}, terminal))
+        return self._start(self.sessions.join({"invitation": url, "no_privacy": True, **params}, terminal))
 
     def _start(self, work: Any) -> "asyncio.Task[Any]":
         task = asyncio.ensure_future(work)

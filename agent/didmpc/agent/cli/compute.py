@@ -16,6 +16,7 @@ from didmpc.agent.cli.options import (
     HomeOption,
     InputOption,
     JsonOption,
+    NoPrivacyOption,
     NoSandboxOption,
     OutputOption,
     ReceiptOption,
@@ -77,6 +78,13 @@ def run(
         bool,
         typer.Option("--free-threshold", help="Let the program set another threshold. The others are told."),
     ] = False,
+    no_prss: Annotated[
+        bool,
+        typer.Option(
+            "--no-prss",
+            help="Without pseudorandom secret sharing, whose keys grow fast beyond 15 parties; more rounds.",
+        ),
+    ] = False,
     input_: InputOption = None,
     output: OutputOption = None,
     receipt: ReceiptOption = None,
@@ -115,6 +123,7 @@ def run(
         ),
     ] = DEADLOCK_GRACE,
     wait: WaitOption = None,
+    no_privacy: NoPrivacyOption = False,
     no_sandbox: NoSandboxOption = False,
     yes: YesOption = False,
     home: HomeOption = None,
@@ -134,12 +143,14 @@ def run(
     names = _names(with_)
     _check_threshold(threshold, names)
     params = {
-        "program": _file(program, "The program"),
+        "program": own_file(program, "The program"),
         "with": names,
         "threshold": threshold,
         "free_threshold": free_threshold,
-        "input": _input(input_),
+        "no_prss": no_prss,
+        "input": own_input(input_),
         "output": _output(output),
+        "no_privacy": no_privacy,
         "no_sandbox": no_sandbox,
         "asks": not yes,
         "mode": mode.value,
@@ -170,6 +181,7 @@ def join(
     output: OutputOption = None,
     receipt: ReceiptOption = None,
     wait: WaitOption = None,
+    no_privacy: NoPrivacyOption = False,
     no_sandbox: NoSandboxOption = False,
     yes: YesOption = False,
     home: HomeOption = None,
@@ -182,9 +194,10 @@ def join(
     place = home_of(home)
     params = {
         "from": from_,
-        "program": None if program is None else _file(program, "The program"),
-        "input": _input(input_),
+        "program": None if program is None else own_file(program, "The program"),
+        "input": own_input(input_),
         "output": _output(output),
+        "no_privacy": no_privacy,
         "no_sandbox": no_sandbox,
         "asks": not yes,
         "wait": Settings.of(place).wait(wait),
@@ -264,7 +277,7 @@ def _check_threshold(threshold: int | None, names: list[str] | None) -> None:
         )
 
 
-def _file(path: Path, what: str) -> str:
+def own_file(path: Path, what: str) -> str:
     path = path.expanduser()
     if path.is_dir():
         raise WrongUsage(f"{what} {path} is a folder.", fix="Name the file in it.")
@@ -275,10 +288,10 @@ def _file(path: Path, what: str) -> str:
     return str(path.absolute())
 
 
-def _input(path: Path | None) -> str | None:
+def own_input(path: Path | None) -> str | None:
     if path is None:
         return None
-    text = _file(path, "The input")
+    text = own_file(path, "The input")
     if not Path(text).is_file():
         raise WrongUsage(
             f"The input {path} is no ordinary file.",

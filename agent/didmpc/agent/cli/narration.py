@@ -49,6 +49,16 @@ def proposal(event: Event, *, host: bool, place: bool = True) -> list[tuple[str,
         introducer = event.get("from", "The host")
         lines.append((f"{introducer} introduces the others: only the words to compare prove them.", ""))
     lines.append(privacy(event))
+    if event.get("no_prss"):
+        lines.append(("Without PRSS (--no-prss): no keys for it, and more rounds.", ""))
+    elif event.get("prss_bytes"):
+        lines.append(
+            (
+                f"Keys of pseudorandom secret sharing: {size(event['prss_bytes'])} at each party, "
+                "as there are so many. Propose it with --no-prss to do without.",
+                "yellow",
+            )
+        )
     if event.get("free_threshold"):
         lines.append(
             ("The program may lower the threshold itself: read it to know who can see what.", "bold yellow")
@@ -100,13 +110,23 @@ def lacks_sandbox(event: Event) -> bool:
     return str(event.get("sandbox", "none")) == "none"
 
 
+def lacks_privacy(event: Event) -> bool:
+    """Whether the person agrees to being read by any other party, and has not said so before."""
+    threshold = event.get("threshold")
+    return isinstance(threshold, int) and threshold < 1 and not event.get("privacy_waived")
+
+
 def question(event: Event, *, host: bool) -> tuple[str, frozenset[str]]:
     """What the person is asked, and the answers that mean yes."""
     what = "Propose this" if host else "Take part"
+    gates = []
     if lacks_sandbox(event) and not event.get("sandbox_refused"):
-        return f"{what}, with all your files open to this program? Type unlocked to agree:", frozenset(
-            {"unlocked"}
-        )
+        gates.append(("with all your files open to this program", "unlocked"))
+    if lacks_privacy(event):
+        gates.append(("with nothing kept private", "not private"))
+    if gates:
+        words = ", ".join(word for _, word in gates)
+        return f"{what}, {' and '.join(why for why, _ in gates)}? Type {words} to agree:", frozenset({words})
     return f"{what}? [y/N]", frozenset({"y", "yes"})
 
 

@@ -33,6 +33,13 @@ ReceiptOption = Annotated[
         help="Put the receipt of the run there, too. (default: in the agent's folder, receipts/)",
     ),
 ]
+NoPrivacyOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-privacy",
+        help="Agree to threshold 0, as with two parties: each can read what the others put in.",
+    ),
+]
 NoSandboxOption = Annotated[
     bool,
     typer.Option(

@@ -166,6 +166,8 @@ class TakingPart:
                 raise _Declined
             if narration.lacks_sandbox(event):
                 answer["no_sandbox"] = True  # that was the question
+            if narration.lacks_privacy(event):
+                answer["no_privacy"] = True  # and that
         self._consented = True
         self._control.answer(answer)
 

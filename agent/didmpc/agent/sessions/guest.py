@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from didmpc.agent.program.bundle import Bundle, line_differences
-from didmpc.agent.sessions import bundles, consent, sources
+from didmpc.agent.sessions import bundles, consent, privacy, sources
 from didmpc.agent.sessions.confinement import Place
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop
 from didmpc.agent.sessions.inbox import Arrived, Inbox
@@ -63,6 +63,7 @@ class Guest:
         inbox.know(host.did)
         self._stream = stream
         self._deadline = deadline
+        self._params = params
         self._program = str(params["program"]) if params.get("program") else None
         self._fetches = params.get("fetch") is True
         self._wish = str(params.get("role") or "")
@@ -94,24 +95,28 @@ class Guest:
             )
         await self._check_fit()
         proposal, place = self._proposal, self._place
-        part = consent.Part.of(
-            proposal, party=proposal.you, wish=self._wish, gives=self._input is not None
-        )
+        exposed = privacy.problem(proposal, self._params)
+        if exposed is not None and self._params.get("asks") is not True:
+            await self._leave(exposed)
+            raise exposed
+        part = consent.Part.of(proposal, party=proposal.you, wish=self._wish, gives=self._input is not None)
         part.check_input(self._input, can_be_asked=self._can_be_asked)
         self._wish = part.wish
         if self._program is not None:
             await self._compare(self._program)
         shown = {**consent.describe(proposal), **consent.identity(self._host), **part.facts()}
+        waived = privacy.facts(proposal, self._params)
         trusted = consent.trusted(proposal, self._host.did, self._workshop.trust, place)
-        await self._stream.event({"event": "proposal", **shown, **trusted, **place.facts()})
+        await self._stream.event({"event": "proposal", **shown, **trusted, **place.facts(), **waived})
         answer = await self._answer()
         if not answer.get("consent"):
             await self._decline("policy", messages.sentence(str(answer.get("why") or "They said no.")))
             raise DidmpcError("You declined. Nothing of the program was run.")
+        if exposed is not None and answer.get("no_privacy") is not True:
+            await self._leave(exposed)
+            raise exposed
         self._sandbox = place.agreed(answer)
-        async with Gathering.open(
-            self._workshop, proposal.attempt, self._inbox, self._stream
-        ) as gathering:
+        async with Gathering.open(self._workshop, proposal.attempt, self._inbox, self._stream) as gathering:
             try:
                 self._heard = max(self._heard, time.monotonic() - 1.0)  # not listened to while that began
                 await self._fetch_program(gathering)

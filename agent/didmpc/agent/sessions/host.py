@@ -34,7 +34,7 @@ from didmpc.agent.invitations import Invitations, Issued
 from didmpc.agent.program.arguments import check_arguments
 from didmpc.agent.program.bundle import Bundle
 from didmpc.agent.program.imports import needed_modules
-from didmpc.agent.sessions import consent, sources
+from didmpc.agent.sessions import consent, privacy, sources
 from didmpc.agent.sessions.confinement import Place
 from didmpc.agent.sessions.door import Door
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop
@@ -68,6 +68,8 @@ class Plan:
     statement: Statement
     roles: Mapping[str, str]  # wishes by names of contacts; "" is the host
     settings: Mapping[str, str]
+    options: Mapping[str, int | bool]
+    waived: bool  # that anything stays private
     arguments: tuple[str, ...]
     contacts: tuple[Contact, ...]
     places: int  # for whoever comes by the link
@@ -117,6 +119,7 @@ class Plan:
                 why=f"MPyC needs an honest majority: at most {(surely - 1) // 2} of {surely} may unite.",
                 fix=f"Use --threshold {(surely - 1) // 2}, or more parties.",
             )
+        privacy.check_proposed(params, m, threshold, chosen=params.get("threshold") is not None)
         own_input = Path(params["input"]) if params.get("input") else None
         if own_input is not None and not (own_input.is_file() and os.access(own_input, os.R_OK)):
             raise LocalMisuse(f"The input {own_input} cannot be read.", fix="Name a file with --input FILE.")
@@ -130,6 +133,8 @@ class Plan:
             statement=statement,
             roles=_roles(params, guests),
             settings=_settings(params),
+            options={**terms.OPTIONS, "no_prss": params.get("no_prss") is True},
+            waived=params.get("no_privacy") is True,
             arguments=arguments,
             contacts=guests,
             places=places,
@@ -271,6 +276,7 @@ class Host:
             source=plan.source,
             statement=plan.statement,
             settings=plan.settings,
+            options=plan.options,
             roles={called[who]: role for who, role in plan.roles.items()},
             versions=versions(),
             expires=int(time.time() + plan.wait),
@@ -302,7 +308,8 @@ class Host:
     async def _run(self) -> tuple[Gathering, "asyncio.Task[None]"]:
         workshop = self._workshop
         issued = self._reopened() if self._plan.reopen else None
-        facts = {**self._part.facts(), **self._place.facts()}
+        waived = privacy.facts(self._proposal, {"no_privacy": self._plan.waived})
+        facts = {**self._part.facts(), **self._place.facts(), **waived}
         await self._stream.event({"event": "proposal", **consent.describe(self._proposal), **facts})
         answer = await self._stream.answer()
         if not answer.get("consent"):
