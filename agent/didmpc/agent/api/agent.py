@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from didmpc.agent import control_async
 from didmpc.agent.api.carrier import Carrier
+from didmpc.agent.api.computing import Computation, Consent
 from didmpc.agent.api.errors import SessionLost, SessionRefused
 from didmpc.agent.api.flow import LIMIT
 from didmpc.agent.api.limits import SessionLimits
@@ -39,6 +40,29 @@ class Contact:
     """How it calls itself; nothing proves that."""
     verified: bool
     """Whether the two people have compared words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invited:
+    """An invitation to send to somebody over a channel on which nobody else can take it."""
+
+    url: str
+    long_url: str
+    """The same without a short link: nobody has to look it up."""
+    id: str
+    expires: int
+    """Seconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A computation that this agent took part in, or does now."""
+
+    attempt: str
+    state: str
+    parties: tuple[str, ...]
+    cause: str
+    facts: dict[str, Any]
 
 
 class Agent:
@@ -75,6 +99,101 @@ class Agent:
         return [
             Contact(each["name"], each["did"], each["label"], each["verified"]) for each in result["contacts"]
         ]
+
+    # --- people
+
+    async def invite(self, *, expires: float | None = None, uses: int = 1) -> Invited:
+        """A link by which somebody, or up to `uses` people, become contacts; `expires` in seconds."""
+        params: dict[str, Any] = {"uses": uses}
+        if expires is not None:
+            params["expires"] = expires
+        made = await control_async.call(self._home, "invite", params)
+        return Invited(str(made["url"]), str(made["long_url"]), str(made["id"]), int(made["expires"]))
+
+    async def accept_invitation(
+        self, link: str, *, name: str | None = None, timeout: float | None = None
+    ) -> Contact:
+        """Become a contact of whoever made the link; `name` is what we call them."""
+        params: dict[str, Any] = {"invitation": link, "name": name}
+        if timeout is not None:
+            params["timeout"] = timeout
+        made = await control_async.call(self._home, "accept", params)
+        found = [each for each in await self.contacts() if each.name == made["name"]]
+        return found[0] if found else Contact(str(made["name"]), str(made["did"]), "", False)
+
+    # --- computing together
+
+    def run(
+        self,
+        program: Path | str,
+        *,
+        with_: Sequence[str | Contact] | None = None,
+        arguments: Sequence[str] = (),
+        input: Path | str | None = None,
+        stdin: bytes = b"",
+        output: Path | str | None = None,
+        threshold: int | None = None,
+        consent: Consent = True,
+        wait: float = 600.0,
+        **options: Any,
+    ) -> Computation:
+        """Propose a program to contacts and run it with them: `didmpc run`.
+
+        `input` is a file that the program reads on its standard input, `stdin` the bytes where there is
+        none; `output` a folder for what it writes. `options` are those of the command, in its words: `mode`,
+        `wire`, `resume_limit`, `free_threshold`, `no_sandbox`, `no_privacy`, `no_prss`, `parties`, ...
+        """
+        params = {
+            "program": _path(program),
+            "with": None if with_ is None else [_name(each) for each in with_],
+            "arguments": list(arguments),
+            "threshold": threshold,
+            "cwd": os.getcwd(),
+            **_common(input, output, wait),
+            **options,
+        }
+        return Computation(self._home, "run", params, consent=consent, stdin=stdin)
+
+    def join(
+        self,
+        from_: str | Contact | None = None,
+        *,
+        consent: Consent,
+        program: Path | str | None = None,
+        input: Path | str | None = None,
+        stdin: bytes = b"",
+        output: Path | str | None = None,
+        wait: float = 600.0,
+        **options: Any,
+    ) -> Computation:
+        """Wait for a proposal, of `from_` or of anybody, and take part: `didmpc join`.
+
+        `consent` decides, given a `Proposed`; `True` agrees to whatever comes. With `program` it is only
+        to that program.
+        """
+        params = {
+            "from": None if from_ is None else _name(from_),
+            "program": None if program is None else _path(program),
+            **_common(input, output, wait),
+            **options,
+        }
+        return Computation(self._home, "join", params, consent=consent, stdin=stdin)
+
+    async def computations(self) -> list[Past]:
+        """Computations of this agent, running and past, the newest first: `didmpc sessions`."""
+        found = await control_async.call(self._home, "sessions")
+        return [
+            Past(
+                str(each.get("attempt")),
+                str(each.get("state")),
+                tuple(str(p.get("name", p) if isinstance(p, dict) else p) for p in each.get("parties") or []),
+                str(each.get("cause") or ""),
+                each,
+            )
+            for each in found.get("sessions") or []
+        ]
+
+    # --- sessions of one's own
 
     @contextlib.asynccontextmanager
     async def session(
@@ -271,3 +390,20 @@ async def _raise_outcome(conversation: Conversation) -> None:
             raise
         code = error.code.removeprefix(_REFUSED)
         raise SessionRefused(error.what, why=error.why, fix=error.fix, code=code) from None
+
+
+def _path(path: Path | str) -> str:
+    return str(Path(path).expanduser().absolute())
+
+
+def _name(contact: str | Contact) -> str:
+    return contact.name if isinstance(contact, Contact) else contact
+
+
+def _common(own_input: Path | str | None, output: Path | str | None, wait: float) -> dict[str, Any]:
+    return {
+        "input": None if own_input is None else _path(own_input),
+        "output": None if output is None else _path(output),
+        "asks": False,
+        "wait": wait,
+    }

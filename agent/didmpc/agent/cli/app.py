@@ -12,7 +12,7 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from didmpc.agent.cli import agent, compute, doctor, people, receipt, session
+from didmpc.agent.cli import agent, compute, doctor, people, receipt, rehearse, session
 from didmpc.protocols.errors import DidmpcError
 
 ENTRY_POINTS = "didmpc.commands"
@@ -24,6 +24,7 @@ ORDER = (
     "accept",
     "contacts",
     "ping",
+    "rehearse",
     "run",
     "join",
     "sessions",
@@ -129,6 +130,7 @@ def command() -> Any:
     agent.app.callback(invoke_without_command=True, help=agent.HELP)(help_on_stderr)
     app.add_typer(agent.app, name="agent", rich_help_panel=YOU)
     people.add_to(app, PEOPLE)
+    rehearse.add_to(app, COMPUTE)
     compute.add_to(app, COMPUTE)
     session.app.callback(invoke_without_command=True, help=session.HELP)(help_on_stderr)
     app.add_typer(session.app, name="session", rich_help_panel=COMPUTE)

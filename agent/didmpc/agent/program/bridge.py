@@ -18,6 +18,7 @@ from types import FrameType, ModuleType
 from typing import Any, NoReturn
 
 from didmpc.agent.program.config import Config
+from didmpc.agent.program.delayed import Delayed
 from didmpc.agent.program.mux import FAREWELL, Mux
 from didmpc.agent.program.outcome import Failure, Stats
 from didmpc.agent.program.traces import show
@@ -160,11 +161,12 @@ class Bridge:
             party.protocol = connected if party.pid == runtime.pid else None
         exchangers = []
         for pid, transport in mux.connect().items():
-            transport.peer = self._exchanger(
+            exchanger = self._exchanger(
                 runtime, pid, stats=self._stats, limits=config.limits, missed=self._on_missed
             )
-            exchangers.append(transport.peer)
-            transport.peer.connection_made(transport)
+            exchangers.append(exchanger)
+            transport.peer = exchanger if not config.delay else Delayed(exchanger, self._loop, config.delay)
+            exchanger.connection_made(transport)
         self._exchangers = exchangers
         mux.deliver_early()
         await connected

@@ -60,6 +60,8 @@ class Config:
     allow_threshold_change: bool = False
     coalesce: bool = True
     log_level: str = "warning"
+    delay: float = 0.0
+    """Seconds that a rehearsal puts between parties, each way."""
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
@@ -93,6 +95,7 @@ class Config:
             allow_threshold_change=value.get("allow_threshold_change") is True,
             coalesce=value.get("coalesce") is not False,
             log_level=level,
+            delay=_integer({"delay_ms": 0, **value}, "delay_ms", 0, 1000) / 1000,
             limits=Limits(
                 messages=_integer({"messages": default.messages} | limits, "messages", 1, 1 << 32),
                 octets=_integer({"octets": default.octets} | limits, "octets", 1, 1 << 40),

@@ -1,5 +1,6 @@
 """What one party brings to an attempt whose manifest is written."""
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from didmpc.protocols.mpc.manifest import Manifest
 
 # Before a session gives way to a new one with fresh keys.
 RENEW_SECONDS = max(1.0, float(os.environ.get("DIDMPC_RENEW_SECONDS") or 3600.0))
+
+
+REHEARSAL = "DIDMPC_REHEARSAL"
+"""The folder of the rehearsal that this agent is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,5 +89,14 @@ class Seat:
                 # A reference must not be made better or worse than it is: one message of MPyC, one envelope.
                 "coalesce": manifest.mode != "didcomm",
                 "log_level": "warning",
+                "delay_ms": _rehearsed_delay(),
             },
         }
+
+
+def _rehearsed_delay() -> int:
+    """Milliseconds that a rehearsal puts between its parties; see didmpc.agent.rehearsal.nursery."""
+    named = os.environ.get(REHEARSAL)
+    with contextlib.suppress(OSError, ValueError):
+        return int((Path(named) / "delay").read_text()) if named else 0
+    return 0
