@@ -21,6 +21,7 @@ from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.traffic import Traffic
 from didmpc.agent.control_async import Conversation
 from didmpc.agent.home import Home
+from didmpc.agent.program import repository, shipped
 from didmpc.protocols.errors import RemoteViolation
 
 CONFIRMED_WITHIN = 20.0
@@ -144,10 +145,11 @@ class Agent:
         `wire`, `resume_limit`, `free_threshold`, `no_sandbox`, `no_privacy`, `no_prss`, `parties`, ...
         """
         params = {
-            "program": _path(program),
+            "program": _program(program),
             "with": None if with_ is None else [_name(each) for each in with_],
             "arguments": list(arguments),
             "threshold": threshold,
+            "stdin": "pipe" if stdin else "none",
             "cwd": os.getcwd(),
             **_common(input, output, wait),
             **options,
@@ -173,7 +175,8 @@ class Agent:
         """
         params = {
             "from": None if from_ is None else _name(from_),
-            "program": None if program is None else _path(program),
+            "stdin": "pipe" if stdin else "none",
+            "program": None if program is None else _program(program),
             **_common(input, output, wait),
             **options,
         }
@@ -390,6 +393,12 @@ async def _raise_outcome(conversation: Conversation) -> None:
             raise
         code = error.code.removeprefix(_REFUSED)
         raise SessionRefused(error.what, why=error.why, fix=error.fix, code=code) from None
+
+
+def _program(program: Path | str) -> str:
+    """A file's path; a demo or a repository's address as it is."""
+    text = str(program)
+    return text if text.startswith((repository.PREFIX, shipped.PREFIX)) else _path(program)
 
 
 def _path(path: Path | str) -> str:

@@ -17,6 +17,7 @@ from didmpc.agent.cli.options import (
     InputOption,
     JsonOption,
     NoPrivacyOption,
+    NoPrssOption,
     NoSandboxOption,
     OutputOption,
     ReceiptOption,
@@ -78,13 +79,6 @@ def run(
         bool,
         typer.Option("--free-threshold", help="Let the program set another threshold. The others are told."),
     ] = False,
-    no_prss: Annotated[
-        bool,
-        typer.Option(
-            "--no-prss",
-            help="Without pseudorandom secret sharing, whose keys grow fast beyond 15 parties; more rounds.",
-        ),
-    ] = False,
     input_: InputOption = None,
     output: OutputOption = None,
     receipt: ReceiptOption = None,
@@ -123,6 +117,7 @@ def run(
         ),
     ] = DEADLOCK_GRACE,
     wait: WaitOption = None,
+    no_prss: NoPrssOption = False,
     no_privacy: NoPrivacyOption = False,
     no_sandbox: NoSandboxOption = False,
     yes: YesOption = False,
@@ -143,13 +138,13 @@ def run(
     names = _names(with_)
     _check_threshold(threshold, names)
     params = {
-        "program": own_file(program, "The program"),
+        "program": _file(program, "The program"),
         "with": names,
         "threshold": threshold,
         "free_threshold": free_threshold,
-        "no_prss": no_prss,
-        "input": own_input(input_),
+        "input": _input(input_),
         "output": _output(output),
+        "no_prss": no_prss,
         "no_privacy": no_privacy,
         "no_sandbox": no_sandbox,
         "asks": not yes,
@@ -194,8 +189,8 @@ def join(
     place = home_of(home)
     params = {
         "from": from_,
-        "program": None if program is None else own_file(program, "The program"),
-        "input": own_input(input_),
+        "program": None if program is None else _file(program, "The program"),
+        "input": _input(input_),
         "output": _output(output),
         "no_privacy": no_privacy,
         "no_sandbox": no_sandbox,
@@ -277,7 +272,7 @@ def _check_threshold(threshold: int | None, names: list[str] | None) -> None:
         )
 
 
-def own_file(path: Path, what: str) -> str:
+def _file(path: Path, what: str) -> str:
     path = path.expanduser()
     if path.is_dir():
         raise WrongUsage(f"{what} {path} is a folder.", fix="Name the file in it.")
@@ -288,10 +283,10 @@ def own_file(path: Path, what: str) -> str:
     return str(path.absolute())
 
 
-def own_input(path: Path | None) -> str | None:
+def _input(path: Path | None) -> str | None:
     if path is None:
         return None
-    text = own_file(path, "The input")
+    text = _file(path, "The input")
     if not Path(text).is_file():
         raise WrongUsage(
             f"The input {path} is no ordinary file.",

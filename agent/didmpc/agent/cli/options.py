@@ -33,6 +33,13 @@ ReceiptOption = Annotated[
         help="Put the receipt of the run there, too. (default: in the agent's folder, receipts/)",
     ),
 ]
+NoPrssOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-prss",
+        help="Without pseudorandom secret sharing, whose keys grow fast beyond 15 parties; more rounds.",
+    ),
+]
 NoPrivacyOption = Annotated[
     bool,
     typer.Option(

@@ -8,9 +8,15 @@ from typing import Annotated, Any
 
 import typer
 
-from didmpc.agent.cli.compute import DASHES, ProgramCommand, Wire, own_file, own_input
+from didmpc.agent.cli.compute import DASHES, ProgramCommand, Wire
 from didmpc.agent.cli.errors import WrongUsage, write_json
-from didmpc.agent.cli.options import JsonOption, NoPrivacyOption, NoSandboxOption, examples
+from didmpc.agent.cli.options import (
+    JsonOption,
+    NoPrivacyOption,
+    NoPrssOption,
+    NoSandboxOption,
+    examples,
+)
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.words import duration, plural, size
 from didmpc.protocols.errors import DidmpcError
@@ -20,7 +26,10 @@ MOST = 25
 
 def rehearse(
     context: typer.Context,
-    program: Annotated[Path, typer.Argument(metavar="PROGRAM", help="An MPyC program, unmodified.")],
+    program: Annotated[
+        str,
+        typer.Argument(metavar="PROGRAM", help="An MPyC program, unmodified: whatever  didmpc run  takes."),
+    ],
     arguments: Annotated[
         list[str] | None,
         typer.Argument(metavar="-- ARGUMENTS", help="For the program; they stand after two dashes."),
@@ -47,12 +56,7 @@ def rehearse(
         bool, typer.Option("--free-threshold", help="Let the program set another threshold.")
     ] = False,
     no_privacy: NoPrivacyOption = False,
-    no_prss: Annotated[
-        bool,
-        typer.Option(
-            "--no-prss", help="Without pseudorandom secret sharing: more rounds, no keys to exchange."
-        ),
-    ] = False,
+    no_prss: NoPrssOption = False,
     wire: Annotated[Wire, typer.Option("--wire", help="As with  didmpc run.")] = Wire.binary,
     show_all: Annotated[
         bool, typer.Option("--all", help="Show the output of every party. (default: of party 0)")
@@ -93,7 +97,7 @@ def rehearse(
     screen = Screen.standard()
     show = _Show(screen, quiet=as_json, every=show_all)
     try:
-        report = asyncio.run(_interruptible(own_file(program, "The program"), parties, options, show))
+        report = asyncio.run(_interruptible(program, parties, options, show))
     except RehearsalFailed as failure:
         if as_json:
             _write(failure.parts, ok=False, failure=failure)
@@ -177,7 +181,10 @@ def _inputs(given: list[str] | None, parties: int) -> list[str]:
             why="Each party reads one: the first file is for party 0.",
             fix=f"--input FILE,... with {parties} files, or one for all, or --parties {max(2, len(names))}",
         )
-    return [str(own_input(Path(name))) for name in names]
+    for name in names:
+        if not Path(name).expanduser().is_file():
+            raise WrongUsage(f"The input {name} is no file that can be read.")
+    return names
 
 
 def _figures(report: Any) -> list[str]:
