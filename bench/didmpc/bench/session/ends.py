@@ -24,11 +24,13 @@ from didmpc.agent.channel.witness import keep_memory
 from didmpc.bench.mediator.turn import Job, Result, Turn, serve
 from didmpc.bench.session.splice import HOST, splice
 from didmpc.protocols.errors import DidmpcError
+from didmpc.protocols.session.frames import MAX_RECORD_DATA
 from didmpc.protocols.session.link import Link
 
 ECHO, BULK = 1, 2
 HEADER = struct.Struct(">BQ")
-BLOCK = 256 * 1024
+BLOCK = MAX_RECORD_DATA
+"""What a sender sends at once: one record of a session, of 256 KiB with its head."""
 UNSENT = 24 * 1024 * 1024
 """Bytes on their way from which a bulk sender waits."""
 DONE = b"!"
