@@ -1,6 +1,5 @@
 """docker/Caddyfile in a real Caddy: TLS by an authority of its own, and agents that compute through it."""
 
-import json
 import os
 import socket
 import ssl
@@ -11,6 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from environments import ROOT, missing
+from hosting_parts import compute_together, free_port
 from mediator_parts import Client
 
 from didmpc.bench.cluster import Cluster, Running
@@ -21,14 +21,6 @@ pytestmark = [
 ]
 
 START_WITHIN = 60.0
-
-
-def free_port() -> int:
-    """Caddy cannot say which one it was given, and the DID of the mediator names it."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")
@@ -138,11 +130,7 @@ async def test_what_is_too_large_ends_at_the_proxy_or_the_mediator_and_harms_nei
 
 
 def test_agents_compute_through_it(cluster: Cluster, demos: Path) -> None:
-    cluster.start_agents()
-    cluster.introduce()
-    inputs = {party.name: demos / "inputs" / "salary" / f"{n}.txt" for n, party in enumerate(cluster.parties)}
-    results = cluster.compute(demos / "salary.py", inputs=inputs)
-    assert all("3,408.33" in json.dumps(result) for result in results), results
+    compute_together(cluster, demos)
     said = cluster.start_command(cluster.mediators[0].home, ["mediator", "status", "--json"], name="status")
     status = said.done().json()
     assert status["sockets"] >= 3 and status["relay"]["packets"] > 0

@@ -9,7 +9,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,51 +16,13 @@ from typing import Any
 
 import pytest
 from environments import ROOT, missing
+from hosting_parts import compute_together, debian, ran
 
 from didmpc.bench.cluster import Cluster, Mediator, Running
 
 pytestmark = pytest.mark.hosting
 
-BASE = ROOT / ".cache" / "hosting" / "base.tar"
-SUITE = "bookworm"
-PACKAGES = "python3,python3-venv,ca-certificates"
-TRUST = Path("etc/ssl/certs/ca-certificates.crt")
 NOBODY = "10001:10001"
-PATIENCE = 900.0
-
-
-def ran(*command: str | Path, **options: Any) -> str:
-    """What it said on stdout; a failure shows all that it said."""
-    done = subprocess.run(
-        [str(part) for part in command],
-        text=True,
-        capture_output=True,
-        timeout=PATIENCE,
-        check=False,
-        **options,
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
-
-
-def make_base(target: Path) -> None:
-    """A Debian with Python, which trusts whom this machine trusts: there may be a proxy before its index."""
-    root = target.parent / "base"
-    shutil.rmtree(root, ignore_errors=True)
-    root.mkdir(parents=True)
-    ran("debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, root)
-    shutil.copy(Path("/") / TRUST, root / TRUST)
-    index = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "get", "global.index-url"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    chosen = f"index-url = {index.stdout.strip()}\n" if index.returncode == 0 else ""
-    (root / "etc" / "pip.conf").write_text(f"[global]\ncert = /{TRUST}\n{chosen}")
-    ran("tar", "-C", root, "-cf", target.with_suffix(".new"), ".")
-    target.with_suffix(".new").rename(target)
-    shutil.rmtree(root)
 
 
 @dataclass(frozen=True)
@@ -91,12 +52,16 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
         pytest.skip(why)
     if os.geteuid() != 0:
         pytest.skip("building without a docker engine needs root")
-    if not BASE.exists():
-        make_base(BASE)
     place = tmp_path_factory.mktemp("containers")
     storage = ("--storage-driver", "vfs", "--root", str(place / "root"), "--runroot", str(place / "run"))
     buildah = ("buildah", *storage)
-    ran("podman", *storage, "import", BASE, "didmpc-base")
+    ran(
+        "podman",
+        *storage,
+        "import",
+        debian("base", "python3", "python3-venv", "ca-certificates"),
+        "didmpc-base",
+    )
     ran(
         *(
             *buildah,
@@ -163,11 +128,7 @@ def test_it_becomes_healthy_and_agents_compute_through_it(
     ran(*image.run(*image.config["Healthcheck"]["Test"][1:]))
     process = int(ran(*image.run("cat", "/data/mediator.lock")))  # `chroot` keeps the numbers of processes
     assert Path(f"/proc/{process}").stat().st_uid == int(NOBODY.partition(":")[0])
-    cluster.start_agents()
-    cluster.introduce()
-    inputs = {party.name: demos / "inputs" / "salary" / f"{n}.txt" for n, party in enumerate(cluster.parties)}
-    results = cluster.compute(demos / "salary.py", inputs=inputs)
-    assert all("3,408.33" in json.dumps(result) for result in results), results
+    compute_together(cluster, demos)
     os.kill(process, signal.SIGTERM)
     assert mediator.process.wait().status == 0
 

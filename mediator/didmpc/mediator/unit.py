@@ -163,7 +163,6 @@ _UNIT = """\
 
 [Unit]
 Description=didmpc mediator (DIDComm)
-Documentation=man:systemd.exec(5)
 Wants=network-online.target
 After=network-online.target
 StartLimitIntervalSec=0
