@@ -1,5 +1,6 @@
 """The lobby on the host's terminal: its link, and what the host types while people gather."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,11 +34,11 @@ class LobbyScreen:
             return
         if self.file is not None:
             write_link(self.file, url)
-        places = int(event["places"])
+        places, minutes = int(event["places"]), math.ceil(seconds_left / 60)
         others = "one other person" if places == 1 else f"{places} others"
         screen = self.screen
         screen.line()
-        screen.line(f"Send this to {others} (expires in {duration(round(seconds_left))}):", "bold")
+        screen.line(f"Send this to {others} (expires in {duration(60 * minutes)}):", "bold")
         screen.line(f"  {url}")
         if screen.terminal or self.qr:
             show_qr(url, screen, forced=self.qr)

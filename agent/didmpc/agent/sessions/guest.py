@@ -34,6 +34,7 @@ from didmpc.protocols.mpc.proposal import Proposal
 SEND_PATIENCE = 15.0
 # To a host that is offline: it may have forgotten us, and our word waits at its mediator.
 SAY_AGAIN = (30.0, 1800.0)
+STOPS_WITHIN = 4.0
 MOST_SAYING = 4  # answers under way at once
 
 
@@ -76,6 +77,7 @@ class Guest:
         self._pid = -1
         self._rows: dict[str, Row] = {}
         self._free = 0
+        self._called = ""  # our name in the lobby
         self._agreed = False
         self._heard = time.monotonic()  # when the host last gave a sign of life
         self._offline = False
@@ -328,6 +330,7 @@ class Guest:
 
     async def _take_picture(self, picture: Picture) -> None:
         self._say_here(picture.beat)
+        self._called = picture.you
         if picture.pausing:
             await self._host_away("pausing", "Its agent is being stopped; the place is kept.")
         before, ours = self._rows, {picture.you, self._proposal.parties[0]}
@@ -362,7 +365,9 @@ class Guest:
         if self._offline:
             return
         self._offline = True
-        self._say_again = (time.monotonic(), SAY_AGAIN[0])
+        # An agent that is just being stopped would take our word with it.
+        later = STOPS_WITHIN if state == "pausing" else 0.0
+        self._say_again = (time.monotonic() + later, SAY_AGAIN[0])
         host = self._rows.get(self._proposal.parties[0])
         await self._party(self._host.name, state, why, mediator=host.mediator if host else "")
         await self._show("", state)
@@ -425,7 +430,7 @@ class Guest:
         """Whom everything waits for."""
         if self._offline:
             return [self._host.name]
-        rows = list(self._rows.values())[1:]
+        rows = [row for row in list(self._rows.values())[1:] if row.name != self._called]
         names = [row.name for row in rows if row.state != lobby.State.JOINED or row.away]
         return [*names, f"{self._free} more by the link"] if self._free else names
 
