@@ -4,7 +4,8 @@ import io
 
 import pytest
 
-from didmpc.agent.cli.screen import Screen, printable, width
+from didmpc.agent.cli.screen import Screen
+from didmpc.agent.cli.text import printable, width
 
 
 class TerminalText(io.StringIO):
@@ -68,8 +69,9 @@ def test_a_moving_status_exists_on_terminals_only():
         screen.clear_status()
 
     out = shown(draw, terminal=True)
-    assert "Bob is ready." in out
-    assert out.count("\x1b[?25l") == out.count("\x1b[?25h") == 1  # the cursor comes back
+    waiting, ready = out.index("Waiting for Bob"), out.index("Bob is ready.")
+    assert "\x1b[1A\x1b[J" in out[waiting:ready]  # the line is taken away first
+    assert "\x1b[?25l" not in out  # the cursor is never hidden
 
 
 def test_a_line_after_an_unanswered_question_begins_anew():

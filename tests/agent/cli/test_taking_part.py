@@ -516,6 +516,41 @@ def test_a_line_of_ours_never_continues_an_unfinished_line_of_the_program(didmpc
     assert "Your salary: \r\n" in terminal.shown
 
 
+def test_a_run_has_a_panel_that_makes_way_for_output_and_prompts(didmpc, agent):
+    progress = {
+        "event": "progress", "seconds": 1.0, "rounds": 7, "messages": 14, "bytes": 2000, "envelopes": 0,
+        "crypto_us_per_message": 1.1, "state": "computing", "waiting": {"for": [], "seconds": 0}, "peers": [],
+    }  # fmt: skip
+    seen = threading.Event()
+    asked = []
+
+    def play(channel):
+        asked.append(channel.receive())
+        channel.send(progress)
+        assert seen.wait(10)
+        channel.out(b"step 1\nYour number: ")
+        while (line := channel.receive()) is not None:
+            if "in" in line:
+                channel.send(progress | {"rounds": 8})
+                channel.out(b"Sum: 7\n")
+                channel.end(**STATS)
+                return
+
+    session(agent, play, method="join")
+    terminal = Terminal(didmpc, "join", "--yes")
+    terminal.wait_for("round 7")
+    seen.set()
+    terminal.wait_for("Your number: ")
+    before, prompt = terminal.shown.index("step 1"), terminal.shown.index("Your number: ")
+    assert terminal.shown[:before].endswith("\x1b[J")  # the panel was taken away first
+    time.sleep(0.6)  # two drawings that must not come
+    assert "Running" not in terminal.shown[prompt:]
+    terminal.type("7\n")
+    assert terminal.finish() == 0
+    assert asked == [{"progress": 0.5}]
+    assert "Your number: 7\r\n" in terminal.shown and "Sum: 7" in terminal.shown
+
+
 def test_no_color_is_respected(didmpc, agent):
     session(agent, lambda channel: channel.end(**STATS), method="join")
     terminal = Terminal(didmpc, "join", "--yes", NO_COLOR="1")

@@ -26,6 +26,7 @@ from didmpc.agent.channel.orders import Session
 from didmpc.agent.channel.paths.mailbox import MailboxPath
 from didmpc.agent.channel.peer import Peer
 from didmpc.agent.channel.pipes import InputPipe, OutputPipe
+from didmpc.agent.channel.progress import Progress, interval
 from didmpc.agent.channel.traffic import Traffic
 from didmpc.agent.channel.ui import UserInterface
 from didmpc.agent.channel.witness import Program
@@ -59,6 +60,7 @@ class Channel:
             on_interrupt=self._interrupted,
             on_gone=self._ui_gone,
             on_room=self._ui_has_room,
+            on_progress=self._progress_wanted,
             limits=limits,
         )
         self._stdin = InputPipe(limits.stdin, self._stdin_overflow)
@@ -84,6 +86,8 @@ class Channel:
         self._daemon_envelopes = 0
         self._daemon_seconds = 0.0
         self._liveness: Liveness | None = None
+        self._progress: Progress | None = None
+        self._watched = False
 
     # --- the whole run
 
@@ -295,6 +299,8 @@ class Channel:
             self._program_broken(error.what)
 
     def _share_state(self, state: Mapping[str, Any]) -> None:
+        if self._progress is not None:
+            self._progress.own_state(state, now())
         if self._liveness is not None:
             self._liveness.own_state(state, now())
             self._tell_state(self._liveness)
@@ -358,6 +364,19 @@ class Channel:
 
     def _ui_gone(self) -> None:
         self._end_ours("closed")
+
+    def _progress_wanted(self, every: float) -> None:
+        if not self._watched:
+            self._watched = True
+            self._spawn(self._show_progress(interval(every)))
+
+    async def _show_progress(self, every: float) -> None:
+        """Now and then, and only where it is read: a stopped terminal has enough to catch up with."""
+        while True:
+            await asyncio.sleep(every)
+            if self._going and not self._ending and self._progress is not None and self._ui.keeps_up:
+                peers, frames = self._peers.values(), self._frame_paths.values()
+                self._ui.tell("progress", **self._progress.picture(self._stats(), peers, frames, now()))
 
     def _ui_has_room(self) -> None:
         if not self._ui.full:
@@ -426,6 +445,7 @@ class Channel:
             tell=self._ui.tell,
             end=self._end,
         )
+        self._progress = Progress(session.names, session.me)
         self._begun.set_result(session)
 
     def _link(self, order: orders.SessionLink) -> None:
@@ -441,6 +461,8 @@ class Channel:
         if path is None:
             self._use_mailbox(peer)
         else:
+            if self._progress is not None:
+                self._progress.runs_at(pid, path.url)
             relay = self._traffic.relay(path)
             if not relay.channels:
                 self._spawn(relay.keep_up())

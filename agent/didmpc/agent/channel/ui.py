@@ -27,6 +27,7 @@ class UserInterface:
         on_interrupt: Callable[[str], None],
         on_gone: Callable[[], None],
         on_room: Callable[[], None],
+        on_progress: Callable[[float], None],
         limits: Limits,
     ) -> None:
         self._on_input = on_input
@@ -34,6 +35,7 @@ class UserInterface:
         self._on_interrupt = on_interrupt
         self._on_gone = on_gone
         self._on_room = on_room
+        self._on_progress = on_progress
         self._limits = limits
         self._server: asyncio.AbstractServer | None = None
         self._path: Path | None = None
@@ -65,6 +67,11 @@ class UserInterface:
         """Whether the program's output should wait."""
         waiting = self._early_bytes if self._lines is None else self._lines.waiting
         return waiting > self._limits.ui_output
+
+    @property
+    def keeps_up(self) -> bool:
+        """Whether somebody is attached who has taken all that was sent."""
+        return self._lines is not None and not self._lines.waiting
 
     async def end(self, event: Mapping[str, Any], timeout: float) -> bool:
         """Send the last event and wait until it was taken; false when `timeout` seconds were not enough."""
@@ -125,6 +132,8 @@ class UserInterface:
                 self._on_input_end()
             case {"interrupt": str(reason)}:
                 self._on_interrupt(reason)
+            case {"progress": int(every) | float(every)}:
+                self._on_progress(every)
 
     def _lost(self, reason: str) -> None:
         if not self._ended:

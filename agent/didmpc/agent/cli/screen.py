@@ -7,32 +7,17 @@ from other people, so nothing reaches the terminal with control characters in it
 import contextlib
 import os
 import sys
-import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
+from didmpc.agent.cli.live import Area, Writer, size_of
+from didmpc.agent.cli.text import printable, width
+
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.status import Status
 
 INDENT = "  "
-LONGEST = 4000  # characters of one text
-
-
-def printable(text: object) -> str:
-    """The text without control, formatting and unpaired characters: it cannot steer a terminal."""
-    whole = str(text)
-    kept = (
-        whole if len(whole) <= LONGEST else f"{whole[:LONGEST]}... ({len(whole) - LONGEST} more characters)"
-    )
-    return "".join(c if c == " " or unicodedata.category(c)[0] not in "CZ" else " " for c in kept).strip()
-
-
-def width(text: str) -> int:
-    """Columns that the text takes: East Asian wide characters take two, combining ones none."""
-    return sum(
-        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text
-    )
+DESCRIPTOR = 2  # of stderr, where a terminal is drawn on
 
 
 class Screen:
@@ -42,7 +27,8 @@ class Screen:
         self._stream = stream
         self.terminal = terminal
         self._console: Console | None = None
-        self._status: Status | None = None
+        self._area = Area(self._painted)
+        self._writer: Writer | None = None
         self._asking = False
 
     @classmethod
@@ -90,24 +76,57 @@ class Screen:
         self.clear_status()
         self._emit(text)
 
-    # --- a line that moves, on terminals only
+    # --- lines that move, on terminals only
 
     def status(self, text: str) -> None:
         """Show what is being waited for, until the next line or `clear_status`."""
-        if not self.terminal:
-            return
-        if self._status is None:
-            self._status = self._rich().status("", spinner="dots")
-            self._status.start()
-        from rich.text import Text
+        self.panel([(INDENT + printable(text), "")])
 
-        self._status.update(Text(printable(text)))
+    def panel(self, lines: Sequence[tuple[str, str]]) -> None:
+        """Show these lines, each with a style, below everything else, until the next line is written."""
+        if self.terminal and not self._asking and not (self._writer and self._writer.busy):
+            self._put(self._area.draw(lines, self.size()[1]))
+
+    def size(self) -> tuple[int, int]:
+        """Columns and rows."""
+        return size_of(DESCRIPTOR)
 
     def clear_status(self) -> None:
-        """Take the moving line away."""
-        if self._status is not None:
-            self._status.stop()
-            self._status = None
+        """Take the moving lines away."""
+        if self._area.visible:
+            self._put(self._area.erase())
+
+    @property
+    def moves(self) -> bool:
+        """Whether there are moving lines now."""
+        return self._area.visible
+
+    def typed(self, text: str, *, shown: bool) -> None:
+        """The person has typed whole lines below the moving ones; they stay (if `shown`), the others go."""
+        if self._area.visible:
+            self._put(self._area.erase(typed=text.count("\n")))
+            if shown:
+                self._put("".join(f"{printable(line)}\n" for line in text.splitlines()))
+
+    def write_aside(self) -> None:
+        """From now on, and until `settle`, a terminal that is stopped stops nobody who writes here."""
+        if self.terminal and self._writer is None:
+            self._writer = Writer(DESCRIPTOR)
+
+    async def written(self) -> None:
+        """Returns once what was said so far is on the terminal."""
+        if self._writer is not None:
+            await self._writer.flushed()
+
+    def drain(self, seconds: float) -> None:
+        """Wait so long at most until what was said is on the terminal; the event loop stands still."""
+        if self._writer is not None:
+            self._writer.drain(seconds)
+
+    async def settle(self) -> None:
+        """Write what is left; afterwards lines are written at once again."""
+        await self.written()
+        self._writer = None
 
     def ask(self, question: str) -> None:
         """Write a question; the answer follows on the same line."""
@@ -129,14 +148,28 @@ class Screen:
         if not self.terminal:
             self._emit(text + "\n")
             return
+        self.clear_status()
+        self._emit(self._painted(text, style, styled) + "\n")
+
+    def _painted(self, text: str, style: str, styled: int = 0) -> str:
+        """The text with its style, as this terminal takes it."""
         from rich.text import Text
 
         line = Text(text)
         line.stylize(style, len(INDENT), len(INDENT) + styled if styled else len(text))
-        with contextlib.suppress(OSError, ValueError):
-            self._rich().print(line, soft_wrap=True)
+        console = self._rich()
+        with console.capture() as capture:
+            console.print(line, soft_wrap=True, end="")
+        return capture.get()
 
     def _emit(self, text: str) -> None:
+        self.clear_status()
+        self._put(text)
+
+    def _put(self, text: str) -> None:
+        if self._writer is not None:
+            self._writer.write(text)
+            return
         # A terminal that went away must not turn a result into a failure.
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)

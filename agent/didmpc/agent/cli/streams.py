@@ -21,6 +21,16 @@ class Stdin:
         self._ahead = b""
         self._ended = False
 
+    @property
+    def echoes(self) -> bool | None:
+        """Whether the terminal shows what is typed; None where there is no terminal."""
+        import termios
+
+        try:
+            return bool(termios.tcgetattr(self._descriptor)[3] & termios.ECHO)
+        except (termios.error, OSError):
+            return None
+
     async def read(self) -> bytes:
         """Some bytes; none at the end."""
         if self._ahead:
@@ -96,7 +106,7 @@ class Output:
         while True:
             data, done = self._work.get()
             try:
-                _write_all(self._descriptor, data)
+                write_all(self._descriptor, data)
             except OSError:
                 self.closed = True
             with contextlib.suppress(RuntimeError):  # the loop has ended
@@ -126,7 +136,7 @@ class Captured:
         return b"".join(self._parts).decode(errors="replace")
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         try:

@@ -11,12 +11,13 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Awaitable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from didmpc.agent.cli import narration
+from didmpc.agent.cli.board import ASKED_EVERY, Board
 from didmpc.agent.cli.channel_feed import ChannelFeed
 from didmpc.agent.cli.control_feed import ControlFeed
 from didmpc.agent.cli.remedies import again
@@ -28,6 +29,7 @@ from didmpc.protocols.errors import DidmpcError
 
 TOLD_WITHIN = 5.0  # after Ctrl-C: seconds until the others have been told
 GONE_WITHIN = 5.0  # seconds for the last words of one side after the other side ended
+FAREWELL = 0.3  # seconds for our last words on a terminal that may be stopped
 RECEIPT_WITHIN = 10.0  # seconds to wait until all have signed the receipt
 REPEAT_WAITING = 30.0  # without a terminal: seconds between lines that say the same
 
@@ -54,6 +56,7 @@ class Request:
     consented: bool = False
     forwards_stdin: bool = True
     receipt: Path | None = None  # where to put a copy of the receipt
+    journal: Callable[[Json], None] | None = None  # takes every event as it comes, for programs
 
     @property
     def host(self) -> bool:
@@ -89,6 +92,7 @@ class TakingPart:
         self._stderr: Sink = Output(2)
         self._stdin = stdin
         self.outcome = outcome
+        self._board = Board(screen, self._at_line_start)
         self._control = ControlFeed(request.method, request.params, request.home)
         self._channel: ChannelFeed | None = None
         self._follow_task: asyncio.Task[None] | None = None
@@ -108,6 +112,7 @@ class TakingPart:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._on_ctrl_c)
         loop.add_signal_handler(signal.SIGTERM, self._on_terminate)
+        self._board.start()
         try:
             if not await self._until_interrupted(self._take_part()):
                 await self._leave()
@@ -115,12 +120,13 @@ class TakingPart:
             await self._decline()
         finally:
             self._control.close()
-            self._screen.clear_status()
+            self._board.stop()
             for task in (self._stdin_task, self._follow_task):
                 if task is not None:
                     task.cancel()
             if self._channel is not None:
                 self._channel.close()
+            await self._screen.settle()
 
     # --- the course of a session
 
@@ -196,9 +202,12 @@ class TakingPart:
     async def _tell(self, event: Json) -> None:
         """One event of the agent."""
         name = event.get("event")
+        self._note(event)
         if name == "channel":
             self._channel = ChannelFeed.attach(Path(str(event["socket"])))
             self._follow_task = asyncio.create_task(self._follow(self._channel))
+            if self._screen.terminal or self._request.journal is not None:
+                await self._channel.send({"progress": ASKED_EVERY})
         elif name == "party":
             self._say(*narration.party(event))
         elif name == "waiting":
@@ -246,7 +255,12 @@ class TakingPart:
             self._ended.set_result(last)
 
     async def _pass_on(self, stream: str, data: bytes) -> None:
-        self._screen.clear_status()
+        if self._request.journal is not None:
+            text = data.decode(errors="replace")
+            self._request.journal({"event": "output", "stream": stream, "text": text})
+        if self._screen.moves:
+            self._screen.clear_status()
+            await self._screen.written()
         sink = self._stdout if stream == "stdout" else self._stderr
         await sink.write(data)
         if self._stdout.closed and not self._told_output_closed:
@@ -255,6 +269,7 @@ class TakingPart:
 
     def _tell_of_run(self, event: Json) -> None:
         name = event.get("event")
+        self._note(event)
         if name == "started":
             self._on_started()
         elif name == "peer":
@@ -263,7 +278,7 @@ class TakingPart:
             self._say(narration.recognised(event), "green")
         elif name == "agent-lost":
             self._say("Your agent has stopped. This run goes on without it.", "yellow")
-        elif name == "waiting":
+        elif name == "waiting" and not self._board.shows:
             self._say_at_times(narration.stalled(event))
         elif name == "deadlock":
             self._say(narration.deadlock(event), "yellow")
@@ -280,6 +295,7 @@ class TakingPart:
 
     async def _forward_stdin(self, channel: ChannelFeed) -> None:
         while data := await self._stdin.read():
+            self._typed(data)
             await channel.send({"in": base64.b64encode(data).decode()})
         await channel.send({"in_eof": True})
 
@@ -337,6 +353,7 @@ class TakingPart:
         if self._interrupts > 1:
             self._screen.clear_status()
             self._screen.line("Left at once. Your agent tells the others.")
+            self._screen.drain(FAREWELL)
             os._exit(130)  # whatever is stuck, a second Ctrl-C ends this command
 
     def _on_terminate(self) -> None:
@@ -388,16 +405,29 @@ class TakingPart:
 
     # --- the screen
 
+    def _note(self, event: Json) -> None:
+        """Every event, whoever tells it."""
+        self._board.take(event)
+        if self._request.journal is not None:
+            self._request.journal(event)
+
+    def _at_line_start(self) -> bool:
+        return self._stdout.at_line_start and self._stderr.at_line_start
+
+    def _typed(self, data: bytes) -> None:
+        """The person ended lines on the terminal, below the panel or behind a prompt of the program."""
+        if self._screen.terminal and self._stdin.echoes is not None and data.endswith(b"\n"):
+            self._screen.typed(data.decode(errors="replace"), shown=self._stdin.echoes)
+            self._stdout.at_line_start = self._stderr.at_line_start = True
+
     def _say(self, text: str, style: str = "") -> None:
-        if self._screen.terminal and not (self._stdout.at_line_start and self._stderr.at_line_start):
+        if self._screen.terminal and not self._at_line_start():
             self._screen.raw("\n")  # the program's last line is unfinished
             self._stdout.at_line_start = self._stderr.at_line_start = True
         self._screen.line(text, style)
 
     def _say_waiting(self, text: str) -> None:
-        if self._screen.terminal:
-            self._screen.status(text)
-        else:
+        if not self._screen.terminal:
             self._say_at_times(text)
 
     def _say_at_times(self, text: str) -> None:

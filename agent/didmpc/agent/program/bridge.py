@@ -27,6 +27,7 @@ from didmpc.agent.program.watch import Watch
 from didmpc.agent.program.wire import FrameType as Kind
 from didmpc.agent.program.wire import encode, encode_json
 
+FIGURES_EVERY = 0.5
 GRACE = 2.0
 """How long we wait, when a party has ended before its time, for the channel process to learn why."""
 
@@ -75,6 +76,18 @@ class Bridge:
             wakers,
             lambda: wakers.places(folder, config.entry),
         )
+        self._figures_told = 0
+        self._later = wakers.later
+        self._later(FIGURES_EVERY, self._tell_figures)
+
+    def _tell_figures(self) -> None:
+        """How far the program is, for whoever watches it."""
+        if self._finished:
+            return
+        self._later(FIGURES_EVERY, self._tell_figures)
+        if self._stats.messages != self._figures_told:
+            self._figures_told = self._stats.messages
+            self._mux.send_frame(encode_json(Kind.STATS, self._stats.to_json()))
 
     # -- the runtime ---------------------------------------------------------------------------------------
 
