@@ -5,7 +5,10 @@ import socket
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from didmpc.agent.program.wire import Decoder, Frame, FrameType, WireError, encode, encode_json
+from didmpc.agent.program.wire import HEADER, Decoder, Frame, FrameType, WireError, encode, encode_json
+
+_DATA, _END = FrameType.DATA, FrameType.END
+_WORTH_A_VECTOR = 4096  # bytes; less is copied faster than handed over piece by piece
 
 
 class Bridge(asyncio.Protocol):
@@ -18,6 +21,7 @@ class Bridge(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
         self._queued = 0
+        self._behind = False  # the program has not read much that was written
         self.octets_written = 0  # for the program, since its CONFIG
         self.configured = False
         self.closed = asyncio.Event()
@@ -34,13 +38,19 @@ class Bridge(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         try:
-            frames = list(self._decoder.feed(data))
+            frames = self._decoder.feed(data)
         except WireError as error:
             self._on_broken(error.what)
             self.abort()
             return
         if frames:
             self._on_frames(frames)
+
+    def pause_writing(self) -> None:
+        self._behind = True
+
+    def resume_writing(self) -> None:
+        self._behind = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -60,23 +70,29 @@ class Bridge(asyncio.Protocol):
 
     def data(self, pid: int, start: int, data: bytes) -> None:
         """Queue a peer's bytes for `flush`; no bytes mean that its generation `start` has ended."""
-        frame = encode(FrameType.DATA if data else FrameType.END, pid, start, data)
-        self._out.append(frame)
-        self._queued += len(frame)
+        size = len(data)
+        self._out += HEADER.pack(_DATA if size else _END, pid, start, size), data
+        self._queued += HEADER.size + size
 
     def flush(self) -> None:
         if self._out and self.configured:
             out, self._out = self._out, []
-            self.octets_written += self._queued
-            self._queued = 0
-            if self._transport is not None and not self._transport.is_closing():
-                self._transport.writelines(out)
+            queued, self._queued = self._queued, 0
+            self.octets_written += queued
+            transport = self._transport
+            if transport is None or transport.is_closing():
+                return
+            if queued < _WORTH_A_VECTOR:
+                transport.write(b"".join(out))
+            else:
+                transport.writelines(out)
 
     @property
     def backlog(self) -> int:
         """Bytes that the program has not read yet."""
-        waiting = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return waiting + self._queued
+        if not self._behind:
+            return self._queued
+        return self._queued + (0 if self._transport is None else self._transport.get_write_buffer_size())
 
     def abort(self) -> None:
         if self._transport is not None:

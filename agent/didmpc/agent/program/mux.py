@@ -15,11 +15,13 @@ from typing import Any, Protocol
 
 from didmpc.agent.program.config import Limits
 from didmpc.agent.program.outcome import Failure, PeerFault
-from didmpc.agent.program.wire import PIECE, Decoder, Frame, FrameType, WireError, encode
+from didmpc.agent.program.wire import HEADER, PIECE, Decoder, Frame, FrameType, WireError, encode
 
 READ_SIZE = 256 * 1024
 MAX_UNSENT = 1024 * 1024 * 1024
 """The channel process has limits of its own, per party; this is for one that stands still."""
+
+_DATA = FrameType.DATA
 
 FAREWELL = 2.0
 """How long, in seconds, the channel process may take to read our last frames once they are sent."""
@@ -56,7 +58,7 @@ class PeerTransport(asyncio.Transport):
         self.buffer.append(bytes(data))
         if self._seen != mux.receives:
             self._seen = mux.receives
-            mux.led(self)
+            mux.led()
 
     def writelines(self, list_of_data: Any) -> None:
         """Send as one message."""
@@ -142,8 +144,8 @@ class Mux:
             self._loop.call_soon(self._flush_in_turn)
         self._dirty.append(transport)
 
-    def led(self, transport: PeerTransport) -> None:
-        """`transport` has its first message since the last receive; the last to have one sends for all."""
+    def led(self) -> None:
+        """A transport has its first message since the last receive; the last to have one sends for all."""
         self._leads += 1
         if self._leads == len(self._transports):
             self.flush()
@@ -154,23 +156,36 @@ class Mux:
 
     def flush(self) -> None:
         """Send all that waits for the end of the loop tick, with one system call."""
+        if not self._dirty:
+            return
         dirty, self._dirty = self._dirty, []
-        frames: list[bytes] = []
+        pieces: list[bytes] = []
         for transport in dirty:
             chunks, transport.buffer = transport.buffer, []
-            frames += self._frames(transport, chunks)
-        if frames:
-            self.send_frame(b"".join(frames))
+            data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            size = len(data)
+            if size > PIECE or (len(chunks) > 1 and not self._coalesce):
+                self._send_all(pieces)
+                pieces = []
+                self._send_many(transport, chunks)
+            else:
+                pieces += HEADER.pack(_DATA, transport.pid, transport.start, size), data
+        self._send_all(pieces)
 
-    def _frames(self, transport: PeerTransport, chunks: list[bytes]) -> list[bytes]:
+    def _send_all(self, pieces: list[bytes]) -> None:
+        if pieces:
+            self.send_frame(b"".join(pieces))
+
+    def _send_many(self, transport: PeerTransport, chunks: list[bytes]) -> None:
+        """Frame by frame: what is large is copied no more often than it has to be."""
         pid, start = transport.pid, transport.start
         if not self._coalesce:
-            return [encode(FrameType.DATA, pid, start, chunk) for chunk in chunks]
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if len(data) <= PIECE:
-            return [encode(FrameType.DATA, pid, start, data)]
-        view = memoryview(data)
-        return [encode(FrameType.DATA, pid, start, view[i : i + PIECE]) for i in range(0, len(view), PIECE)]
+            for chunk in chunks:
+                self.send_frame(encode(_DATA, pid, start, chunk))
+            return
+        view = memoryview(chunks[0] if len(chunks) == 1 else b"".join(chunks))
+        for place in range(0, len(view), PIECE):
+            self.send_frame(encode(_DATA, pid, start, view[place : place + PIECE]))
 
     def send_frame(self, data: bytes) -> None:
         """Write, and keep what the socket does not take now."""
@@ -243,16 +258,30 @@ class Mux:
         self._leads = 0
         if self.on_activity is not None:
             self.on_activity()
-        self._take_all(self._decoder.feed(data))
+        try:
+            frames = self._decoder.feed(data)
+        except WireError as error:
+            self._fail_at(error)
+        else:
+            self._take_all(frames)
 
     def _take_all(self, frames: Iterable[Frame]) -> None:
         try:
             for frame in frames:
-                self._take(frame)
+                kind, pid, start, payload = frame
+                if kind is _DATA and start == self.start and (transport := self._transports.get(pid)):
+                    # Once closed: as on a TCP connection, no one listens.
+                    if transport.peer is not None and not transport.closed:
+                        transport.peer.data_received(payload)
+                else:
+                    self._take(frame)
         except PeerFault as fault:
             self._fail(Failure("peer", fault.what, pid=fault.pid))
         except WireError as error:
-            self._fail(Failure("channel", "The channel process sent what is no frame.", str(error)))
+            self._fail_at(error)
+
+    def _fail_at(self, error: WireError) -> None:
+        self._fail(Failure("channel", "The channel process sent what is no frame.", str(error)))
 
     def _take(self, frame: Frame) -> None:
         kind, pid, start, payload = frame

@@ -8,8 +8,9 @@ in every other frame. The program is foreign code: what it writes is judged like
 
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 from didmpc.protocols.errors import RemoteViolation
@@ -42,6 +43,7 @@ _JSON = frozenset({FrameType.CONFIG, FrameType.STATE, FrameType.FAILED, FrameTyp
 _EMPTY = frozenset({FrameType.END, FrameType.GO})
 _ADDRESSED = frozenset({FrameType.DATA, FrameType.END})
 _TYPES = {int(kind): kind for kind in FrameType}
+_DATA = FrameType.DATA
 
 
 class WireError(RemoteViolation):
@@ -67,6 +69,10 @@ class Frame(NamedTuple):
         if not isinstance(value, dict):
             raise WireError(f"A {self.type.name} frame holds no JSON object.")
         return value
+
+
+_frame: Callable[[tuple[FrameType, int, int, bytes]], Frame] = partial(tuple.__new__, Frame)
+"""The same as `Frame(...)`, at half of the price."""
 
 
 def encode(kind: FrameType, pid: int = 0, start: int = 0, payload: bytes | memoryview = b"") -> bytes:
@@ -105,29 +111,32 @@ class Decoder:
         self._have = 0
         self._need = HEADER.size
 
-    def feed(self, data: bytes) -> Iterator[Frame]:
-        """The frames that `data` completes; exhaust the iterator before the next call. Raises WireError."""
+    def feed(self, data: bytes) -> list[Frame]:
+        """The frames that `data` completes. Raises WireError, after which nothing more is to be fed."""
+        frames: list[Frame] = []
         if self._parts:
             self._parts.append(data)
             self._have += len(data)
             if self._have < self._need:
-                return
+                return frames
             data = b"".join(self._parts)
             self._parts.clear()
         position, end, size = 0, len(data), HEADER.size
         self._need = size
         while end - position >= size:
             kind, pid, start, length = HEADER.unpack_from(data, position)
-            known = check_header(kind, pid, start, length)
+            sound = kind == _DATA and start and length <= MAX_PAYLOAD  # as nearly all are
+            known = _DATA if sound else check_header(kind, pid, start, length)
             stop = position + size + length
             if stop > end:
                 self._need = size + length
                 break
-            yield Frame(known, pid, start, data[position + size : stop])
+            frames.append(_frame((known, pid, start, data[position + size : stop])))
             position = stop
         if position < end:
             self._parts.append(data[position:] if position else data)
             self._have = end - position
+        return frames
 
     @property
     def incomplete(self) -> bool:
