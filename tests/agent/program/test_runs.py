@@ -97,6 +97,7 @@ async def test_nothing_is_sent_before_the_links_are_up(switch):
     await switch.start(SUM)
     await asyncio.sleep(1.0)
     assert all(party.sent == [] and party.exit is None for party in switch.parties)
+    assert all(party.states == [] for party in switch.parties), "nobody can be waited for yet"
     assert [party.stdout for party in await switch.go().end()] == ["6\n"] * 3
 
 

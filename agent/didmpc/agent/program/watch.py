@@ -45,6 +45,8 @@ class Watch:
         if self._seen != self._mux.receives:
             self._seen = self._mux.receives
             return
+        if not self._mux.go.is_set():
+            return  # links are still being made: that, and no message, is what it waits for
         waiting = {str(pid): labels for pid, labels in self._waiting().items() if labels}
         also = self._wakers.names()
         if not waiting and "computation" in also:
