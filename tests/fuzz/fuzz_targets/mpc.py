@@ -13,8 +13,10 @@ from mpyc.numpy import np
 from didmpc.agent.program import codec
 from didmpc.agent.program.wire import Decoder, Frame, FrameType, WireError, encode, encode_json
 from didmpc.protocols.errors import MessageError
+from didmpc.protocols.mpc.agreement import Agreed, commitment_to, signed_bytes
 from didmpc.protocols.mpc.manifest import Manifest
 from didmpc.protocols.mpc.messages import Join
+from didmpc.protocols.mpc.receipt import Exchange, Opening, Receipt
 from didmpc.protocols.mpc.terms import OPTIONS
 from fuzz_targets.messages import HASH
 from fuzz_targets.target import ALICE, BOB, Target
@@ -82,6 +84,18 @@ def manifest(data: bytes) -> None:
         assert isinstance(read.uses_session(0, pid), bool)
 
 
+def receipt(data: bytes) -> None:
+    """A receipt from anywhere: read, it writes back the same, and only what is sound is said to hold."""
+    try:
+        read = Receipt.decode(data)
+    except MessageError:
+        return
+    assert read.encode() == data
+    verdict = read.verify()
+    assert verdict.holds or verdict.words is None
+    assert Receipt.decode(read.public().encode()).verify() == verdict
+
+
 def value(data: bytes) -> None:
     """What `mpc.transfer()` takes from a peer: read it, and what was read writes back the same."""
     try:
@@ -133,6 +147,23 @@ def _manifest_seeds() -> Iterator[bytes]:
     yield manifest.encode().replace(ALICE.did.encode(), b"did:")  # once a DidError
 
 
+def _receipt_seeds() -> Iterator[bytes]:
+    manifest = Manifest.decode(next(_manifest_seeds()))
+    agreed = []
+    for pid, identity in enumerate((ALICE, BOB)):
+        commitment = commitment_to(bytes([pid]) * 32)
+        signature = identity.signing_key[1].sign(signed_bytes(manifest.sha256, commitment))
+        agreed.append(Agreed(commitment, signature, bytes([pid]) * 32))
+    parties = [Exchange(manifest, tuple(agreed), pid, each) for pid, each in enumerate((ALICE, BOB))]
+    claims = [party.claim(bytes(32), 1) for party in parties]
+    parties[0].take_claim(1, claims[1])
+    parties[0].endorse()
+    yield parties[0].receipt().encode()
+    parties[1].take_claim(0, claims[0])
+    parties[0].take_endorsement(1, parties[1].endorse())
+    yield parties[0].receipt(Opening(0, bytes(32))).encode()
+
+
 def _value_seeds() -> Iterator[bytes]:
     plain = [None, True, -1, 1 << 200, 1.5, 2j, "x", b"y", [1], (2,), {"a": {3}}, frozenset([4])]
     arrays = [np.array([[1, 2]], dtype=np.int32), np.float64(1), np.array([1, 1 << 90], dtype=object)]
@@ -149,6 +180,7 @@ def _wire_seeds() -> Iterator[bytes]:
 
 TARGETS = (
     Target("manifest", manifest, _manifest_seeds),
+    Target("receipt", receipt, _receipt_seeds),
     Target("value", value, _value_seeds, is_json=False),
     Target("wire", wire, _wire_seeds, is_json=False),
 )
