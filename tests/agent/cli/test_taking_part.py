@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import json
 import os
 import pty
 import select
@@ -116,6 +117,24 @@ def test_with_json_stdout_is_one_object_that_holds_the_output(didmpc, agent, pro
         "stats": STATS,
         "receipt": None,
     }
+
+
+def test_with_json_lines_every_event_is_an_object_and_the_last_is_the_result(didmpc, agent, program):
+    def play(channel):
+        assert channel.receive() == {"progress": 0.5}
+        channel.send({"event": "progress", "rounds": 7})
+        channel.out(b"Average: 3412\n")
+        channel.end(**STATS)
+
+    session(agent, play)
+    result = didmpc("run", program, "--yes", "--json-lines")
+    assert result.status == 0, result.err
+    told = [json.loads(line) for line in result.out.splitlines()]
+    assert [each["event"] for each in told] == [
+        "channel", "proposal", "party", "words", "started", "started", "progress", "output", "result",
+    ]  # fmt: skip
+    assert told[-2] == {"event": "output", "stream": "stdout", "text": "Average: 3412\n"}
+    assert told[-1]["ok"] is True and told[-1]["output"] == "Average: 3412\n"
 
 
 def test_two_parties_are_told_that_nothing_stays_private(didmpc, agent):

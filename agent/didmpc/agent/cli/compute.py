@@ -11,10 +11,11 @@ from typer.core import TyperCommand
 
 from didmpc.agent.cli.completion import contact_names
 from didmpc.agent.cli.config import Settings, home_of
-from didmpc.agent.cli.errors import WrongUsage, described, exit_status, report, write_json
+from didmpc.agent.cli.errors import WrongUsage, described, exit_status, report, write_json, write_json_line
 from didmpc.agent.cli.options import (
     HomeOption,
     InputOption,
+    JsonLinesOption,
     JsonOption,
     NoPrivacyOption,
     NoPrssOption,
@@ -123,6 +124,7 @@ def run(
     yes: YesOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
+    json_lines: JsonLinesOption = False,
 ) -> None:
     """Propose a program to your contacts, and run it with them.
 
@@ -157,7 +159,14 @@ def run(
         "cwd": os.getcwd(),
     }
     _take_part(
-        "run", params, place, program=str(program), yes=yes, as_json=as_json, receipt=_receipt(receipt)
+        "run",
+        params,
+        place,
+        program=str(program),
+        yes=yes,
+        as_json=as_json or json_lines,
+        json_lines=json_lines,
+        receipt=_receipt(receipt),
     )
 
 
@@ -181,6 +190,7 @@ def join(
     yes: YesOption = False,
     home: HomeOption = None,
     as_json: JsonOption = False,
+    json_lines: JsonLinesOption = False,
 ) -> None:
     """Wait for the next proposal, see what it is, and take part.
 
@@ -203,7 +213,8 @@ def join(
         place,
         program="" if program is None else str(program),
         yes=yes,
-        as_json=as_json,
+        as_json=as_json or json_lines,
+        json_lines=json_lines,
         receipt=_receipt(receipt),
     )
 
@@ -332,6 +343,7 @@ def _take_part(
     program: str,
     yes: bool,
     as_json: bool,
+    json_lines: bool,
     receipt: Path | None,
 ) -> None:
     screen = Screen.standard()
@@ -353,6 +365,7 @@ def _take_part(
         consented=yes,
         forwards_stdin=params["input"] is None,
         receipt=receipt,
+        journal=write_json_line if json_lines else None,
     )
     status = asyncio.run(_attend(request, screen, as_json=as_json))
     # Not by `Exit`: a status of 130 with its own words, and nothing for the caller to add.
@@ -400,7 +413,7 @@ async def _attend(request: Any, screen: Screen, *, as_json: bool) -> int:
         }
         if captured.truncated:
             value["truncated"] = True
-        write_json(value)
+        write_json(value if request.journal is None else {"event": "result", **value})
     return status
 
 

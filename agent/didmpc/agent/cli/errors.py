@@ -43,6 +43,12 @@ def write_json(value: dict[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def write_json_line(value: dict[str, Any]) -> None:
+    """One of many JSON objects. Whoever read them may have gone; that ends nothing."""
+    with contextlib.suppress(OSError):
+        write_json(value)
+
+
 def is_usage_problem(problem: Exception) -> bool:
     """Whether the parser of the command line refused it."""
     import typer

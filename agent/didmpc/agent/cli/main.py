@@ -60,9 +60,9 @@ def _run(arguments: list[str], screen: Screen) -> int:
 
 
 def _wants_json(arguments: list[str]) -> bool:
-    """Whether `--json` was given to us (what follows `--` belongs to a program)."""
+    """Whether `--json` or `--json-lines` was given to us (what follows `--` belongs to a program)."""
     ours = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    return "--json" in ours
+    return "--json" in ours or "--json-lines" in ours
 
 
 def _open_standard_streams() -> None:

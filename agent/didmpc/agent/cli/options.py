@@ -12,6 +12,13 @@ HomeOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object on stdout, for programs.")]
+JsonLinesOption = Annotated[
+    bool,
+    typer.Option(
+        "--json-lines",
+        help="Every event as a JSON object on a line of its own; the last is what --json prints.",
+    ),
+]
 WaitOption = Annotated[
     int | None,
     typer.Option("--wait", metavar="SECONDS", help="How long to wait for the others. (default: 600)"),

@@ -160,6 +160,7 @@ class TakingPart:
                 await self._tell(content)
 
     async def _consider(self, event: Json) -> None:
+        self._note(event)
         self.outcome.attempt = event.get("attempt")
         self.outcome.parties = [str(name) for name in event.get("parties") or []]
         self._screen.clear_status()
