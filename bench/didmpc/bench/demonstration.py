@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from didmpc.agent.program import about
 from didmpc.bench.cluster import NAMES, Cluster, ClusterError
 
 DEMOS = Path(__file__).resolve().parents[3] / "demos"
@@ -91,6 +92,13 @@ def sample_inputs(program: Path) -> list[Path]:
     return sorted(folder.iterdir()) if folder.is_dir() else []
 
 
+def gives(program: Path, pid: int, parties: int) -> bool:
+    """Whether the program asks a party for an input, as far as it says so itself."""
+    said = program.with_name(about.name_of(program.name))
+    statement = about.statement_of(program.name, {said.name: said.read_bytes()} if said.is_file() else {})
+    return statement.asks_of(statement.seats(parties, (parties - 1) // 2)[pid]).kind != "nothing"
+
+
 def demonstrate(cluster: Cluster, narrator: Narrator, program: Path, arguments: Sequence[str]) -> None:
     names = [str(name) for name in cluster.names]
     narrator.step(
@@ -108,7 +116,11 @@ def demonstrate(cluster: Cluster, narrator: Narrator, program: Path, arguments: 
     narrator.step(f"{names[0]} invited {listing(names[1:])}; each pasted the link, and they are contacts.")
 
     samples = sample_inputs(program)
-    inputs = {name: samples[number % len(samples)] for number, name in enumerate(names)} if samples else {}
+    inputs = {
+        name: samples[number % len(samples)]
+        for number, name in enumerate(names)
+        if samples and gives(program, number, len(names))
+    }
     guests = listing(names[1:])
     narrator.more()
     narrator.step(

@@ -12,7 +12,7 @@ from typing import Annotated, Any, cast
 import typer
 from typer.core import TyperGroup
 
-from didmpc.agent.cli import agent, compute, doctor, people, receipt, rehearse, session
+from didmpc.agent.cli import agent, compute, doctor, people, programs, receipt, rehearse, session
 from didmpc.protocols.errors import DidmpcError
 
 ENTRY_POINTS = "didmpc.commands"
@@ -24,6 +24,7 @@ ORDER = (
     "accept",
     "contacts",
     "ping",
+    "demos",
     "rehearse",
     "run",
     "join",
@@ -130,6 +131,7 @@ def command() -> Any:
     agent.app.callback(invoke_without_command=True, help=agent.HELP)(help_on_stderr)
     app.add_typer(agent.app, name="agent", rich_help_panel=YOU)
     people.add_to(app, PEOPLE)
+    programs.add_to(app, COMPUTE)
     rehearse.add_to(app, COMPUTE)
     compute.add_to(app, COMPUTE)
     session.app.callback(invoke_without_command=True, help=session.HELP)(help_on_stderr)

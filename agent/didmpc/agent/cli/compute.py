@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
-from didmpc.agent.cli.completion import contact_names
+from didmpc.agent.cli.completion import contact_names, invitation_ids
 from didmpc.agent.cli.config import Settings, home_of
 from didmpc.agent.cli.errors import WrongUsage, described, exit_status, report, write_json, write_json_line
+from didmpc.agent.cli.links import check_writable, invitation_text, lifetime
+from didmpc.agent.cli.lobby import LobbyScreen, check_options
 from didmpc.agent.cli.options import (
     HomeOption,
     InputOption,
@@ -26,13 +27,20 @@ from didmpc.agent.cli.options import (
     YesOption,
     examples,
 )
+from didmpc.agent.cli.programs import DASHES, ProgramCommand, file_text, program_text
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.words import duration, listing, moment
 from didmpc.protocols.errors import DidmpcError
-from didmpc.protocols.mpc.terms import DEADLOCK_GRACE, DEADLOCK_GRACES, RESUME_LIMIT, RESUME_LIMITS
+from didmpc.protocols.mpc.terms import (
+    DEADLOCK_GRACE,
+    DEADLOCK_GRACES,
+    PARTIES,
+    RESUME_LIMIT,
+    RESUME_LIMITS,
+    SETTINGS,
+)
 
 INTERRUPTED = 130
-DASHES = "didmpc.dashes"  # whether `--` stood on the command line
 
 
 class Mode(StrEnum):
@@ -41,22 +49,25 @@ class Mode(StrEnum):
     didcomm = "didcomm"
 
 
+class Start(StrEnum):
+    auto = "auto"
+    ask = "ask"
+
+
 class Wire(StrEnum):
     binary = "binary"
     json = "json"
 
 
-class ProgramCommand(TyperCommand):
-    """Remembers whether `--` was given: what belongs to the program stands behind it."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        ctx.meta[DASHES] = "--" in args
-        return super().parse_args(ctx, args)
-
-
 def run(
     context: typer.Context,
-    program: Annotated[Path, typer.Argument(metavar="PROGRAM", help="An MPyC program, unmodified.")],
+    program: Annotated[
+        str,
+        typer.Argument(
+            metavar="PROGRAM",
+            help="An MPyC program, unmodified: a file, demo:NAME, or git+https://...@COMMIT#PATH.",
+        ),
+    ],
     arguments: Annotated[
         list[str] | None,
         typer.Argument(metavar="-- ARGUMENTS", help="For the program; they stand after two dashes."),
@@ -66,8 +77,56 @@ def run(
         typer.Option(
             "--with",
             metavar="NAME,...",
-            help="The contacts to compute with. (default: all of them)",
+            help="The contacts to compute with. (default: all of them; with --parties none)",
             autocompletion=contact_names,
+        ),
+    ] = None,
+    parties: Annotated[
+        int | None,
+        typer.Option(
+            "--parties",
+            min=2,
+            max=PARTIES[1],
+            metavar="N",
+            help="How many take part, you among them. Who is not named by --with comes by a link.",
+        ),
+    ] = None,
+    least: Annotated[
+        int | None,
+        typer.Option(
+            "--at-least",
+            min=2,
+            max=PARTIES[1],
+            metavar="N",
+            help="With so many you may begin: by Enter, or when the link expires. (default: all)",
+        ),
+    ] = None,
+    start: Annotated[
+        Start, typer.Option("--start", help="auto: begin when all are ready; ask: when you press Enter.")
+    ] = Start.auto,
+    confirm: Annotated[
+        bool, typer.Option("--confirm", help="Be asked whether to let in each who comes by the link.")
+    ] = False,
+    expires: Annotated[
+        str | None,
+        typer.Option(
+            "--expires", metavar="TIME", help="How long the link holds: 30m, 24h, 7d. (default: 24h)"
+        ),
+    ] = None,
+    invitation_file: Annotated[
+        Path | None,
+        typer.Option("--invitation-file", metavar="FILE", help="Also write the link to FILE."),
+    ] = None,
+    qr: Annotated[
+        bool, typer.Option("--qr", help="Show the link's QR code even without a terminal.")
+    ] = False,
+    reopen: Annotated[
+        str | None,
+        typer.Option(
+            "--reopen",
+            metavar="ID",
+            help="Gather by a link that you made before, for the same program and terms.",
+            autocompletion=invitation_ids,
         ),
     ] = None,
     threshold: Annotated[
@@ -80,6 +139,33 @@ def run(
         bool,
         typer.Option("--free-threshold", help="Let the program set another threshold. The others are told."),
     ] = False,
+    roles: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--role",
+            metavar="NAME=ROLE,...",
+            help="Who has which role of the program, or which number as a party.",
+        ),
+    ] = None,
+    as_: Annotated[
+        str | None, typer.Option("--as", metavar="ROLE", help="Your own role, or number as a party.")
+    ] = None,
+    about: Annotated[
+        Path | None,
+        typer.Option("--about", metavar="FILE", help="What the program does, where it does not say."),
+    ] = None,
+    learns: Annotated[
+        str | None,
+        typer.Option("--learns", metavar="TEXT", help="What each learns, where the program does not say."),
+    ] = None,
+    asks_for: Annotated[
+        str | None,
+        typer.Option(
+            "--asks",
+            metavar="TEXT",
+            help="What it asks each for: 'number: your salary', 'csv(age,weight): patients', 'nothing'...",
+        ),
+    ] = None,
     input_: InputOption = None,
     output: OutputOption = None,
     receipt: ReceiptOption = None,
@@ -126,9 +212,10 @@ def run(
     as_json: JsonOption = False,
     json_lines: JsonLinesOption = False,
 ) -> None:
-    """Propose a program to your contacts, and run it with them.
+    """Propose a program to your contacts, or to whoever comes by a link, and run it with them.
 
-    Each of them types  didmpc join.  The program's output goes to stdout, everything else to stderr.
+    Each of them types  didmpc join,  or  didmpc join LINK  as it is shown. The program's output goes to
+    stdout, everything else to stderr.
     """
     place = home_of(home)
     if arguments and not context.meta.get(DASHES):
@@ -138,10 +225,35 @@ def run(
             fix=f"didmpc run {program} --with NAME,... -- {arguments[0]} ...",
         )
     names = _names(with_)
-    _check_threshold(threshold, names)
+    _check_threshold(threshold, names, parties, least)
+    places = max(0, (parties or 0) - 1 - len(names or []))
+    screen = Screen.standard()
+    interactive = screen.terminal and sys.stdin is not None and sys.stdin.isatty()
+    check_options(places, file=invitation_file, confirm=confirm, start=start.value, interactive=interactive)
+    if invitation_file is not None:
+        check_writable(invitation_file)
+    if expires is not None and not places:
+        raise WrongUsage(
+            "--expires is for a link, and everybody is asked by name.",
+            fix="Use --wait SECONDS, or --parties N.",
+        )
+    # People who are asked by name are waited for; a link holds as long as it holds.
+    patience = Settings.of(place).wait(wait) if wait is not None or not places else lifetime(expires or "24h")
     params = {
-        "program": _file(program, "The program"),
+        "program": program_text(program),
+        "roles": _roles(roles),
+        "as": as_,
+        "about": None if about is None else file_text(about, "The file"),
+        "learns": learns,
+        "asks_for": asks_for,
+        "settings": {name: os.environ[name] for name in SETTINGS if name in os.environ},
+        "stdin": stdin_kind(),
         "with": names,
+        "parties": parties,
+        "least": least,
+        "start": start.value,
+        "confirm": confirm,
+        "lobby": reopen,
         "threshold": threshold,
         "free_threshold": free_threshold,
         "input": _input(input_),
@@ -154,7 +266,7 @@ def run(
         "wire": wire.value,
         "resume_limit": resume_limit,
         "deadlock_grace": deadlock_grace,
-        "wait": Settings.of(place).wait(wait),
+        "wait": patience,
         "arguments": list(arguments or []),
         "cwd": os.getcwd(),
     }
@@ -167,10 +279,17 @@ def run(
         as_json=as_json or json_lines,
         json_lines=json_lines,
         receipt=_receipt(receipt),
+        lobby=LobbyScreen(screen, invitation_file, qr, asks=interactive) if places else None,
     )
 
 
 def join(
+    link: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[LINK|FILE]", help="The link you were sent, or a file with it.", show_default=False
+        ),
+    ] = None,
     from_: Annotated[
         str | None,
         typer.Option(
@@ -178,12 +297,44 @@ def join(
         ),
     ] = None,
     program: Annotated[
-        Path | None,
-        typer.Option("--program", metavar="FILE", help="Take part only if the proposed program is this one."),
+        str | None,
+        typer.Option(
+            "--program",
+            metavar="PROGRAM",
+            help="Take part only if the proposed program is this one: a file, demo:NAME or git+...",
+        ),
     ] = None,
+    fetch: Annotated[
+        bool,
+        typer.Option("--fetch", help="Fetch the program from the repository that is named, and compare."),
+    ] = False,
+    role: Annotated[
+        str | None, typer.Option("--role", metavar="ROLE", help="Pick a role of the program, or a number.")
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Trust this program with these arguments from now on.")
+    ] = False,
+    if_trusted: Annotated[
+        bool,
+        typer.Option("--yes-if-trusted", help="Agree without being asked to a program that you trust."),
+    ] = False,
     input_: InputOption = None,
     output: OutputOption = None,
     receipt: ReceiptOption = None,
+    label: Annotated[
+        str | None,
+        typer.Option(
+            "--label", metavar="NAME", help="With LINK, where no agent runs yet: what others see of it."
+        ),
+    ] = None,
+    mediator: Annotated[
+        str | None,
+        typer.Option(
+            "--mediator",
+            metavar="INVITATION|DID",
+            help="With LINK, where no agent runs yet: its mediator. (default: the one of the link)",
+        ),
+    ] = None,
     wait: WaitOption = None,
     no_privacy: NoPrivacyOption = False,
     no_sandbox: NoSandboxOption = False,
@@ -192,27 +343,49 @@ def join(
     as_json: JsonOption = False,
     json_lines: JsonLinesOption = False,
 ) -> None:
-    """Wait for the next proposal, see what it is, and take part.
+    """Come to a computation by its link, or wait for a contact's proposal; see what it is, and take part.
+
+    LINK is all that you need: where no agent of yours runs, one is started in the background.
 
     You are shown the program, the people and how private it is before anything of yours is used.
     """
     place = home_of(home)
+    if link is None and (label is not None or mediator is not None):
+        raise WrongUsage(
+            "--label and --mediator are for the agent that  didmpc join LINK  starts.",
+            fix="Start yours:  didmpc agent start --detach --label NAME --mediator INVITATION",
+        )
+    if link is not None and from_ is not None:
+        raise WrongUsage("A link says whose proposal it is.", fix="Leave out --from.")
+    invitation = None if link is None else invitation_text(link, "join")
     params = {
+        "invitation": invitation,
         "from": from_,
-        "program": None if program is None else _file(program, "The program"),
+        "program": None if program is None else program_text(program),
+        "fetch": fetch,
+        "role": role,
+        "stdin": stdin_kind(),
         "input": _input(input_),
         "output": _output(output),
         "no_privacy": no_privacy,
         "no_sandbox": no_sandbox,
-        "asks": not yes,
-        "wait": Settings.of(place).wait(wait),
+        "asks": not (yes or if_trusted),
+        # By a link people wait as long as it holds, unless they say otherwise.
+        "wait": wait if invitation is not None else Settings.of(place).wait(wait),
     }
+    if invitation is not None:
+        _check_consent("join", yes or if_trusted, Screen.standard())
+        from didmpc.agent.cli import own_agent
+
+        own_agent.ensure(place, Screen.standard(), link=invitation, label=label, mediator=mediator)
     _take_part(
         "join",
         params,
         place,
-        program="" if program is None else str(program),
+        program="" if program is None else program,
         yes=yes,
+        if_trusted=if_trusted,
+        trusts=trust,
         as_json=as_json or json_lines,
         json_lines=json_lines,
         receipt=_receipt(receipt),
@@ -245,12 +418,17 @@ def add_to(app: typer.Typer, panel: str) -> None:
         epilog=examples(
             "didmpc run demos/salaries.py --with bob,carol --input salary.txt",
             "didmpc run sort.py --with bob,carol --yes -- -n 10",
+            "didmpc run demo:millionaires --with bob,carol --role bob=helper --input fortune.txt",
+            "didmpc run git+https://example.org/demos.git@COMMIT#salary.py --with bob,carol",
         ),
     )(run)
     app.command(
         rich_help_panel=panel,
         epilog=examples(
-            "didmpc join --input salary.txt", "didmpc join --from alice --program salaries.py --yes"
+            "didmpc join --input salary.txt",
+            "didmpc join --from alice --program salaries.py --yes",
+            "didmpc join --role helper",
+            "didmpc join --yes-if-trusted --input salary.txt",
         ),
     )(join)
     app.command(rich_help_panel=panel, epilog=examples("didmpc sessions", "didmpc sessions --json"))(sessions)
@@ -270,10 +448,13 @@ def _names(given: list[str] | None) -> list[str] | None:
     return names
 
 
-def _check_threshold(threshold: int | None, names: list[str] | None) -> None:
-    if threshold is None or names is None:
+def _check_threshold(
+    threshold: int | None, names: list[str] | None, parties: int | None, least: int | None
+) -> None:
+    surely = least or parties or (len(names) + 1 if names is not None else None)
+    if threshold is None or surely is None:
         return
-    parties = len(names) + 1
+    parties = surely
     most = (parties - 1) // 2
     if threshold > most:
         raise WrongUsage(
@@ -283,21 +464,10 @@ def _check_threshold(threshold: int | None, names: list[str] | None) -> None:
         )
 
 
-def _file(path: Path, what: str) -> str:
-    path = path.expanduser()
-    if path.is_dir():
-        raise WrongUsage(f"{what} {path} is a folder.", fix="Name the file in it.")
-    if not path.exists():
-        raise WrongUsage(f"{what} {path} does not exist.", fix="See where you are and what is here:  pwd; ls")
-    if not os.access(path, os.R_OK):
-        raise WrongUsage(f"{what} {path} cannot be read.", fix=f"chmod u+r {path}")
-    return str(path.absolute())
-
-
 def _input(path: Path | None) -> str | None:
     if path is None:
         return None
-    text = _file(path, "The input")
+    text = file_text(path, "The input")
     if not Path(text).is_file():
         raise WrongUsage(
             f"The input {path} is no ordinary file.",
@@ -305,6 +475,36 @@ def _input(path: Path | None) -> str | None:
             fix="Leave --input out and use the shell's  < FILE  instead.",
         )
     return text
+
+
+def stdin_kind() -> str:
+    """Whether a program can read an input from our stdin: `terminal`, `data`, or `none`."""
+    import stat
+
+    try:
+        if os.isatty(0):
+            return "terminal"
+        mode = os.fstat(0).st_mode
+    except OSError:
+        return "none"
+    if stat.S_ISCHR(mode):  # the null device
+        return "none"
+    return "none" if stat.S_ISREG(mode) and os.fstat(0).st_size == 0 else "data"
+
+
+def _roles(given: list[str] | None) -> dict[str, str]:
+    roles: dict[str, str] = {}
+    for each in (part for text in given or [] for part in text.split(",")):
+        name, equals, role = (part.strip() for part in each.partition("="))
+        if not (name and equals and role):
+            raise WrongUsage(
+                f"--role {each} does not say who has which role.",
+                fix="--role bob=helper,carol=voter     Your own role:  --as ROLE",
+            )
+        if name in roles:
+            raise WrongUsage(f"--role gives {name} two roles.", why="Each party takes part once.")
+        roles[name] = role
+    return roles
 
 
 def _output(path: Path | None) -> str | None:
@@ -345,14 +545,12 @@ def _take_part(
     as_json: bool,
     json_lines: bool,
     receipt: Path | None,
+    lobby: LobbyScreen | None = None,
+    if_trusted: bool = False,
+    trusts: bool = False,
 ) -> None:
-    screen = Screen.standard()
-    if not yes and not (screen.terminal and sys.stdin is not None and sys.stdin.isatty()):
-        raise WrongUsage(
-            "Nobody can be asked for consent here.",
-            why="There is no terminal.",
-            fix=f"Agree beforehand:  didmpc {method} --yes",
-        )
+    screen = Screen.standard() if lobby is None else lobby.screen
+    _check_consent(method, yes or if_trusted, screen)
     import asyncio
 
     from didmpc.agent.cli.taking_part import Request
@@ -363,13 +561,25 @@ def _take_part(
         home=home,
         program=program,
         consented=yes,
+        if_trusted=if_trusted,
+        trusts=trusts,
         forwards_stdin=params["input"] is None,
+        lobby=lobby,
         receipt=receipt,
         journal=write_json_line if json_lines else None,
     )
     status = asyncio.run(_attend(request, screen, as_json=as_json))
     # Not by `Exit`: a status of 130 with its own words, and nothing for the caller to add.
     raise SystemExit(status)
+
+
+def _check_consent(method: str, yes: bool, screen: Screen) -> None:
+    if not yes and not (screen.terminal and sys.stdin is not None and sys.stdin.isatty()):
+        raise WrongUsage(
+            "Nobody can be asked for consent here.",
+            why="There is no terminal.",
+            fix=f"Agree beforehand:  didmpc {method} --yes",
+        )
 
 
 async def _attend(request: Any, screen: Screen, *, as_json: bool) -> int:
@@ -396,7 +606,10 @@ async def _attend(request: Any, screen: Screen, *, as_json: bool) -> int:
             cause = outcome.cause or {}
             others = request.params.get("with") or []
             next_, *more = remedies(
-                cause, request.program, others, host=request.host, parties=len(outcome.parties)
+                *(cause, request.program, others),
+                host=request.host,
+                parties=len(outcome.parties),
+                by_link=bool(request.lobby or request.params.get("invitation")),
             )
             screen.error(str(cause.get("what") or "The run failed."), str(cause.get("why") or ""), next_)
             for line in more:

@@ -4,10 +4,12 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from didmpc.agent.cli.words import duration, listing, milliseconds, plural, size
+from didmpc.agent.cli.words import duration, listing, milliseconds, plural, short_did, size
 
 Event = Mapping[str, Any]
 
+FILES_SHOWN = 12
+NOT_VERIFIED = "not verified: compare the words that will be shown"
 _DOES = {
     "computing": "whose program computes",
     "reading": "whose program waits for what is typed",
@@ -18,36 +20,28 @@ WORTH_SAYING = 5.0  # seconds that a run must have waited for somebody
 
 
 def proposal(event: Event, *, host: bool, place: bool = True) -> list[tuple[str, str]]:
-    """What would be computed, by whom, and how private it is: lines, each with a style.
+    """Who asks, what would be computed, by whom, what each learns and gives, how private it is; with styles.
 
     With `place` also what the program can do on this machine.
     """
-    program = f"{event.get('program', 'a program')}"
-    details = []
-    if isinstance(event.get("lines"), int):
-        details.append(plural(event["lines"], "line"))
-    others = len(event.get("files") or []) - 1
-    if others > 0:
-        details.append(f"with {plural(others, 'more file')}")
-    if event.get("sha256"):
-        details.append(f"sha256 {str(event['sha256'])[:12]}...")
-    if details:
-        program += f" ({', '.join(details)})"
-    lines: list[tuple[str, str]] = []
-    if not host:
-        known = "" if event.get("verified") else " (not verified: compare the words that will be shown)"
-        lines.append((f"{event.get('from', 'Somebody')} invites you to compute{known}:", "bold"))
+    lines: list[tuple[str, str]] = [] if host else asker(event)
     if event.get("title"):
         lines.append((str(event["title"]), "bold"))
-    lines.append((program, ""))
+    lines += program(event)
     if event.get("arguments"):
         lines.append((f"Arguments: {shlex.join(str(each) for each in event['arguments'])}", ""))
     parties = [str(name) for name in event.get("parties") or []]
+    places, least = event.get("places") or 0, event.get("least") or 0
+    if places:
+        parties.append(f"{places} who {'come' if places > 1 else 'comes'} by the link")
     if parties:
-        lines.append((f"Parties: {listing(parties)}", ""))
-    if not host and len(parties) > 2:
+        enough = f" (at least {least} in all)" if least else ""
+        lines.append((f"Parties: {listing(parties)}{enough}", ""))
+    if not host and len(parties) + places > 2:
         introducer = event.get("from", "The host")
         lines.append((f"{introducer} introduces the others: only the words to compare prove them.", ""))
+    lines += roles(event)
+    lines += exchange(event)
     lines.append(privacy(event))
     if event.get("no_prss"):
         lines.append(("Without PRSS (--no-prss): no keys for it, and more rounds.", ""))
@@ -63,18 +57,113 @@ def proposal(event: Event, *, host: bool, place: bool = True) -> list[tuple[str,
         lines.append(
             ("The program may lower the threshold itself: read it to know who can see what.", "bold yellow")
         )
+    if event.get("settings"):
+        lines.append((f"Set for all parties: {listing(sorted(event['settings']))}", ""))
     if event.get("mode") == "didcomm":
         lines.append(
             ("Mode didcomm: each message travels as an ordinary DIDComm message, which is slow.", "yellow")
         )
     elif event.get("wire") == "json":
         lines.append(("Packets travel as envelopes in JSON through the mailboxes: slower.", "yellow"))
+    if event.get("trusted"):
+        lines.append(("You trust this program: you said so before.", "green"))
     return lines + sandbox(event) if place else lines
+
+
+def asker(event: Event) -> list[tuple[str, str]]:
+    """Who asks, and how that is known."""
+    name = str(event.get("from", "Somebody"))
+    how = {
+        "words": "your contact; you have compared words",
+        "invitation": f"your contact by an invitation; {NOT_VERIFIED}",
+        "link": f"whoever made the link that you were sent; {NOT_VERIFIED}",
+    }.get(str(event.get("met")), NOT_VERIFIED)
+    did = f" ({short_did(str(event['from_did']))})" if event.get("from_did") else ""
+    return [
+        (f"{name} invites you to compute.", "bold"),
+        (f"{name}{did} is {how}.", "" if event.get("verified") else "yellow"),
+    ]
+
+
+def program(event: Event) -> list[tuple[str, str]]:
+    """What runs: where it is from, each file with its size, lines and hash."""
+    entry, files = str(event.get("program", "a program")), event.get("files") or []
+    digest = f"sha256 {event['sha256']}" if event.get("sha256") else ""
+    lines = [(f"Program: {entry}, {origin(event)}", "")]
+    if not files and isinstance(event.get("lines"), int):
+        lines[0] = (f"{lines[0][0]}, {plural(event['lines'], 'line')}", "")
+    for file in files[:FILES_SHOWN]:
+        long = plural(file["lines"], "line") if file.get("lines") else "no text"
+        shown = f"- {file['path']}  {long}, {size(file['size'])}, sha256 {str(file['sha256'])[:16]}..."
+        lines.append((shown, ""))
+    if len(files) > FILES_SHOWN:
+        rest = sum(file["size"] for file in files[FILES_SHOWN:])
+        lines.append((f"- and {plural(len(files) - FILES_SHOWN, 'more file')}, {size(rest)}", ""))
+    if digest:
+        lines.append((f"- all together: {digest}", ""))
+    return lines
+
+
+def origin(event: Event) -> str:
+    """Where a program is from, by the host's word."""
+    source = event.get("source") or {}
+    if source.get("kind") == "git":
+        return f"{source.get('path')} of {source.get('repository')} at {str(source.get('commit'))[:12]}..."
+    if source.get("kind") == "demo":
+        return f"the demo {source.get('name')} of didmpc"
+    return "a file of the host's"
+
+
+def roles(event: Event) -> list[tuple[str, str]]:
+    """Which roles there are, and who has which."""
+    known, assigned = event.get("roles") or [], event.get("assigned") or {}
+    lines = []
+    for role in known:
+        count = plural(len(role.get("pids") or []), "party", "parties")
+        lines.append((f"Role {role['name']}: {count}; gives {_asked(role.get('asks'))}", ""))
+    if assigned:
+        said = [f"{name} is {_place(str(role))}" for name, role in assigned.items()]
+        lines.append((f"Assigned: {listing(said)}", ""))
+    if known and not event.get("role"):
+        names = "|".join(str(role["name"]) for role in known)
+        lines.append((f"Your role is what is left. To pick one: --role {names}  (who proposes: --as)", ""))
+    return lines
+
+
+def exchange(event: Event) -> list[tuple[str, str]]:
+    """What a person learns and gives."""
+    if "said_by" not in event:
+        return []
+    lines = []
+    if event.get("role"):
+        lines.append((f"Your role: {_place(str(event['role']))}", "bold"))
+    said = {"host": " (says who proposes it)", "program": ""}.get(str(event["said_by"]), "")
+    learns = [str(each) for each in event.get("you_learn") or [event.get("learns")] if each]
+    gives = [_asked(each) for each in event.get("you_give") or [event.get("asks")]]
+    silent = "the program does not say"
+    lines.append((f"You learn: {' or '.join(learns) or silent}{said if learns else ''}", ""))
+    lines.append((f"You give: {' or '.join(gives)}{said if gives != [silent] else ''}", ""))
+    return lines
+
+
+def _asked(ask: Any) -> str:
+    words = str(ask.get("words") or "") if isinstance(ask, Mapping) else ""
+    return words or "the program does not say"
+
+
+def _place(role: str) -> str:
+    return f"party {role}" if role.isdigit() else role
 
 
 def session(found: Event) -> list[tuple[str, str]]:
     """One session as `didmpc session show` tells of it."""
     lines = proposal(found, host=found.get("state") != "proposed", place=False)
+    for seat in found.get("seats") or []:
+        role = f", {seat['role']}" if seat.get("role") else ""
+        versions = ", ".join(f"{name} {version}" for name, version in sorted(seat["versions"].items()))
+        lines.append((f"Party {seat['pid']}: {seat['name']}{role}  {short_did(seat['did'])}  {versions}", ""))
+    if found.get("manifest_sha256"):
+        lines.append((f"All have signed the manifest {found['manifest_sha256']}", ""))
     lines.append((f"Session {found.get('attempt', '')}: {found.get('state', 'unknown')}", "bold"))
     if found.get("cause"):
         lines.append((str(found["cause"]), "yellow"))
@@ -126,8 +215,17 @@ def question(event: Event, *, host: bool) -> tuple[str, frozenset[str]]:
         gates.append(("with nothing kept private", "not private"))
     if gates:
         words = ", ".join(word for _, word in gates)
-        return f"{what}, {' and '.join(why for why, _ in gates)}? Type {words} to agree:", frozenset({words})
-    return f"{what}? [y/N]", frozenset({"y", "yes"})
+        asked = f"{what}, {' and '.join(why for why, _ in gates)}? Type {words} to agree, s to read it:"
+        return asked, frozenset({words})
+    return f"Type s to read the program. {what}? [y/N]", frozenset({"y", "yes"})
+
+
+def typed_input(event: Event) -> tuple[str, Any] | None:
+    """The question for an input that is typed before the run, and what it must be; None if there is none."""
+    asks = event.get("you_give") or []
+    if len(asks) != 1 or asks[0].get("kind") not in ("number", "text"):
+        return None
+    return f"Your input, {asks[0]['words']}:", asks[0]
 
 
 def privacy(event: Event) -> tuple[str, str]:
@@ -153,15 +251,24 @@ def privacy(event: Event) -> tuple[str, str]:
 def party(event: Event) -> tuple[str, str]:
     """One party's step while people gather."""
     name, state, why = str(event.get("name", "Somebody")), event.get("state"), str(event.get("why") or "")
+    by = f", by {event['mediator']}" if event.get("mediator") else ""
     said = {
-        "asked": f"{name} was asked.",
-        "joined": f"{name} is ready.",
+        "asked": f"{name} was asked",
+        "knocking": f"{name} wants to come in{by}",
+        "deciding": f"{name} is here{by}, and looks at what is proposed",
+        "joined": f"{name} is ready",
+        "away": f"{name} does not answer any more; the place is kept for now",
+        "back": f"{name} is back",
         "declined": f"{name} declined",
         "left": f"{name} left",
+        "refused": f"{name} was sent away",
+        "replaced": f"{name} was away for too long, and somebody else has the place",
+        "offline": f"{name} is not here",
+        "pausing": f"{name} will be back",
+        "unreachable": f"{name} cannot be reached",
     }.get(str(state), f"{name}: {state}")
-    if state in {"declined", "left"}:
-        return (f"{said}: {why}" if why else f"{said}."), "yellow"
-    return said, "green" if state == "joined" else ""
+    quiet = {"asked": "", "knocking": "bold", "deciding": "", "joined": "green", "back": "green"}
+    return (f"{said}: {why}" if why else f"{said}."), quiet.get(str(state), "yellow")
 
 
 def waiting(event: Event) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from didmpc.agent.cli.compute import DASHES, ProgramCommand, Wire
+from didmpc.agent.cli.compute import Wire
 from didmpc.agent.cli.errors import WrongUsage, write_json
 from didmpc.agent.cli.options import (
     JsonOption,
@@ -17,6 +17,7 @@ from didmpc.agent.cli.options import (
     NoSandboxOption,
     examples,
 )
+from didmpc.agent.cli.programs import DASHES, ProgramCommand
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.words import duration, plural, size
 from didmpc.protocols.errors import DidmpcError

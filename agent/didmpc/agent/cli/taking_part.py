@@ -19,18 +19,24 @@ from typing import Any, Protocol
 from didmpc.agent.cli import narration
 from didmpc.agent.cli.board import ASKED_EVERY, Board
 from didmpc.agent.cli.channel_feed import ChannelFeed
+from didmpc.agent.cli.client import ask
 from didmpc.agent.cli.control_feed import ControlFeed
+from didmpc.agent.cli.lobby import LobbyScreen
 from didmpc.agent.cli.remedies import again
 from didmpc.agent.cli.screen import Screen
+from didmpc.agent.cli.source import listing
 from didmpc.agent.cli.streams import Output, Stdin
+from didmpc.agent.control_client import AgentLost
 from didmpc.agent.home import Home
 from didmpc.local.private_files import write_private
 from didmpc.protocols.errors import DidmpcError
+from didmpc.protocols.mpc.statement import Ask
 
 TOLD_WITHIN = 5.0  # after Ctrl-C: seconds until the others have been told
 GONE_WITHIN = 5.0  # seconds for the last words of one side after the other side ended
 FAREWELL = 0.3  # seconds for our last words on a terminal that may be stopped
 RECEIPT_WITHIN = 10.0  # seconds to wait until all have signed the receipt
+AGENT_LOOKED_FOR_EVERY = 0.5
 REPEAT_WAITING = 30.0  # without a terminal: seconds between lines that say the same
 
 Json = dict[str, Any]
@@ -54,9 +60,12 @@ class Request:
     home: Home
     program: str = ""  # as typed, for the command to repeat
     consented: bool = False
+    if_trusted: bool = False  # agreed to, where the person trusts the program
+    trusts: bool = False  # whoever agrees trusts it from now on
     forwards_stdin: bool = True
     receipt: Path | None = None  # where to put a copy of the receipt
     journal: Callable[[Json], None] | None = None  # takes every event as it comes, for programs
+    lobby: LobbyScreen | None = None  # of a host, for the link and what it types meanwhile
 
     @property
     def host(self) -> bool:
@@ -98,11 +107,14 @@ class TakingPart:
         self._follow_task: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[Json] = asyncio.get_running_loop().create_future()
         self._stdin_task: asyncio.Task[None] | None = None
+        self._typing_task: asyncio.Task[None] | None = None
+        self._considered: Json | None = None  # the proposal that the person agreed to
         self._interrupts = 0
         self._interrupted = asyncio.Event()
         self._said_waiting = ("", 0.0)
         self._told_output_closed = False
         self._consented = False
+        self._own_input: bytes | None = None  # an input that was asked for before the run
         self._running = False
         self._handed_over = False
         self._receipt_comes: bool | None = None
@@ -121,7 +133,7 @@ class TakingPart:
         finally:
             self._control.close()
             self._board.stop()
-            for task in (self._stdin_task, self._follow_task):
+            for task in (self._stdin_task, self._typing_task, self._follow_task):
                 if task is not None:
                     task.cancel()
             if self._channel is not None:
@@ -133,10 +145,14 @@ class TakingPart:
     async def _take_part(self) -> None:
         gathering = asyncio.ensure_future(self._gather())
         try:
-            either: set[asyncio.Future[Any]] = {gathering, self._ended}
-            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            # Where the channel process ended first, what the agent says about it counts for more.
-            await asyncio.wait({gathering}, timeout=GONE_WITHIN)
+            over = False
+            while not over:
+                either: set[asyncio.Future[Any]] = {gathering, self._ended}
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                # Where the channel process ended first, what the agent says about it counts for more.
+                await asyncio.wait({gathering}, timeout=GONE_WITHIN)
+                # Neither: it ended with its agent, which is waited for (`_come_again`).
+                over = gathering.done() or self._ended.done()
             if gathering.done():
                 gathering.result()
         finally:
@@ -149,7 +165,13 @@ class TakingPart:
     async def _gather(self) -> None:
         """Until the session is in the hands of the channel process."""
         while True:
-            kind, content = await self._control.next()
+            try:
+                kind, content = await self._control.next()
+            except AgentLost:
+                if not self._outlives_agent:
+                    raise
+                await self._come_again()
+                continue
             if kind == "result":
                 self._handed_over = True
                 self.outcome.attempt = content.get("attempt", self.outcome.attempt)
@@ -159,15 +181,45 @@ class TakingPart:
             else:
                 await self._tell(content)
 
+    @property
+    def _outlives_agent(self) -> bool:
+        """Whether people gather by a link: that goes on when the agent has been started again."""
+        lobby = self._request.lobby
+        by_link = self._request.params.get("invitation") or (lobby is not None and lobby.link)
+        return bool(by_link) and self._considered is not None
+
+    async def _come_again(self) -> None:
+        """Wait for an agent that was stopped, and go on where it was."""
+        self._control.close()
+        self._stop_typing()
+        if self._follow_task is not None:
+            self._follow_task.cancel()
+        self._channel, self._follow_task = None, None
+        self._ended = asyncio.get_running_loop().create_future()
+        self._say("Your agent has stopped. This command waits for it, and so do the others.", "yellow")
+        self._say("Start it again, in another terminal:  didmpc agent start --detach", "bold")
+        params = dict(self._request.params)
+        if self._request.lobby is not None and self._request.lobby.link:
+            params["lobby"] = self._request.lobby.link
+        while True:
+            await asyncio.sleep(AGENT_LOOKED_FOR_EVERY)
+            with contextlib.suppress(DidmpcError):
+                self._control = ControlFeed(self._request.method, params, self._request.home)
+                return
+
     async def _consider(self, event: Json) -> None:
         self._note(event)
         self.outcome.attempt = event.get("attempt")
         self.outcome.parties = [str(name) for name in event.get("parties") or []]
         self._screen.clear_status()
-        for text, style in narration.proposal(event, host=self._request.host):
-            self._screen.line(text, style)
-        answer = {"consent": True}
-        if not self._request.consented:
+        if not self._agreed_before(event):
+            for text, style in narration.proposal(event, host=self._request.host):
+                self._screen.line(text, style)
+        answer = {"consent": True, "trust": self._request.trusts}
+        if self._agreed_before(event):
+            if narration.lacks_sandbox(event):
+                answer["no_sandbox"] = True
+        elif not self._request.consented and not self._trusts(event):
             if not await self._asked(event):
                 self._control.answer({"consent": False})
                 raise _Declined
@@ -175,13 +227,71 @@ class TakingPart:
                 answer["no_sandbox"] = True  # that was the question
             if narration.lacks_privacy(event):
                 answer["no_privacy"] = True  # and that
+        if self._considered is None:
+            await self._ask_for_input(event)
         self._consented = True
+        self._considered = event
         self._control.answer(answer)
 
+    def _trusts(self, event: Json) -> bool:
+        """Whether the person trusts this program; raises `DidmpcError` where nobody can be asked."""
+        if not self._request.if_trusted or event.get("trusted") is True:
+            return self._request.if_trusted
+        if self._screen.terminal and os.isatty(0):
+            return False
+        self._control.answer({"consent": False, "why": "Their agent takes part in what it knows alone."})
+        raise DidmpcError(
+            "This is not a program that you trust.",
+            why=str(event.get("trusted_why") or ""),
+            fix=f"Trust it:  didmpc session trust {event.get('sha256')}",
+        )
+
+    async def _ask_for_input(self, event: Json) -> None:
+        """On a terminal: ask for an input of one line until it is what the program asks for."""
+        question = narration.typed_input(event)
+        interactive = self._screen.terminal and os.isatty(0)
+        if question is None or not self._request.forwards_stdin or not interactive:
+            return
+        wanted = Ask.of(question[1])
+        while True:
+            line = await self._line(question[0])
+            if line is None:
+                return
+            try:
+                wanted.check(line.encode())
+            except DidmpcError as problem:
+                self._screen.line(problem.why, "yellow")
+            else:
+                self._own_input = line.encode() + b"\n"
+                return
+
+    def _agreed_before(self, event: Json) -> bool:
+        """Whether it is what the person agreed to before its agent was started again."""
+        changing = ("lobby", "sandbox_why", "sandbox_fix")
+        known = self._considered
+        return known is not None and all(
+            known.get(name) == event.get(name) for name in known.keys() | event.keys() if name not in changing
+        )
+
     async def _asked(self, event: Json) -> bool:
-        """Ask the person; meanwhile the agent may withdraw the question (its error is raised)."""
-        self._stdin.forget_what_was_typed()
+        """Ask the person, who may read the program first."""
         question, agreement = narration.question(event, host=self._request.host)
+        while (said := (await self._line(question) or "").lower()) in ("s", "show"):
+            await self._show_source(event)
+        return said in agreement
+
+    async def _show_source(self, event: Json) -> None:
+        params = {"session": event.get("attempt"), "source": True}
+        try:
+            found = await asyncio.to_thread(ask, self._request.home, "session-show", params, timeout=90.0)
+        except DidmpcError as problem:
+            self._screen.error(problem.what, problem.why, problem.fix)
+            return
+        self._screen.raw("".join(f"{line}\n" for line in listing(found.get("contents") or [])))
+
+    async def _line(self, question: str) -> str | None:
+        """Ask for a line; meanwhile the agent may withdraw the question (its error is raised)."""
+        self._stdin.forget_what_was_typed()
         self._screen.ask(question)
         answer = asyncio.ensure_future(self._stdin.line())
         try:
@@ -196,7 +306,7 @@ class TakingPart:
                 finally:
                     control.cancel()
             self._screen.answered()
-            return (answer.result() or "").lower() in agreement
+            return answer.result()
         finally:
             answer.cancel()
 
@@ -209,8 +319,16 @@ class TakingPart:
             self._follow_task = asyncio.create_task(self._follow(self._channel))
             if self._screen.terminal or self._request.journal is not None:
                 await self._channel.send({"progress": ASKED_EVERY})
+        elif name == "lobby" and self._request.lobby is not None:
+            self._request.lobby.show(event, float(event["expires"]) - time.time())
+            self._start_typing()
+        elif name == "all-joined":
+            self._stop_typing()
+            self.outcome.parties = [str(each) for each in event.get("parties") or self.outcome.parties]
         elif name == "party":
             self._say(*narration.party(event))
+            if self._request.lobby is not None:
+                self._request.lobby.note(event)
         elif name == "waiting":
             self._say_waiting(narration.waiting(event))
         elif name == "words":
@@ -294,7 +412,28 @@ class TakingPart:
             if self._channel is not None and self._request.forwards_stdin:
                 self._stdin_task = asyncio.create_task(self._forward_stdin(self._channel))
 
+    def _start_typing(self) -> None:
+        """Take lines from the host's terminal for the lobby; the program gets what is typed once it runs."""
+        lobby = self._request.lobby
+        if self._typing_task is None and lobby is not None and self._screen.terminal and self._stdin.terminal:
+            self._typing_task = asyncio.create_task(self._take_lines(lobby))
+
+    def _stop_typing(self) -> None:
+        if self._typing_task is not None:
+            self._typing_task.cancel()
+            self._typing_task = None
+
+    async def _take_lines(self, lobby: LobbyScreen) -> None:
+        while (line := await self._stdin.line()) is not None:
+            self._typed(f"{line}\n".encode())
+            if (answer := lobby.answer(line)) is not None:
+                self._control.answer(dict(answer))
+
     async def _forward_stdin(self, channel: ChannelFeed) -> None:
+        if self._own_input is not None:
+            await channel.send({"in": base64.b64encode(self._own_input).decode()})
+            await channel.send({"in_eof": True})
+            return
         while data := await self._stdin.read():
             self._typed(data)
             await channel.send({"in": base64.b64encode(data).decode()})

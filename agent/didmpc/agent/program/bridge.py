@@ -274,11 +274,13 @@ def _import_mpyc(config: Config) -> ModuleType:
     os.environ["MPYC_MIX32_64BIT"] = (
         "1"  # labels that do not depend on the platform, array shares without pickle
     )
+    os.environ.update(config.settings)
     sys.argv = [config.entry]
     # MPyC would configure the root logger to write to stdout, which is the program's.
     logging.basicConfig(
         format="{asctime} {message}", style="{", level=config.log_level.upper(), stream=sys.stderr, force=True
     )
     importlib.import_module("mpyc.runtime")  # not before all of the above
-    del os.environ["MPYC_MIX32_64BIT"]
+    for name in ("MPYC_MIX32_64BIT", *config.settings):
+        del os.environ[name]
     return sys.modules["mpyc"]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from didmpc.agent.program.wire import WireError
+from didmpc.protocols.mpc.terms import SETTINGS
 
 OPTIONS: Mapping[str, type] = {
     "bit_length": int,
@@ -57,6 +58,7 @@ class Config:
     arguments: tuple[str, ...]
     names: tuple[str, ...]
     options: Mapping[str, int | bool]
+    settings: Mapping[str, str] = field(default_factory=dict)
     allow_threshold_change: bool = False
     coalesce: bool = True
     log_level: str = "warning"
@@ -92,6 +94,7 @@ class Config:
             arguments=_strings(value, "arguments"),
             names=names,
             options=options,
+            settings=_settings(value),
             allow_threshold_change=value.get("allow_threshold_change") is True,
             coalesce=value.get("coalesce") is not False,
             log_level=level,
@@ -114,6 +117,13 @@ def _memory() -> int:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (ImportError, ValueError, OSError, AttributeError):
         return 2 * 1024**3
+
+
+def _settings(value: Mapping[str, Any]) -> dict[str, str]:
+    settings = value.get("settings", {})
+    if not isinstance(settings, dict) or not settings.items() <= {(name, "1") for name in SETTINGS}:
+        raise WireError(f"CONFIG's settings may be {' and '.join(SETTINGS)}, each 1.")
+    return settings
 
 
 def _integer(value: Mapping[str, Any], key: str, low: int, high: int) -> int:

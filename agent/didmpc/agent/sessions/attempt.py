@@ -15,6 +15,7 @@ from didmpc.agent.sandbox import disk
 from didmpc.agent.sessions.causes import in_words, read_cause
 from didmpc.agent.sessions.channel_process import ChannelProcess
 from didmpc.agent.sessions.comparison import Comparison
+from didmpc.agent.sessions.disagreement import NAMED_WITHIN, Disagreement
 from didmpc.agent.sessions.frames import Frames
 from didmpc.agent.sessions.history import History
 from didmpc.agent.sessions.inbox import Arrived, Inbox
@@ -65,6 +66,7 @@ class Attempt:
         self._links = Links(seat, mailbox, contacts, self._post, channel, self._packets)
         self._frames = Frames(seat, mailbox, self._post, channel)
         self._agreement = Agreement(seat.manifest, seat.pid, seat.identity)
+        self._disagreement = Disagreement(seat, self._post)
         self._early_opens: dict[int, Message] = {}
         self._opened = False
         self._words_told = False
@@ -92,9 +94,11 @@ class Attempt:
             try:
                 event = await self._inbox.next(deadline - time.monotonic())
             except TimeoutError:
-                raise self._too_slow() from None
+                raise (self._disagreement.unnamed() if self._disagreement else self._too_slow()) from None
             if isinstance(event, Arrived):
                 await self._take(event, report)
+                if self._disagreement:
+                    deadline = min(deadline, time.monotonic() + NAMED_WITHIN)
             elif event.line is None:
                 raise DidmpcError(
                     "The channel process of this session ended.", why="See channel.log.", fix="Try again."
@@ -126,7 +130,11 @@ class Attempt:
             ) from error
 
     async def _take_from(self, pid: int, message: Message, report: Report) -> None:
-        if message.type == messages.SIGNATURE:
+        if message.type == messages.MANIFEST:
+            await self._disagreement.take(pid, message.body)
+        elif message.type == messages.SIGNATURE:
+            if await self._disagreement.found(pid, message.body):
+                return
             self._agreement.take_signature(pid, message.body)
             await self._open_when_signed(report)
         elif message.type == messages.REVEAL:

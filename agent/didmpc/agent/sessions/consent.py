@@ -11,7 +11,7 @@ from didmpc.agent.sessions.parties import versions
 from didmpc.agent.sessions.trust import Trust
 from didmpc.protocols.errors import LocalMisuse, MessageError
 from didmpc.protocols.mpc.proposal import Proposal
-from didmpc.protocols.mpc.seating import places
+from didmpc.protocols.mpc.seating import places, seat
 from didmpc.protocols.mpc.statement import MAX_INPUT, Ask, Statement
 from didmpc.protocols.mpc.versions import check_versions
 
@@ -91,9 +91,11 @@ class Part:
             )
         wish = assigned or wish
         roles = sorted({_role(proposal, pid) for pid in _places(proposal, wish)})
+        if not wish and len(roles) > 1:
+            roles = [role for role in roles if _can_be(proposal, party, role)]
         if not wish and gives:
             wanting = [role for role in roles if statement.asks_of(role).wanted]
-            if len(wanting) == 1 and len(roles) > 1:
+            if len(wanting) == 1:
                 wish, roles = wanting[0], wanting
         asks = dict.fromkeys(statement.asks_of(role) for role in roles)
         learns = dict.fromkeys(statement.learned_by(role) for role in roles)
@@ -142,6 +144,17 @@ class Part:
 def _places(proposal: Proposal, wish: str) -> tuple[int, ...]:
     everywhere = tuple(range(proposal.m))
     return places(proposal.statement, proposal.m, proposal.threshold, wish) if wish else everywhere
+
+
+def _can_be(proposal: Proposal, party: str, role: str) -> bool:
+    """Whether a role is left for a party, beside what the host has assigned to others."""
+    others = [(name, name, wish) for name, wish in proposal.roles.items() if name != party]
+    anybody = [(number, "", "") for number in range(proposal.m - len(others) - 1)]
+    try:
+        seat(proposal.statement, proposal.threshold, [*others, (None, party, role), *anybody])
+    except LocalMisuse:
+        return False
+    return True
 
 
 def _role(proposal: Proposal, pid: int) -> str:

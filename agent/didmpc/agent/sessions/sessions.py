@@ -117,8 +117,12 @@ class Sessions:
         with contextlib.ExitStack() as stack:
             known = self._proposed(wanted, stack)
             if known is not None:
+                proposal = known.proposal
                 host = {} if known.host is None else consent.identity(known.host)
-                shown = {"state": "proposed", **consent.describe(known.proposal), **host}
+                part = consent.Part.of(
+                    proposal, party=proposal.you or proposal.parties[0], wish="", gives=False
+                )
+                shown = {"state": "proposed", **consent.describe(proposal), **host, **part.facts()}
                 if source:
                     async with asyncio.timeout(SOURCE_WITHIN):
                         shown["contents"] = reading.contents(await self._workshop.programs.fetch(known))
