@@ -143,15 +143,6 @@ async def test_what_a_party_has_signed_counts_whoever_passes_it_on(gather):
     assert "SIGKILL" in bob["cause"]["why"]
 
 
-async def test_an_abort_that_somebody_else_signed_is_a_fault_of_its_sender(gather):
-    table = await gather(LONG, m=2)
-    await computing(table)
-    forged = {"kind": "killed", "what": "x", "why": "", "signature": "AAAA"}
-    table[0].tell(abort={"pid": 1, "cause": forged})
-    alice, _bob = await table.ended(10)
-    assert named(alice) == ("Bob", "violation") and "signature" in alice["cause"]["why"]
-
-
 async def test_the_daemon_can_end_the_run(gather):
     table = await gather(LONG)
     await computing(table)

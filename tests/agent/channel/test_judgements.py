@@ -8,11 +8,15 @@ import pytest
 
 from didmpc.agent.channel.causes import BODY_LIMIT, Cause, readable
 from didmpc.agent.channel.clock import Wakefulness
+from didmpc.agent.channel.evidence import Evidence
 from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.liveness import Liveness
 from didmpc.agent.channel.peer import Presence
 from didmpc.agent.channel.states import Doing
 from didmpc.agent.channel.witness import explain_exit
+from didmpc.protocols.errors import MessageError
+from didmpc.protocols.identity import Identity
+from didmpc.protocols.mpc import abort
 from didmpc.protocols.session.frames import MAX_CAUSE
 
 NAMES = {0: "Alice", 1: "Bob", 2: "Carol"}
@@ -55,6 +59,26 @@ def test_signed_words_of_another_fit_into_the_same_frame():
     told = cause.body() | {"signature": "s" * 86}
     assert told["signed"] == signed
     assert len(json.dumps(told, separators=(",", ":"))) <= MAX_CAUSE
+
+
+def test_only_what_a_party_has_signed_itself_is_evidence():
+    bob, carol = Identity.peer4(), Identity.peer4()
+    evidence = Evidence("5e" * 32, {1: bob.did, 2: carol.did})
+    said = Cause.ours("killed", "Carol").body()
+    signed = said | {"pid": 2, "signature": abort.sign(carol, "5e" * 32, 2, said)}
+    assert evidence.of(2, signed) == signed and evidence.of(2, said) is None
+    assert evidence.passed_on({"kind": "killed", "signed": signed}) == signed
+    for nothing in (
+        None,
+        [],
+        {"pid": 1} | said,
+        signed | {"pid": 1},
+        signed | {"why": "x"},
+        signed | {"pid": True},
+    ):
+        assert evidence.passed_on({"kind": "killed", "signed": nothing}) is None
+    with pytest.raises(MessageError, match="does not hold"):
+        evidence.of(1, signed)
 
 
 def test_exit_codes_in_words():

@@ -1,11 +1,10 @@
 """Programs that are not in step, which plain MPyC leaves to wait for each other, in silence and for ever.
 
 Tried with MPyC 0.11 by its own network (`python program.py -M3`): one operation more in one program, and all
-three stand still without a word; another bit length ends one of them with an error of its own.
+three stand still without a word (more of them: tests/e2e/test_failure_table.py).
 """
 
 import asyncio
-from typing import Any
 
 from channel_parts import NAMES
 
@@ -83,17 +82,3 @@ async def test_who_types_sleeps_computes_or_has_an_executor_is_in_no_deadlock(ga
         assert ended["ok"], ended["cause"]
     assert bob.stdout == "begun\ntyped 4711\n"
     assert not any(seat.event("deadlock") for seat in table)
-
-
-async def test_another_bit_length_names_the_party_whose_program_fails(gather):
-    """Which of them fails is a matter of the values; the others hear whose it was, and of which error."""
-    program = OUT_OF_STEP.replace("SecInt(32)", "SecInt(32 if mpc.pid != 1 else 64)").format(act="")
-    table = await gather(program)
-    ends = await table.ended()
-    failed = [seat.pid for seat, ended in zip(table, ends, strict=True) if ended["cause"]["pid"] is None]
-    assert failed
-    for pid, ended in enumerate(ends):
-        cause: dict[str, Any] = ended["cause"]
-        assert cause["kind"] in {"raised", "violation", "deadlock"}
-        if pid not in failed:
-            assert cause["party"] in NAMES[:3] and cause["what"].startswith(cause["party"])
