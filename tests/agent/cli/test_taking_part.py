@@ -93,6 +93,8 @@ def test_stdout_holds_the_bytes_of_the_program_and_nothing_else(didmpc, agent, p
         "deadlock_grace": 30,
         "no_prss": False,
         "no_privacy": False,
+        "memory": None,
+        "time_limit": None,
         "no_sandbox": False,
         "asks": False,
         "arguments": ["-n", "10", "--with", "x"],

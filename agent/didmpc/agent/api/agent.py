@@ -142,7 +142,8 @@ class Agent:
 
         `input` is a file that the program reads on its standard input, `stdin` the bytes where there is
         none; `output` a folder for what it writes. `options` are those of the command, in its words: `mode`,
-        `wire`, `resume_limit`, `free_threshold`, `no_sandbox`, `no_privacy`, `no_prss`, `parties`, ...
+        `wire`, `resume_limit`, `free_threshold`, `no_sandbox`, `no_privacy`, `no_prss`, `memory` (bytes),
+        `time_limit` (seconds), `parties`, ...
         """
         params = {
             "program": _program(program),

@@ -20,7 +20,7 @@ from typing import Any
 
 from didmpc.agent.channel.evidence import Evidence
 from didmpc.agent.channel.lines import Line
-from didmpc.agent.sandbox.policy import Mechanism
+from didmpc.agent.sandbox.policy import Limits, Mechanism
 from didmpc.protocols.encoding import unb64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.mpc.terms import DEADLOCK_GRACE
@@ -45,6 +45,8 @@ class Session:
     renew_seconds: float
     directory: Path
     sandbox: Mechanism
+    limits: Limits
+    """What the program may use up."""
     output: Path | None
     """Where the files go that the program writes, if its person wants them."""
     config: Mapping[str, Any]
@@ -173,6 +175,7 @@ def _session(body: Line) -> Session:
         renew_seconds=float(body.get("renew_seconds", LinkLimits().renew_seconds)),
         directory=Path(body["directory"]),
         sandbox=Mechanism(body["sandbox"]),
+        limits=Limits(**{name: int(most) for name, most in body.get("limits", {}).items()}),
         output=None if body.get("output") is None else Path(body["output"]),
         config=dict(body["config"]),
         input=None if body.get("input") is None else Path(body["input"]),

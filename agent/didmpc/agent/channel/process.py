@@ -31,7 +31,6 @@ from didmpc.agent.channel.traffic import Traffic
 from didmpc.agent.channel.ui import UserInterface
 from didmpc.agent.channel.witness import Program
 from didmpc.agent.program.wire import PIECE, Frame, FrameType, WireError
-from didmpc.agent.sandbox.policy import Limits as SandboxLimits
 from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, MessageError, SessionError
 from didmpc.protocols.mpc.receipt import SALT_BYTES, output_hash
@@ -133,7 +132,7 @@ class Channel:
                 self._stdin.take_from(session.input)
             ours, theirs = socket.socketpair()
             with theirs:
-                self._program = Program(session.directory, theirs, session.sandbox, SandboxLimits())
+                self._program = Program(session.directory, theirs, session.sandbox, session.limits)
         except OSError as error:
             return Cause.ours("not-started", self._name, of_os(error), told=error.strerror or "")
         program = self._program

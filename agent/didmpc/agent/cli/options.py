@@ -1,9 +1,13 @@
 """Options that several commands share."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from didmpc.agent.cli.errors import WrongUsage
 
 HomeOption = Annotated[
     Path | None,
@@ -40,6 +44,20 @@ ReceiptOption = Annotated[
         help="Put the receipt of the run there, too. (default: in the agent's folder, receipts/)",
     ),
 ]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="What the program may use: 2G, 500M. (default: half of the machine's)",
+    ),
+]
+TimeLimitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--time-limit", metavar="TIME", help="Processor time that it may use: 90s, 10m, 2h. (default: 24h)"
+    ),
+]
 NoPrssOption = Annotated[
     bool,
     typer.Option(
@@ -67,6 +85,29 @@ InputOption = Annotated[
         "--input", metavar="FILE", help="Your private input: the program reads it in place of stdin."
     ),
 ]
+
+
+_SIZES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_TIMES = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def size_in_bytes(typed: str | None) -> int | None:
+    """500M, 2G. Raises WrongUsage."""
+    return _amount(typed, _SIZES, "--memory", "2G")
+
+
+def time_in_seconds(typed: str | None) -> int | None:
+    """90s, 10m, 2h. Raises WrongUsage."""
+    return _amount(typed, _TIMES, "--time-limit", "10m")
+
+
+def _amount(typed: str | None, units: Mapping[str, int], option: str, example: str) -> int | None:
+    if typed is None:
+        return None
+    found = re.fullmatch(rf"([0-9]{{1,15}})({'|'.join(units)})(?:i?B)?", typed.strip(), re.ASCII)
+    if found is None:
+        raise WrongUsage(f"{option} {typed!r} is not understood.", fix=f"For example:  {option} {example}")
+    return int(found[1]) * units[found[2]]
 
 
 def examples(*lines: str) -> str:

@@ -12,10 +12,14 @@ from didmpc.agent.cli.compute import Wire
 from didmpc.agent.cli.errors import WrongUsage, write_json
 from didmpc.agent.cli.options import (
     JsonOption,
+    MemoryOption,
     NoPrivacyOption,
     NoPrssOption,
     NoSandboxOption,
+    TimeLimitOption,
     examples,
+    size_in_bytes,
+    time_in_seconds,
 )
 from didmpc.agent.cli.programs import DASHES, ProgramCommand
 from didmpc.agent.cli.screen import Screen
@@ -66,6 +70,8 @@ def rehearse(
         bool,
         typer.Option("--once", help="Run it once: no count of rounds, and no time to expect elsewhere."),
     ] = False,
+    memory: MemoryOption = None,
+    time_limit: TimeLimitOption = None,
     no_sandbox: NoSandboxOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -92,6 +98,8 @@ def rehearse(
         "no_privacy": no_privacy,
         "no_prss": no_prss,
         "wire": wire.value,
+        "memory": size_in_bytes(memory),
+        "time_limit": time_in_seconds(time_limit),
         "no_sandbox": no_sandbox,
         "once": once,
     }

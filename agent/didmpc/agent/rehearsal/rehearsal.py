@@ -22,6 +22,7 @@ from didmpc.protocols.errors import DidmpcError, LocalMisuse
 
 START_WITHIN = 90.0
 STOP_WITHIN = 12.0
+ALL_HERE_WITHIN = 600.0
 ROUND_TRIPS = (15.0, 60.0)
 ALL_TOLD_WITHIN = 8.0
 DELAY = 10
@@ -123,7 +124,8 @@ async def rehearse(
 
         async def compute(on_step: Callable[[Step], None]) -> tuple[Part, ...]:
             host, *guests = agents
-            own: dict[str, Any] = {"wait": START_WITHIN, "no_sandbox": options.get("no_sandbox") is True}
+            shared = ("no_sandbox", "memory", "time_limit")
+            own: dict[str, Any] = {"wait": ALL_HERE_WITHIN, **{name: options.get(name) for name in shared}}
             computations = [
                 host.run(program, with_=names[1:], arguments=arguments, input=own_inputs[0], **own | options),
                 *(

@@ -26,7 +26,6 @@ def _limit(limits: Limits, others: int) -> None:
     for what, most in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_AS, limits.memory),
-        (resource.RLIMIT_CPU, limits.cpu_seconds),
         (resource.RLIMIT_FSIZE, limits.file),
         (resource.RLIMIT_NOFILE, limits.descriptors),
         (resource.RLIMIT_NPROC, limits.threads + others),
@@ -36,6 +35,14 @@ def _limit(limits: Limits, others: int) -> None:
         hard = resource.getrlimit(what)[1]
         bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(what, (bound, bound))
+    _limit_time(limits.cpu_seconds)
+
+
+def _limit_time(seconds: int) -> None:
+    """SIGXCPU says that the time is over; SIGKILL comes a second later to who does not mind that."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    last = seconds + 1 if hard == resource.RLIM_INFINITY else min(seconds + 1, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (min(seconds, last), last))
 
 
 def _threads_of_user() -> int:

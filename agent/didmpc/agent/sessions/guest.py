@@ -246,6 +246,7 @@ class Guest:
             directory=self._workshop.work(self._proposal.attempt),
             output=self._output,
             sandbox=self._sandbox,
+            limits=self._place.limits,
             input=self._input,
         )
 

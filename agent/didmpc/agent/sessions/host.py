@@ -475,6 +475,7 @@ class Host:
             directory=workshop.work(self._attempt),
             output=plan.output,
             sandbox=self._sandbox,
+            limits=self._place.limits,
             input=plan.input,
         )
 

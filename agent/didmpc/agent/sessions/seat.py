@@ -3,12 +3,12 @@
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from didmpc.agent.program.bundle import Bundle
-from didmpc.agent.sandbox.policy import Mechanism
+from didmpc.agent.sandbox.policy import Limits, Mechanism
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mpc import abort
 from didmpc.protocols.mpc.manifest import Manifest
@@ -34,6 +34,7 @@ class Seat:
     input: Path | None
     output: Path | None
     sandbox: Mechanism
+    limits: Limits = field(default_factory=Limits)
 
     @property
     def peers(self) -> list[int]:
@@ -75,6 +76,7 @@ class Seat:
             "directory": str(self.directory),
             "output": str(self.output) if self.output else None,
             "sandbox": self.sandbox.value,
+            "limits": {"memory": self.limits.memory, "cpu_seconds": self.limits.cpu_seconds},
             "input": str(self.input) if self.input else None,
             "config": {
                 "pid": self.pid,
