@@ -93,6 +93,15 @@ async def test_each_gives_a_number_and_all_learn_the_sum(people, finish):
         assert said[-2].startswith("Done in ")
         assert said[-1].startswith("Receipt:  didmpc verify "), said[-1]
     check_receipt(people["bob"], ended["bob"])
+    verified = people["bob"]("session", "verify", "--yes-they-match", "--json").json
+    assert " ".join(verified["words"]) in ended["alice"].err
+    assert {party["name"]: (party["how"], party["contact"]) for party in verified["parties"]} == {
+        "alice": ("words", "alice"),
+        "bob": ("you", None),
+        "carol": ("words", None),
+    }
+    (alice,) = people["bob"]("contacts", "--json").json["contacts"]
+    assert alice["verified"] and alice["verified_at"] == verified["compared_at"]
     known = people["bob"]("sessions", "--json").json["sessions"]
     assert [session["state"] for session in known] == ["done"]
 

@@ -142,8 +142,17 @@ def contacts(home: HomeOption = None, as_json: JsonOption = False) -> None:
         screen.line("No contacts yet. Invite somebody:  didmpc invite")
         return
     screen.table(
-        ("Name", "Calls itself", "Since", "DID"),
-        [(c["name"], c.get("label") or "-", _since(c.get("since")), short_did(c["did"])) for c in known],
+        ("Name", "Calls itself", "Since", "Words compared", "DID"),
+        [
+            (
+                c["name"],
+                c.get("label") or "-",
+                _since(c.get("since")),
+                _since(c.get("verified_at")) if c.get("verified_at") else "never",
+                short_did(c["did"]),
+            )
+            for c in known
+        ],
     )
 
 
