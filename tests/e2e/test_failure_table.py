@@ -2,7 +2,8 @@
 
 MPyC 0.11 by itself, with `python awry.py WHAT 2 -M3`: after one operation more or fewer, another threshold
 or a forgotten shutdown all stand still and say nothing. After an exception, an exit or with another bit
-length the others end with errors of their own (AttributeError, RuntimeError: Event loop stopped) that name nobody.
+length the others end with errors of their own (AttributeError, RuntimeError: Event loop stopped), which
+name nobody.
 
 All rows:  make soak PYTEST_FLAGS=tests/e2e/test_failure_table.py
 """
