@@ -13,7 +13,7 @@ import aiohttp
 
 from didmpc.agent.channel.clock import now
 from didmpc.agent.channel.limits import Limits
-from didmpc.agent.channel.paths.websocket import TEXT, WebSocket, masked_frame
+from didmpc.agent.channel.paths.websocket import TEXT, WebSocket, masked, masked_frame
 from didmpc.protocols import did as dids
 from didmpc.protocols.envelope import pack_authcrypt, unpack
 from didmpc.protocols.errors import DidmpcError, SessionError
@@ -21,12 +21,13 @@ from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.message import Message
 from didmpc.protocols.relay import hop
 from didmpc.protocols.session.handshake import ACCEPT, OPEN, Initiation, Party
-from didmpc.protocols.session.packet import PacketOpener, PacketSealer
+from didmpc.protocols.session.packet import HEADER, TAG_BYTES, PacketOpener, PacketSealer
 
 HANDSHAKE_TIMEOUT = 10.0
 OPEN_LIFETIME = 60
 PING_AFTER = 2.0
 DEAD_AFTER = 8.0
+_LARGE = 4096  # bytes; for a smaller frame copies are cheaper than looking after its memory
 _clock = time.perf_counter
 
 
@@ -61,7 +62,7 @@ class Leg:
         self.lost: asyncio.Future[str] = loop.create_future()
         self._sealer: PacketSealer | None = None
         self._opener: PacketOpener | None = None
-        self._out: list[bytes] = []
+        self._out: list[bytes | bytearray] = []
         self._heard = self._pinged = now()
         self.exporter = b""
         self.crypto_seconds = 0.0
@@ -111,11 +112,18 @@ class Leg:
 
     def send(self, frame: bytes) -> None:
         """Seal one hop frame; it leaves with `flush`, in one write with all the others."""
-        assert self._sealer is not None
+        sealer = self._sealer
+        assert sealer is not None
         started = _clock()
-        packet = self._sealer.seal(frame)
-        self.crypto_seconds += _clock() - started
-        self._out.append(masked_frame(packet))
+        if len(frame) < _LARGE:
+            packet = sealer.seal(frame)
+            self.crypto_seconds += _clock() - started
+            self._out.append(masked_frame(packet))
+        else:  # copied once, and then sealed and masked where it is
+            room = bytearray().join((bytes(HEADER.size), frame, bytes(TAG_BYTES)))
+            sealer.seal_in_place(room)
+            self.crypto_seconds += _clock() - started
+            self._out += masked(room)
 
     def flush(self) -> None:
         if self._out:

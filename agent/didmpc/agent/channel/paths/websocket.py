@@ -8,7 +8,7 @@ import asyncio
 import base64
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import aiohttp
 
@@ -51,6 +51,11 @@ class WebSocketError(RemoteViolation):
 
 def masked_frame(payload: bytes, opcode: int = BINARY) -> bytes:
     """A whole frame as a client sends it."""
+    return b"".join(masked(bytearray(payload), opcode))
+
+
+def masked(payload: bytearray, opcode: int = BINARY) -> tuple[bytes, bytearray]:
+    """The same in two pieces; the payload is masked where it is."""
     size = len(payload)
     if size < 126:
         head = bytes((_FINAL | opcode, 0x80 | size))
@@ -59,9 +64,8 @@ def masked_frame(payload: bytes, opcode: int = BINARY) -> bytes:
     else:
         head = bytes((_FINAL | opcode, 0xFF)) + size.to_bytes(8, "big")
     key = _next_key()
-    masked = bytearray(payload)
-    _mask(key, masked)
-    return b"".join((head, key, masked))
+    _mask(key, payload)
+    return head + key, payload
 
 
 class WebSocket(asyncio.Protocol):
@@ -140,8 +144,8 @@ class WebSocket(asyncio.Protocol):
 
     # --- writing
 
-    def write(self, frames: list[bytes]) -> None:
-        """Write frames made by `masked_frame`, in one system call where the socket takes it."""
+    def write(self, frames: Sequence[bytes | bytearray]) -> None:
+        """Write frames made by `masked_frame` or `masked`, in one system call where the socket takes it."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
