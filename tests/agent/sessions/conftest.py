@@ -33,12 +33,18 @@ class PostOffice:
         self.owners: dict[str, Mail] = {}
         self.refused: list[RemoteViolation] = []
         self.closed: set[str] = set()
+        self.offline: set[str] = set()  # they send nothing, and their mail waits
+        self.waiting: list[tuple[Message, Identity, str]] = []
         self.seen: set[str] = set()
 
     async def deliver(self, message: Message, sender: Identity, to: str) -> None:
         owner = self.owners.get(canonical(to))
-        if owner is None or owner.name in self.closed:
+        speaker = self.owners.get(canonical(sender.did))
+        if owner is None or owner.name in self.closed or (speaker and speaker.name in self.offline):
             raise DidmpcError("Their mediator cannot be reached.")
+        if owner.name in self.offline:
+            self.waiting.append((message, sender, to))
+            return
         self.seen.add(message.type)
         addressed = replace(message, from_=sender.did, to=(to,))
         unpacked = Unpacked(addressed, sender.did, f"{sender.did}#0", f"{to}#0", None, "A256CBC-HS512")
@@ -51,6 +57,13 @@ class PostOffice:
                     if message.type == messages.KNOCK:
                         report = problem_report.report_on(addressed, violation)
                         await self.deliver(report, owner.identities[canonical(to)], sender.did)
+
+    async def back(self, name: str) -> None:
+        """Somebody is online again, and gets what waited."""
+        self.offline.discard(name)
+        waiting, self.waiting = self.waiting, []
+        for each in waiting:
+            await self.deliver(*each)
 
 
 class Mail:
@@ -171,6 +184,18 @@ class Terminal:
     def says(self, **content: Any) -> None:
         self._answers.put_nowait(content)
 
+    async def sees_picture(self, fits: Callable[[Any], bool]) -> Mapping[str, Any]:
+        """Wait for a picture of the lobby whose parties fit."""
+        async with asyncio.timeout(20), self._news:
+            await self._news.wait_for(lambda: self._picture(fits) is not None)
+        picture = self._picture(fits)
+        assert picture is not None
+        return picture
+
+    def _picture(self, fits: Callable[[Any], bool]) -> Mapping[str, Any] | None:
+        pictures = (event for event in self.events if event["event"] == "gathering")
+        return next((event for event in pictures if fits(event["parties"])), None)
+
     async def sees(self, **facts: Any) -> Mapping[str, Any]:
         """Wait for an event with these facts."""
 
@@ -192,6 +217,7 @@ class Agent:
     sessions: Sessions
     home: Path
     invitations: Invitations
+    keys: "Keys"
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 
     def run(self, program: Path, terminal: Terminal, *guests: str, **params: Any) -> "asyncio.Task[Any]":
@@ -201,6 +227,26 @@ class Agent:
 
     def join(self, terminal: Terminal, **params: Any) -> "asyncio.Task[Any]":
         return self._start(self.sessions.join({"wait": 20, "no_privacy": True, **params}, terminal))
+
+    async def restart(self) -> None:
+        """Stop the agent's sessions, with their commands, and start anew from what is kept."""
+        await self.sessions.close()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.mail.handlers.clear()
+        self.sessions = Sessions(
+            wallet=self.keys,  # type: ignore[arg-type]
+            mailbox=self.mail,  # type: ignore[arg-type]
+            contacts=self.people,  # type: ignore[arg-type]
+            invitations=self.invitations,
+            home=self.home,
+        )
+        await self.sessions.start()
+
+    async def until_over(self) -> None:
+        """Wait until no session of this agent runs."""
+        async with asyncio.timeout(40):
+            while any(session["state"] == "running" for session in self.sessions.list()):
+                await asyncio.sleep(0.02)
 
     def visit(self, url: str, terminal: Terminal, **params: Any) -> "asyncio.Task[Any]":
         return self._start(self.sessions.join({"invitation": url, "no_privacy": True, **params}, terminal))
@@ -255,7 +301,7 @@ async def agents(tmp_path: Path, office: PostOffice) -> AsyncIterator[dict[str, 
             home=home,  # type: ignore[arg-type]
         )
         await sessions.start()
-        everybody[name] = Agent(name, mail, people, sessions, home, invitations)
+        everybody[name] = Agent(name, mail, people, sessions, home, invitations, wallet)
     for name in ("bob", "carol"):
         await introduce(everybody["alice"], everybody[name])
     yield everybody

@@ -295,7 +295,7 @@ def join(
     link: Annotated[
         str | None,
         typer.Argument(
-            metavar="[LINK|FILE]", help="The link you were sent, or a file with it.", show_default=False
+            metavar="LINK|FILE", help="The link you were sent, or a file with it.", show_default=False
         ),
     ] = None,
     from_: Annotated[

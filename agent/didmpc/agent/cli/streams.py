@@ -22,6 +22,11 @@ class Stdin:
         self._ended = False
 
     @property
+    def terminal(self) -> bool:
+        """Whether a person types here."""
+        return os.isatty(self._descriptor)
+
+    @property
     def echoes(self) -> bool | None:
         """Whether the terminal shows what is typed; None where there is no terminal."""
         import termios

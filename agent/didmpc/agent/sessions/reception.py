@@ -125,7 +125,7 @@ class Reception:
         """Those who are here take part; the others are told that they do not."""
         gone = self._lobby.begin()
         for guest in gone:
-            self._background(self._cancel(self._peers[guest.did], "They began without you."))
+            self._farewell(self._peers[guest.did], "They began without you.")
         taking_part = [(self._peers[guest.did], guest.join) for guest in self._lobby.joined if guest.join]
         names = [self._proposal.parties[0], *(join.name for _, join in taking_part)]
         await self._stream.event({"event": "all-joined", "parties": names})
@@ -181,7 +181,7 @@ class Reception:
         peer = self._peers[guest.did]
         for change in self._lobby.refuse(guest.did):
             await self._announce(change)
-        self._background(self._cancel(peer, "The host did not let you in."))
+        self._farewell(peer, "The host did not let you in.")
 
     async def _notice(self, text: str) -> None:
         await self._stream.event({"event": "notice", "text": text})
@@ -449,6 +449,10 @@ class Reception:
     async def _quietly(self, peer: Peer, message: Message) -> None:
         with contextlib.suppress(DidmpcError):
             await self._send(peer, message)
+
+    def _farewell(self, peer: Peer, why: str) -> None:
+        """Tell one guest that it is over for it; that goes on when people no longer gather."""
+        self._workshop.mailbox.aside(self._cancel(peer, why), Standing.CONTACT)
 
     async def _cancel(self, peer: Peer, why: str) -> None:
         body = {"comment": messages.sentence(why)}
