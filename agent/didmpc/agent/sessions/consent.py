@@ -189,7 +189,7 @@ def check_fits(statement: Statement, m: int, threshold: int) -> None:
 def check_installed(proposal: Proposal, host: str) -> None:
     """Check that this machine can run the program together with the host's; raises `DidmpcError`."""
     if proposal.versions:
-        check_versions(((host, proposal.versions), ("you", versions())), proposal.program["imports"])
+        check_versions(((host, proposal.versions), ("your machine", versions())), proposal.program["imports"])
     check_modules(proposal.program["imports"])
 
 

@@ -1,16 +1,22 @@
 """When two parties have signed different manifests: they show them to each other, and say what differs."""
 
+import asyncio
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
+from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.sessions.post import Post
 from didmpc.agent.sessions.seat import Seat
 from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError
+from didmpc.protocols.identity import Identity
+from didmpc.protocols.message import Message
 from didmpc.protocols.mpc import messages
 from didmpc.protocols.mpc.differences import differences
 from didmpc.protocols.mpc.manifest import MAX_MANIFEST, Manifest
 
+SHOWN_WITHIN = 4.0
 NAMED_WITHIN = 10.0
 """Seconds to see the other manifest, before the run ends without knowing what differs."""
 
@@ -26,36 +32,44 @@ class Disagreement:
     def __bool__(self) -> bool:
         return bool(self._with)
 
+    def __contains__(self, pid: int) -> bool:
+        return pid in self._with
+
     async def found(self, pid: int, body: Mapping[str, Any]) -> bool:
         """Whether this signature is of another manifest than ours; if so, its party is shown ours."""
         if messages.hexadecimal(body, "manifest_sha256", 64) == self._seat.manifest.sha256:
             return False
-        if pid not in self._with:
-            self._with.add(pid)
-            shown = {"manifest": b64url(self._seat.manifest.encode())}
-            await self._post.broadcast(messages.MANIFEST, shown, to=[pid])
+        await self._show_ours(pid)
         return True
 
-    async def take(self, pid: int, body: Mapping[str, Any]) -> None:
-        """Party `pid` shows the manifest that it signed. Raises `DidmpcError` that names what differs."""
-        seat = self._seat
-        theirs = Manifest.decode(messages.octets(body, "manifest", MAX_MANIFEST))
-        if theirs.sha256 == seat.manifest.sha256:
-            return
-        if pid not in self._with:  # our signature reached it before its own reached us
+    async def _show_ours(self, pid: int) -> None:
+        if pid not in self._with:
             self._with.add(pid)
-            shown = {"manifest": b64url(seat.manifest.encode())}
-            await self._post.broadcast(messages.MANIFEST, shown, to=[pid])
-        name = seat.names[pid]
+            with contextlib.suppress(DidmpcError):
+                await self._post.broadcast(messages.MANIFEST, shown(self._seat.manifest), to=[pid])
+
+    async def take(self, pid: int, body: Mapping[str, Any]) -> None:
+        """Party `pid` shows the manifest that it has, and perhaps why it refuses it.
+
+        Raises `DidmpcError` that names what differs.
+        """
+        seat = self._seat
+        name, fix = seat.names[pid], "Nothing was computed. Speak with them before you take part again."
+        theirs = Manifest.decode(messages.octets(body, "manifest", MAX_MANIFEST))
+        comment = messages.text(body, "comment", default="")
+        if theirs.sha256 == seat.manifest.sha256:
+            if comment:
+                raise DidmpcError(f"{name} refuses what is to be signed.", why=comment, fix=fix)
+            return
+        await self._show_ours(pid)  # its own signature may never come
         found = differences(seat.manifest.value(), theirs.value(), "for you", f"for {name}")
         host = seat.manifest.host
-        teller = "You" if host == seat.pid else seat.names[host]
         raise DidmpcError(
             f"{name} has signed another manifest than you."
             if host in (pid, seat.pid)
-            else f"{teller} told you and {name} different things.",
-            why=f"Different: {'; '.join(found) or 'the times'}.",
-            fix="Nothing was computed. Speak with them before you take part again.",
+            else f"{seat.names[host]} told you and {name} different things.",
+            why=f"Different: {'; '.join(found) or 'what neither of us knows'}.",
+            fix=fix,
         )
 
     def unnamed(self) -> DidmpcError:
@@ -66,3 +80,26 @@ class Disagreement:
             why="Somebody told the parties different things.",
             fix="Nothing was computed. Speak with them before you take part again.",
         )
+
+
+def shown(manifest: Manifest, why: str = "") -> dict[str, Any]:
+    """The body that shows a manifest to another party, with why we refuse it."""
+    return {"manifest": b64url(manifest.encode()), "comment": messages.sentence(why)}
+
+
+async def refuse(mailbox: Mailbox, identity: Identity, manifest: Manifest, why: str) -> None:
+    """Show all its parties a manifest that we do not sign; whoever cannot be told is not waited for."""
+    body = shown(manifest, why)
+    me = manifest.pid_of(identity.did)
+
+    async def tell(did: str) -> None:
+        message = Message(
+            type=messages.MANIFEST, pthid=manifest.attempt, from_=identity.did, to=(did,), body=body
+        )
+        with contextlib.suppress(DidmpcError):
+            await mailbox.send(message, identity, did, timeout=SHOWN_WITHIN)
+
+    others = [party.did for pid, party in enumerate(manifest.roster) if pid != me]
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(SHOWN_WITHIN):
+            await asyncio.gather(*(tell(did) for did in others))

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from didmpc.agent.program.bundle import Bundle, line_differences
 from didmpc.agent.sessions import bundles, consent, privacy, sources
 from didmpc.agent.sessions.confinement import Place
+from didmpc.agent.sessions.disagreement import refuse
 from didmpc.agent.sessions.gathering import Gathering, Stream, Workshop
 from didmpc.agent.sessions.inbox import Arrived, Inbox
 from didmpc.agent.sessions.parties import LinkPeer, can_relay, printable, versions
@@ -276,10 +277,7 @@ class Guest:
         try:
             if message.type == messages.MANIFEST and gathering is not None:
                 manifest = Manifest.decode(messages.octets(message.body, "manifest", 1 << 20))
-                self._pid = check_against_proposal(
-                    manifest, self._proposal, gathering.identity.did, self._wish
-                )
-                self._check_role(manifest)
+                await self._check_manifest(manifest, gathering)
                 self._manifest = manifest
                 names = [party.name for party in manifest.roster]
                 names[manifest.host] = self._host.name
@@ -319,6 +317,16 @@ class Guest:
             await self._join(gathering)
         else:
             self._say_here(0)
+
+    async def _check_manifest(self, manifest: Manifest, gathering: Gathering) -> None:
+        """It must be what was proposed; where it is not, all its parties see what we were sent."""
+        identity, mailbox = gathering.identity, self._workshop.mailbox
+        try:
+            self._pid = check_against_proposal(manifest, self._proposal, identity.did, self._wish)
+            self._check_role(manifest)
+        except DidmpcError as problem:
+            await refuse(mailbox, identity, manifest, f"{problem.what} {problem.why}")
+            raise
 
     def _check_role(self, manifest: Manifest) -> None:
         """Our input must be what is asked of us in the place that we got."""

@@ -31,6 +31,8 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], in_one: str, i
             found.extend(_DETAILS.get(key, _plain)(key, one[key], other[key], pair))
     if "roster" in one and "roster" in other:
         found.extend(_roster(one, other, pair))
+        if one["expires"] != other["expires"]:
+            found.append(_said("until when it holds", str(one["expires"]), str(other["expires"]), pair))
     rest = len(found) - MOST
     return found if rest <= 0 else [*found[:MOST], f"and {rest} more"]
 

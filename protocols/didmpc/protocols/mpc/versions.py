@@ -28,20 +28,23 @@ def _difference(
 ) -> DidmpcError | None:
     if _release(ours.get("mpyc"), 2) != _release(theirs.get("mpyc"), 2):
         return DidmpcError(
-            f"The versions differ: {name} has MPyC {theirs.get('mpyc') or 'not'}, "
-            f"{first} has {ours.get('mpyc') or 'not'}.",
+            _differ("MPyC", first, ours.get("mpyc"), name, theirs.get("mpyc")),
             why="Parties with different MPyC releases cannot compute together.",
-            fix=f"{name} installs the same:  pip install 'mpyc=={ours.get('mpyc', '')}'",
+            fix=f"Install the same at {name}:  pip install 'mpyc=={ours.get('mpyc', '')}'",
         )
     if NUMPY in imports and _release(ours.get(NUMPY), 1) != _release(theirs.get(NUMPY), 1):
         lacking, version = (first, theirs.get(NUMPY)) if NUMPY not in ours else (name, ours.get(NUMPY))
         return DidmpcError(
-            f"The versions differ: {name} has numpy {theirs.get(NUMPY) or 'not'}, "
-            f"{first} has {ours.get(NUMPY) or 'not'}.",
+            _differ("numpy", first, ours.get(NUMPY), name, theirs.get(NUMPY)),
             why="The program uses arrays, which another major release of numpy may read otherwise.",
-            fix=f"{lacking} installs the same:  pip install 'numpy=={version}'",
+            fix=f"Install the same at {lacking}:  pip install 'numpy=={version}'",
         )
     return None
+
+
+def _differ(package: str, first: str, ours: str | None, name: str, theirs: str | None) -> str:
+    none = "not installed"
+    return f"The versions differ: {package} is {ours or none} at {first} and {theirs or none} at {name}."
 
 
 def _release(version: str | None, parts: int) -> tuple[str, ...]:
