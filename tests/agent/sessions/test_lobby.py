@@ -83,27 +83,27 @@ async def test_whoever_left_can_come_back_and_a_free_place_is_taken_by_another(
     agents: Agents, program: Path
 ) -> None:
     _, screen, link = await host(agents, program, parties=2, start="ask")
-    bob = agents["bob"].visit(link, Terminal())
-    await screen.sees(event="party", name="bob", state="joined")
+    bob = agents["bob"].visit(link, Terminal(consent=None))
+    await screen.sees(event="party", name="bob", state="deciding")
     bob.cancel()
     await screen.sees(event="party", name="bob", state="left")
-    carol = agents["carol"].visit(link, Terminal())
-    await screen.sees(event="party", name="carol", state="joined")
+    carol = agents["carol"].visit(link, Terminal(consent=None))
+    await screen.sees(event="party", name="carol", state="deciding")
     with pytest.raises(LocalMisuse, match="All places are taken"):
         await agents["bob"].visit(link, Terminal())
     carol.cancel()
     await screen.sees(event="party", name="carol", state="left")
     screen.events.clear()
-    agents["bob"].visit(link, Terminal())
-    await screen.sees(event="party", name="bob", state="joined")
+    agents["bob"].visit(link, Terminal(consent=None))
+    await screen.sees(event="party", name="bob", state="deciding")
 
 
 async def test_a_link_that_was_taken_back_lets_nobody_in_but_who_is_in_stays(
     agents: Agents, program: Path
 ) -> None:
     run, screen, link = await host(agents, program, start="ask")
-    bob = agents["bob"].visit(link, Terminal())
-    await screen.sees(event="party", name="bob", state="joined")
+    bob = agents["bob"].visit(link, Terminal(consent=None))
+    await screen.sees(event="party", name="bob", state="deciding")
     alice = agents["alice"].invitations
     await alice.end(alice.named(link), "revoked")
     with pytest.raises(LocalMisuse, match="taken this link back"):
@@ -142,12 +142,12 @@ async def test_a_lobby_that_expires_says_so_to_everybody(agents: Agents, program
 
 async def test_the_host_may_let_in_or_send_away_each_one(agents: Agents, program: Path) -> None:
     _, screen, link = await host(agents, program, confirm=True)
-    agents["bob"].visit(link, bob := Terminal())
+    agents["bob"].visit(link, bob := Terminal(consent=None))
     await screen.sees(event="party", name="bob", state="knocking", by="link", mediator="mediator.example")
     await bob.sees(event="notice")
     screen.says(admit="bob")
-    await screen.sees(event="party", name="bob", state="joined")
-    carol = agents["carol"].visit(link, Terminal())
+    await bob.sees(event="proposal")
+    carol = agents["carol"].visit(link, Terminal(consent=None))
     await screen.sees(event="party", name="carol", state="knocking")
     screen.says(refuse="carol")
     with pytest.raises(DidmpcError):
