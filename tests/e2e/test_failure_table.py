@@ -26,6 +26,7 @@ GRACE = 3
 
 ROWS = {
     "raise": (r"Carol's program raised an exception\.", r"ValueError\."),
+    "raise-at-once": (r"Carol's program raised an exception\.", r"ValueError\."),
     "exit-status": (r"Carol's program ended with an error\.", ""),
     "exit-words": (r"Carol's program ended with an error\.", ""),
     "exit-early": (
@@ -62,7 +63,7 @@ def test_everyone_else_is_told_who_why_and_what_to_type(cluster: Cluster, what: 
         assert command in other.stderr.splitlines()[-1]
         assert SECRET not in other.stdout + other.stderr
         assert "Traceback" not in other.stderr or what == "bit-length"
-    if what in ("raise", "exit-words"):
+    if what in ("raise", "raise-at-once", "exit-words"):
         assert SECRET in carol.stderr, "its owner is told everything"
 
 

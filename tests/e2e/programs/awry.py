@@ -12,6 +12,8 @@ WHAT, WHO = sys.argv[1], int(sys.argv[2])
 
 async def main() -> None:
     odd = mpc.pid == WHO
+    if odd and WHAT == "raise-at-once":
+        raise ValueError("my salary is 4711")
     secint = mpc.SecInt(64 if odd and WHAT == "bit-length" else 32)
     await mpc.start()
     shares = mpc.input(secint(mpc.pid + 1))

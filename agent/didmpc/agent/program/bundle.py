@@ -164,7 +164,7 @@ class Bundle:
         except OSError as error:
             raise LocalMisuse(
                 f"The program cannot be written to {directory}.", why=error.strerror or str(error)
-            ) from None
+            ) from error
 
     def describe(self) -> dict[str, Any]:
         """What a proposal says about the program."""

@@ -12,7 +12,7 @@ from typing import Any
 from didmpc.agent.contacts import Contacts
 from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.sandbox import disk
-from didmpc.agent.sessions.causes import EndedEarly, in_words, read_cause
+from didmpc.agent.sessions.causes import AGAIN, EndedEarly, in_words, read_cause
 from didmpc.agent.sessions.channel_process import ChannelProcess
 from didmpc.agent.sessions.comparison import Comparison
 from didmpc.agent.sessions.disagreement import NAMED_WITHIN, Disagreement
@@ -69,6 +69,7 @@ class Attempt:
         self._disagreement = Disagreement(seat, self._post)
         self._early_opens: dict[int, Message] = {}
         self._opened = False
+        self._stopping: Mapping[str, Any] | None = None
         self._stopping: Mapping[str, Any] | None = None
         self._words_told = False
         self._background: set[asyncio.Task[None]] = set()
@@ -153,7 +154,7 @@ class Attempt:
         elif message.type == messages.ABORT:
             if pid in self._disagreement:
                 return  # it signs for another manifest; what differs is being told
-            raise DidmpcError(in_words(read_cause(self._seat, pid, message)))
+            raise DidmpcError(in_words(read_cause(self._seat, pid, message)), fix=AGAIN)
         elif message.type == messages.FRAME:
             self._frames.take(pid, message)
         elif message.type in RECEIPTS:
@@ -277,6 +278,7 @@ class Attempt:
             self._channel.tell({"signature": {"signature": self._seat.sign_abort(line["sign"])}})
         elif "stopping" in line and line["stopping"].get("pid") is None:
             # Parties with a session hear it through their links.
+            self._stopping = line["stopping"]
             self._stopping = line["stopping"]
             self._spawn(self._post.goodbye(line["stopping"], to=self._seat.without_session), self._sending)
 

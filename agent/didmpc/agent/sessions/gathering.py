@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from didmpc.agent.contacts import Contacts
 from didmpc.agent.mailbox import Mailbox
 from didmpc.agent.sessions.attempt import Attempt
+from didmpc.agent.sessions.causes import cause_of, of_system, refused_by_system
 from didmpc.agent.sessions.channel_process import ChannelProcess
 from didmpc.agent.sessions.confinement import Confinement
 from didmpc.agent.sessions.history import History
@@ -111,9 +112,11 @@ class Gathering:
         try:
             await attempt.connect(stream.event)
         except BaseException as error:
-            cause = _cause_of(error, self.workshop.label)
+            cause = cause_of(error, self.workshop.label)
             self.workshop.history.end(self.attempt, ok=False, cause=cause["what"], stats=None)
             await asyncio.shield(attempt.give_up(cause))
+            if (refused := refused_by_system(error)) is not None:
+                raise of_system(refused, self.workshop.home) from error
             raise
         self.handed_over = True
         return attempt.watch()
@@ -129,12 +132,3 @@ async def _undo(workshop: Workshop, channel: ChannelProcess, identity: Identity 
     if identity is not None:
         with contextlib.suppress(DidmpcError):
             await workshop.mailbox.drop_identity(identity.did)
-
-
-def _cause_of(error: BaseException, name: str) -> dict[str, str]:
-    """What the others are told about why an attempt did not get to run."""
-    if isinstance(error, DidmpcError):
-        return {"kind": "failed", "what": error.what, "why": error.why}
-    if isinstance(error, asyncio.CancelledError):
-        return {"kind": "closed", "what": "Its didmpc command was stopped.", "why": ""}
-    return {"kind": "failed", "what": f"{name}'s agent failed.", "why": type(error).__name__}

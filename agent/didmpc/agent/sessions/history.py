@@ -1,12 +1,15 @@
 """What ran: one line of JSON per session in the home, the newest state of each."""
 
 import json
+import logging
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from didmpc.local.private_files import write_private
+
+logger = logging.getLogger(__name__)
 
 KEPT = 500
 FACTS = (
@@ -73,4 +76,7 @@ class History:
     def _write(self) -> None:
         kept = self.list()[:KEPT]
         self._entries = {entry["attempt"]: entry for entry in kept}
-        write_private(self._path, json.dumps(kept).encode())
+        try:
+            write_private(self._path, json.dumps(kept).encode())
+        except OSError as error:  # a full disk: what runs is more than what ran
+            logger.warning("the history of sessions cannot be written: %s", error.strerror)
