@@ -5,6 +5,7 @@ from other people, so nothing reaches the terminal with control characters in it
 """
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -180,7 +181,8 @@ class Screen:
             from rich.console import Console
 
             self._console = Console(
-                file=self._stream,
+                file=io.StringIO(),  # it paints and never writes: that may stop where a terminal does
+                force_terminal=True,
                 highlight=False,
                 markup=False,
                 emoji=False,
