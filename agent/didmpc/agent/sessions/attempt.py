@@ -70,7 +70,6 @@ class Attempt:
         self._early_opens: dict[int, Message] = {}
         self._opened = False
         self._stopping: Mapping[str, Any] | None = None
-        self._stopping: Mapping[str, Any] | None = None
         self._words_told = False
         self._background: set[asyncio.Task[None]] = set()
         self._sending: set[asyncio.Task[None]] = set()
@@ -278,7 +277,6 @@ class Attempt:
             self._channel.tell({"signature": {"signature": self._seat.sign_abort(line["sign"])}})
         elif "stopping" in line and line["stopping"].get("pid") is None:
             # Parties with a session hear it through their links.
-            self._stopping = line["stopping"]
             self._stopping = line["stopping"]
             self._spawn(self._post.goodbye(line["stopping"], to=self._seat.without_session), self._sending)
 
