@@ -23,6 +23,7 @@ from didmpc.protocols.errors import LocalMisuse, MessageError, RemoteViolation
 from didmpc.protocols.message import Attachment, Message
 from didmpc.protocols.mpc.messages import PROPOSE, Join
 from didmpc.protocols.mpc.proposal import Proposal
+from didmpc.protocols.mpc.statement import Ask, Role, Statement
 from didmpc.protocols.out_of_band import Invitation
 from didmpc.protocols.routing import forward
 from didmpc.protocols.shorten_url import ShortLink
@@ -194,6 +195,13 @@ def _proposal() -> Proposal:
         free_threshold=False,
         mode="session",
         expires=1,
+        statement=Statement(
+            "host", "x", Ask("number"), (Role("a", "0"), Role("b", "1..m-1")), least=3, odd=True
+        ),
+        source={"kind": "git", "repository": "https://example.org/x", "commit": "a" * 40, "path": "a.py"},
+        roles={"bob": "a"},
+        versions={"mpyc": "0.11"},
+        you="bob",
     )
 
 

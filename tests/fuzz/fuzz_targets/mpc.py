@@ -5,6 +5,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from mpyc import finfields, fingroups, gfpx, secpols
@@ -17,6 +18,7 @@ from didmpc.protocols.mpc.agreement import Agreed, commitment_to, signed_bytes
 from didmpc.protocols.mpc.manifest import Manifest
 from didmpc.protocols.mpc.messages import Join
 from didmpc.protocols.mpc.receipt import Exchange, Opening, Receipt
+from didmpc.protocols.mpc.statement import Ask, Role, Statement
 from didmpc.protocols.mpc.terms import OPTIONS
 from fuzz_targets.messages import HASH
 from fuzz_targets.target import ALICE, BOB, Target
@@ -144,6 +146,16 @@ def _manifest_seeds() -> Iterator[bytes]:
     )
     manifest = Manifest("0" * 32, program, ("-x",), 0, False, "session", dict(OPTIONS), roster, expires=1)
     yield manifest.encode()
+    said = Statement(
+        "host", "x", Ask("csv", "y", ("a",)), (Role("r", "0..t", "z", Ask("nothing")), Role("s", "m-1"))
+    )
+    source = {"kind": "git", "repository": "https://example.org/x", "commit": "a" * 40, "path": "a.py"}
+    placed = tuple(replace(party, role=role) for party, role in zip(roster, ("r", "s"), strict=True))
+    full = replace(
+        manifest, statement=said, source=source, settings={"MPYC_NOGMPY": "1"}, roster=placed, host=1
+    )
+    assert Manifest.decode(full.encode()) == full
+    yield full.encode()
     yield manifest.encode().replace(ALICE.did.encode(), b"did:")  # once a DidError
 
 

@@ -177,7 +177,7 @@ def test_a_proposal_that_no_host_of_ours_writes_is_refused(change: dict[str, Any
 @pytest.mark.parametrize(
     ("versions", "imports", "named", "fix"),
     [
-        ({"mpyc": "0.10.1"}, [], r"MPyC is 0\.11\.2 at Alice and 0\.10\.1 at Bob", "pip install 'mpyc==0.11.2'"),
+        ({"mpyc": "0.10.1"}, [], r"MPyC is 0\.11\.2 at Alice and 0\.10\.1 at Bob", "'mpyc==0.11.2'"),
         ({"numpy": "1.26"}, ["numpy"], r"numpy is 2\.2\.0 at Alice and 1\.26 at Bob", "'numpy==2.2.0'"),
     ],
 )
