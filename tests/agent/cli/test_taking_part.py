@@ -79,7 +79,7 @@ def test_stdout_holds_the_bytes_of_the_program_and_nothing_else(didmpc, agent, p
         assert part in result.err
     method, params = agent.requests[0]
     assert method == "run"
-    assert params == {
+    expected = {
         "program": str(didmpc.folder / program),
         "with": ["bob", "carol"],
         "threshold": None,
@@ -100,6 +100,7 @@ def test_stdout_holds_the_bytes_of_the_program_and_nothing_else(didmpc, agent, p
         "arguments": ["-n", "10", "--with", "x"],
         "cwd": str(didmpc.folder),
     }
+    assert {name: params[name] for name in expected} == expected
 
 
 def test_with_json_stdout_is_one_object_that_holds_the_output(didmpc, agent, program):

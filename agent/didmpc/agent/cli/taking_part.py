@@ -215,7 +215,9 @@ class TakingPart:
         if not self._agreed_before(event):
             for text, style in narration.proposal(event, host=self._request.host):
                 self._screen.line(text, style)
-        answer = {"consent": True, "trust": self._request.trusts}
+        answer = {"consent": True}
+        if self._request.trusts:
+            answer["trust"] = True
         if self._agreed_before(event):
             if narration.lacks_sandbox(event):
                 answer["no_sandbox"] = True
