@@ -51,7 +51,7 @@ def test_the_pure_core_reads_no_clock_and_opens_no_socket() -> None:
     assert not [path.name for path in core if banned.search(path.read_text())]
 
 
-@pytest.mark.parametrize("name", ["run", "dev", "didcomm"])
+@pytest.mark.parametrize("name", ["run", "dev", "didcomm", "hosting"])
 def test_lock_files_pin_hashes_and_name_no_place(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     pinned = re.findall(r"^[a-z0-9-]+==", text, re.MULTILINE)
