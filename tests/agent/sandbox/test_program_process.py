@@ -165,10 +165,20 @@ except MemoryError:
         assert await program.exited() == 0
 
 
-def test_a_program_that_computes_for_too_long_is_ended(mechanism: Mechanism, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "number"),
+    [
+        ("pass", signal.SIGXCPU),
+        ("import signal; signal.signal(signal.SIGXCPU, signal.SIG_IGN)", signal.SIGKILL),
+    ],
+    ids=["told so", "that does not listen"],
+)
+def test_a_program_that_computes_for_too_long_is_ended(
+    mechanism: Mechanism, tmp_path: Path, before: str, number: signal.Signals
+) -> None:
     policy = place_for(tmp_path, mechanism, Limits(cpu_seconds=1))
-    with start(policy, "timeit", ["while True: pass"], environment=os.environ) as process:
-        assert process.wait(60) in (-signal.SIGKILL, 128 + signal.SIGKILL)
+    with start(policy, "timeit", ["-s", before, "while True: pass"], environment=os.environ) as process:
+        assert process.wait(60) in (-number, 128 + number)
 
 
 def test_a_locked_in_process_has_no_name_of_a_path_in_lists_of_processes(

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 # Signatures, handshakes and links of all parties together, in seconds: many round trips on a slow path.
 CONNECT_WITHIN = 60.0
+EACH_LINK = 0.5  # more for each link: 25 parties have 300 of them
 FINISH_WITHIN = 15.0
 RECEIPTS = (OUTPUT, RECEIPT)
 
@@ -88,7 +89,7 @@ class Attempt:
             self._post.broadcast(messages.SIGNATURE, self._agreement.signature()),
             self._links.create_relay_channels(),
         )
-        deadline = time.monotonic() + CONNECT_WITHIN
+        deadline = time.monotonic() + self._patience
         await self._open_when_signed(report)
         ready = False
         while not ready or self._agreement.words is None:
@@ -187,6 +188,11 @@ class Attempt:
             *(self._links.take_open(pid, message) for pid, message in early.items()),
         )
 
+    @property
+    def _patience(self) -> float:
+        m = self._seat.manifest.m
+        return CONNECT_WITHIN + EACH_LINK * m * (m - 1) / 2
+
     def _too_slow(self) -> DidmpcError:
         agreement = self._agreement
         if agreement.unsigned:
@@ -198,7 +204,7 @@ class Attempt:
         else:
             missing, what = self._seat.peers, "could not be reached through the relay"
         return DidmpcError(
-            f"{' and '.join(self._seat.names[pid] for pid in missing)} {what} within {CONNECT_WITHIN:.0f} s.",
+            f"{' and '.join(self._seat.names[pid] for pid in missing)} {what} within {self._patience:.0f} s.",
             why="Their agent, their mediator or the way to it may be down.",
             fix="Check with:  didmpc ping NAME     then start again.",
         )
