@@ -124,7 +124,7 @@ def roles(event: Event) -> list[tuple[str, str]]:
     if assigned:
         said = [f"{name} is {_place(str(role))}" for name, role in assigned.items()]
         lines.append((f"Assigned: {listing(said)}", ""))
-    if known and not event.get("role"):
+    if known and not event.get("your_role"):
         names = "|".join(str(role["name"]) for role in known)
         lines.append((f"Your role is what is left. To pick one: --role {names}  (who proposes: --as)", ""))
     return lines
@@ -135,8 +135,8 @@ def exchange(event: Event) -> list[tuple[str, str]]:
     if "said_by" not in event:
         return []
     lines = []
-    if event.get("role"):
-        lines.append((f"Your role: {_place(str(event['role']))}", "bold"))
+    if event.get("your_role"):
+        lines.append((f"Your role: {_place(str(event['your_role']))}", "bold"))
     said = {"host": " (says who proposes it)", "program": ""}.get(str(event["said_by"]), "")
     learns = [str(each) for each in event.get("you_learn") or [event.get("learns")] if each]
     gives = [_asked(each) for each in event.get("you_give") or [event.get("asks")]]

@@ -135,6 +135,11 @@ class Screen:
         self._emit(f"{INDENT}{printable(question)} ")
         self._asking = True
 
+    @property
+    def asking(self) -> bool:
+        """Whether a question stands on the last line."""
+        return self._asking
+
     def answered(self) -> None:
         """The person ended the line of the question."""
         self._asking = False

@@ -128,8 +128,8 @@ class TakingPart:
         try:
             if not await self._until_interrupted(self._take_part()):
                 await self._leave()
-        except _Declined:
-            await self._decline()
+        except _Declined as declined:
+            await self._decline(declined.__cause__)
         finally:
             self._control.close()
             self._board.stop()
@@ -236,13 +236,13 @@ class TakingPart:
         self._control.answer(answer)
 
     def _trusts(self, event: Json) -> bool:
-        """Whether the person trusts this program; raises `DidmpcError` where nobody can be asked."""
+        """Whether the person trusts this program; raises `_Declined` where nobody can be asked."""
         if not self._request.if_trusted or event.get("trusted") is True:
             return self._request.if_trusted
         if self._screen.terminal and os.isatty(0):
             return False
         self._control.answer({"consent": False, "why": "Their agent takes part in what it knows alone."})
-        raise DidmpcError(
+        raise _Declined from DidmpcError(
             "This is not a program that you trust.",
             why=str(event.get("trusted_why") or ""),
             fix=f"Trust it:  didmpc session trust {event.get('sha256')}",
@@ -305,6 +305,8 @@ class TakingPart:
                         event = control.result()[1]
                         if event.get("event") != "waiting":  # it would overwrite the question
                             await self._tell(event)
+                            if not self._screen.asking:
+                                self._screen.ask(question)  # something was said in between
                 finally:
                     control.cancel()
             self._screen.answered()
@@ -534,12 +536,14 @@ class TakingPart:
         self.outcome.cause = {"party": None, "kind": "interrupted", "what": what, "why": ""}
         self._say(what, "bold")
 
-    async def _decline(self) -> None:
+    async def _decline(self, why: BaseException | None) -> None:
         """Stay until the agent has told the others of the refusal."""
         with contextlib.suppress(DidmpcError, TimeoutError):
             async with asyncio.timeout(GONE_WITHIN):
                 while (await self._control.next())[0] != "result":
                     pass
+        if isinstance(why, DidmpcError):
+            raise why
         raise DidmpcError(
             "You did not agree, so nothing was computed and nothing was shown to anybody.",
             fix=again(self._request.program, [], host=True) if self._request.host else "",

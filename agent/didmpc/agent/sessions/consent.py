@@ -104,7 +104,7 @@ class Part:
     def facts(self) -> dict[str, Any]:
         """For the person, beside the proposal."""
         return {
-            "role": self.wish,
+            "your_role": self.wish,
             "you_give": [_asked(ask) for ask in self.asks],
             "you_learn": list(self.learns),
         }
