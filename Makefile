@@ -28,7 +28,7 @@ LOCKED := install --quiet --require-hashes --only-binary :all:
 FUZZ_VENV := .cache/fuzz-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-netlab test-hosting soak soak-sessions soak-kills lint types imports check bench fuzz lock clean install interop-peers
+.PHONY: help demo test test-netlab test-hosting soak soak-sessions soak-kills lint types imports check bench fuzz lock clean install install-report interop-peers
 
 help:
 	@echo "make demo     install, then a joint computation of 3 parties in real processes (PARTIES=5 PROGRAM=demos/vote.py)"
@@ -45,6 +45,7 @@ help:
 	@echo "make bench    what a session costs: didmpc bench session (BENCH_FLAGS='messages --quick')"
 	@echo "make fuzz     atheris on each target of tests/fuzz (TARGET=message RUNS=1000000)"
 	@echo "make install  only install; afterwards: . $(BIN)/activate && didmpc --help"
+	@echo "make install-report  also what the plots of didmpc bench compare --html need (matplotlib)"
 	@echo "make interop-peers  other implementations of DIDComm, for the tests against them"
 	@echo "make lock     write requirements/*.txt and the npm peers' locks anew (needs the package indexes)"
 	@echo "make clean    remove .venv and the caches"
@@ -102,6 +103,9 @@ fuzz: $(FUZZ_VENV)/.installed
 	done
 	@echo "make fuzz: $(RUNS) runs of each target, nothing found."
 
+install-report: $(VENV)/.report
+	@echo "Installed. Next:  didmpc bench compare --html report.html"
+
 install: $(VENV)/.run
 	@echo "Installed. Next:  . $(BIN)/activate && didmpc --help"
 
@@ -136,6 +140,12 @@ $(VENV)/.dev: $(VENV)/.python requirements/dev.txt pyproject.toml
 	@$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@ $(VENV)/.run
 
+# What only the plots of `didmpc bench compare --html` need.
+$(VENV)/.report: $(VENV)/.run requirements/report.txt
+	@echo "==> Installing matplotlib into $(VENV), from requirements/report.txt"
+	@$(PIP) $(LOCKED) -r requirements/report.txt
+	@touch $@
+
 # Other implementations of DIDComm, each in an environment of its own; the script keeps its own stamps.
 interop-peers: $(VENV)/.python
 	@$(BIN)/python tests/interop/install.py
@@ -159,6 +169,7 @@ lock: $(UV)
 	@$(COMPILE) --extra numpy pyproject.toml requirements/build.in -o requirements/run.txt
 	@$(COMPILE) --extra numpy --group pyproject.toml:dev -c requirements/run.txt \
 	  pyproject.toml requirements/build.in -o requirements/dev.txt
+	@$(COMPILE) --extra report -c requirements/dev.txt pyproject.toml -o requirements/report.txt
 	@$(COMPILE) requirements/didcomm.in -o requirements/didcomm.txt
 	@$(COMPILE) requirements/didcomm-messaging.in -o requirements/didcomm-messaging.txt
 	@$(COMPILE) requirements/fuzz.in -o requirements/fuzz.txt

@@ -242,6 +242,10 @@ def compare(
         Path, typer.Option(exists=True, file_okay=False, help="All in it of ours is deleted afterwards.")
     ] = Path("/var/tmp"),  # noqa: S108  (a folder of our own is made in it)
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Every single run, as CSV.")] = None,
+    html_file: Annotated[
+        Path | None,
+        typer.Option("--html", help="Plots, tables and evidence: one page that needs no other file."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
 ) -> None:
     """Compare didmpc with other ways to connect MPC parties, each set up with real software.
@@ -255,6 +259,8 @@ def compare(
     from didmpc.bench.compare.compare import Plan, chosen, chosen_networks  # noqa: PLC0415
     from didmpc.bench.compare.isolate import work_folder  # noqa: PLC0415
 
+    outputs = command.Outputs(csv=csv_file, html=html_file)
+    outputs.check()
     names, networks = chosen(contenders or ()), chosen_networks(profile or ())
     with work_folder(directory) as folder:
         plan = Plan(
@@ -271,7 +277,32 @@ def compare(
             nat=nat,
             say=lambda text: typer.echo(f"... {text}", err=True),
         )
-        command.write(command.run(plan), as_json=as_json, csv_file=csv_file)
+        result = command.run(plan)
+    command.show(result, as_json=as_json)
+    outputs.write(result)
+
+
+@app.command()
+def report(
+    result: Annotated[
+        Path, typer.Argument(metavar="RESULT", help="What  didmpc bench compare --json  has written.")
+    ],
+    html_file: Annotated[
+        Path | None,
+        typer.Option("--html", help="Plots, tables and evidence: one page that needs no other file."),
+    ] = None,
+    markdown_file: Annotated[
+        Path | None, typer.Option("--markdown", help="The tables, as a document of a repository.")
+    ] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Every single run, as CSV.")] = None,
+) -> None:
+    """Write the reports of a comparison that was kept; without options, its tables on the terminal.
+
+    Example:  didmpc bench report result.json --html report.html
+    """
+    from didmpc.bench.compare.command import Outputs, report_of  # noqa: PLC0415
+
+    report_of(result, Outputs(csv=csv_file, html=html_file, markdown=markdown_file))
 
 
 def _folder(directory: Path) -> tempfile.TemporaryDirectory[str]:

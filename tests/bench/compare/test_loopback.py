@@ -4,10 +4,14 @@ import csv
 import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
+from html import escape
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -16,13 +20,16 @@ from rich.console import Console
 from didmpc.bench.compare import compare as comparison
 from didmpc.bench.compare import cpu, measure, report
 from didmpc.bench.compare.capture import Frame, openings, parse, sight
+from didmpc.bench.compare.command import Outputs, report_of
 from didmpc.bench.compare.compare import Plan, chosen, chosen_networks, compare, ratios
 from didmpc.bench.compare.contender import Requirement, contenders
 from didmpc.bench.compare.delay import Direction
 from didmpc.bench.compare.hosts import PYTHON, HostError, free_port, listens, loopback, stop_all, wait_until
 from didmpc.bench.compare.isolate import PREFIX, work_folder
 from didmpc.bench.compare.lab import Site, nat_rules
+from didmpc.bench.compare.page import page
 from didmpc.bench.compare.programs import MARK, MARKER
+from didmpc.bench.compare.sheets import caution, sheets
 from didmpc.protocols.errors import LocalMisuse
 
 
@@ -76,6 +83,139 @@ def test_the_result_is_json_a_table_and_csv(result):
         ("relay", "tcp"),
         ("relay", ""),
     ]
+
+
+@pytest.fixture(scope="module")
+def whole(result):
+    """A result that has something for every table, as `didmpc bench compare --json` writes it."""
+    seen = {
+        "pairs": ["party0 - vps"],
+        "frames": 9,
+        "sizes": 4,
+        "median_gap_ms": 0.5,
+        "contents_readable": False,
+    }
+    relay = {"contender": "relay", "title": "raw <TCP> relay"}
+    exposure = relay | {
+        "bytes_per_payload_byte": 2.1,
+        "bytes_per_round_and_party": 99,
+        "opened_from_outside": {"party1": ["tcp/11365"], "vps": ["tcp/7001"]},
+        "eavesdropper": seen,
+        "servers": {"vps": seen | {"contents_readable": True}},
+        "frames_missed": 0,
+        "reference": "socat(1)",
+    }
+    nat = [
+        relay | {"site": "open", "works": True, "seconds": 2.5},
+        relay | {"site": "symmetric", "works": False, "why": "No route."},
+    ]
+    return result | {
+        "exposure": [exposure],
+        "nat": nat,
+        "cut": [relay | {"survived": False, "seconds": 90.0, "why": "It took too long."}],
+        "machine": {"cores": 2, "processor": "a <b>fast</b> one", "load_before": 0.4, "load_after": 0.5},
+        "software": {"tcp": {"mpyc": "0.11"}},
+        "date": "2026-01-02T03:04:05+00:00",
+        "command": "didmpc bench compare",
+    }
+
+
+def sheet(result, title):
+    return next(each for each in sheets(result) if each.title.startswith(title))
+
+
+def test_columns_are_what_was_observed(whole):
+    assert sheet(whole, "Security").rows == [
+        (
+            "raw <TCP> relay", "not readable", "readable", "tcp/11365", "tcp/7001", "2.10", "9 (0 missed)",
+            "socat(1)",
+        )
+    ]  # fmt: skip
+    assert sheet(whole, "Privacy").rows[0][1:4] == ("party0 - vps", "party0 - vps", "4")
+    reach = sheet(whole, "What it works behind")
+    assert reach.rows == [("raw <TCP> relay", "yes, 2.5 s", "no", "no")]
+    assert reach.notes[0] == "raw <TCP> relay, symmetric: No route."
+    assert [row[0] for row in sheet(whole, "Ease of use").rows] == ["MPyC over plain TCP", "raw TCP relay"]
+
+
+def test_a_busy_machine_is_said_to_have_been_busy(whole):
+    assert caution(whole) == ""
+    assert "load average 9.0" in caution(whole | {"machine": {"cores": 2, "load_before": 9, "load_after": 1}})
+
+
+class Elements(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.attributes = Counter(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found[tag] += 1
+        self.attributes += [(name, value or "") for name, value in attributes]
+
+
+@pytest.fixture(scope="module")
+def text(whole):
+    return page(whole)
+
+
+def test_the_page_holds_its_plots_and_loads_nothing(text, whole):
+    elements = Elements(text)
+    assert elements.found["svg"] == elements.found["figure"] >= 5
+    assert not {"script", "link", "img", "iframe", "b"} & set(elements.found)
+    assert "a &lt;b&gt;fast" in text
+    ids = [value for name, value in elements.attributes if name == "id"]
+    assert len(set(ids)) == len(ids)
+    targets = [value for name, value in elements.attributes if name.endswith("href")]
+    targets += [f"#{name}" for name in re.findall(r"url\(#([^)]*)\)", text)]
+    assert targets
+    assert {target.removeprefix("#") for target in targets} <= set(ids)
+    assert page(whole) == text, "the same result makes the same page"
+
+
+def test_the_page_shows_every_step_as_evidence(text, whole):
+    steps = [each["text"] for entry in whole["runs"] for each in entry.get("effort", {}).get("evidence", ())]
+    assert steps
+    assert all(escape(step) in text for step in steps)
+
+
+def test_a_document_is_made_from_a_kept_result(whole, tmp_path):
+    kept = tmp_path / "result.json"
+    kept.write_text(json.dumps(whole))
+    outputs = Outputs(csv=tmp_path / "a.csv", markdown=tmp_path / "a.md")
+    report_of(kept, outputs)
+    text = outputs.markdown.read_text()
+    assert "raw \\<TCP\\> relay | yes, 2.5 s | no | no |" in text
+    assert f"didmpc bench report {kept} --markdown {outputs.markdown}" in text
+    assert outputs.csv.read_bytes().decode() == report.as_csv(whole)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": 1}', "9" * 5000, "[" * 100_000])
+def test_what_is_no_result_is_refused(tmp_path, text):
+    file = tmp_path / "x"
+    file.write_text(text)
+    with pytest.raises(LocalMisuse, match="not a result of the comparison"):
+        report_of(file, Outputs())
+
+
+def test_a_result_with_something_missing_is_refused(whole, tmp_path):
+    file = tmp_path / "x"
+    file.write_text(json.dumps(whole | {"runs": [{"network": "lan"}]}))
+    with pytest.raises(LocalMisuse, match="not a result of the comparison"):
+        report_of(file, Outputs(markdown=tmp_path / "y"))
+
+
+def test_without_matplotlib_it_is_said_how_to_install_it_before_anything_is_measured(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(LocalMisuse) as refused:
+        Outputs(html=tmp_path / "a.html").check()
+    assert "make install-report" in refused.value.fix
+
+
+@pytest.mark.parametrize("name", ["", "missing/a.csv"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, name):
+    with pytest.raises(LocalMisuse, match="cannot be written"):
+        Outputs(csv=tmp_path / name).check()
 
 
 def test_no_process_is_left(result):

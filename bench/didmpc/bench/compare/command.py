@@ -1,7 +1,11 @@
-"""The commands `didmpc bench compare` and `didmpc bench list`."""
+"""The commands `didmpc bench compare`, `report` and `list`."""
 
 import json
+import os
+import shlex
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from didmpc.bench.compare import report
+from didmpc.bench.compare import markdown, page, plots, report, sheets
 from didmpc.bench.compare.compare import LOOPBACK, Plan, compare
 from didmpc.bench.compare.contender import contenders
 from didmpc.bench.compare.isolate import run_isolated
@@ -17,6 +21,45 @@ from didmpc.bench.mediator.machine import machine
 from didmpc.protocols.errors import LocalMisuse
 
 Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Files that the result is to be written to."""
+
+    csv: Path | None = None
+    html: Path | None = None
+    markdown: Path | None = None
+
+    def check(self) -> None:
+        """Raises LocalMisuse for what could not be written after minutes of measuring."""
+        if self.html is not None:
+            plots.raise_unless_possible()
+        for path in (self.csv, self.html, self.markdown):
+            if path is not None:
+                place = path if path.exists() else path.absolute().parent
+                if path.is_dir() or not os.access(place, os.W_OK):
+                    raise LocalMisuse(
+                        f"{path} cannot be written.",
+                        why="It is a folder." if path.is_dir() else f"{place} is missing or not writable.",
+                        fix="Name a file in a folder of yours.",
+                    )
+
+    def write(self, result: Json, *, source: str = "result.json") -> None:
+        """Raises LocalMisuse."""
+        command = f"didmpc bench report {source} --markdown {self.markdown}"
+        makers: tuple[tuple[Path | None, Callable[[], str]], ...] = (
+            (self.csv, lambda: report.as_csv(result)),
+            (self.html, lambda: page.page(result)),
+            (self.markdown, lambda: markdown.document(result, source=source, command=command)),
+        )
+        for path, make in makers:
+            if path is not None:
+                text = make()
+                try:
+                    path.write_text(text)
+                except OSError as error:
+                    raise LocalMisuse(f"{path} cannot be written.", why=f"{error.strerror}.") from None
 
 
 def list_contenders() -> None:
@@ -32,16 +75,20 @@ def list_contenders() -> None:
 
 def run(plan: Plan) -> Json:
     """Compare; on test hosts of our own if anything in the plan needs them. Raises DidmpcError."""
-    about = {
-        "command": " ".join(["didmpc", *sys.argv[1:]]),
+    known = contenders()
+    about: Json = {
+        "command": shlex.join(["didmpc", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(plan.folder),
+        "software": {name: known[name].versions() for name in plan.names if not known[name].missing()},
     }
     if plan.profiles == (LOOPBACK,) and not (plan.exposure or plan.cut or plan.nat):
-        return about | compare(plan)
-    kept = plan.folder / "result.json"
-    run_isolated(lambda: _keep(kept, compare(plan)))
-    result: Json = json.loads(kept.read_text())
+        result = compare(plan)
+    else:
+        kept = plan.folder / "result.json"
+        run_isolated(lambda: _keep(kept, compare(plan)))
+        result = json.loads(kept.read_text())
+    about["machine"]["load_after"] = round(os.getloadavg()[0], 2)
     return about | result
 
 
@@ -49,18 +96,27 @@ def _keep(path: Path, result: Json) -> None:
     path.write_text(json.dumps(result))
 
 
-def write(result: Json, *, as_json: bool, csv_file: Path | None) -> None:
-    """To stdout, and to a file if asked to. Raises LocalMisuse."""
-    if csv_file is not None:
-        try:
-            csv_file.write_text(report.as_csv(result))
-        except OSError as error:
-            raise LocalMisuse(f"{csv_file} cannot be written.", why=f"{error.strerror}.") from None
+def show(result: Json, *, as_json: bool) -> None:
+    """On stdout."""
     if as_json:
         sys.stdout.write(json.dumps(result) + "\n")
-    else:
-        console = Console(width=None if sys.stdout.isatty() else 160)
-        report.print_tables(result, console)
-        about = result["machine"]
-        console.print(f"{result['date']}, {about['cores']} cores of {about['processor']}")
-        console.print(f"load average before: {about['load_before']}")
+        return
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    report.print_tables(result, console)
+    about = result["machine"]
+    console.print(f"{result['date']}, {about['cores']} cores of {about['processor']}", markup=False)
+    console.print(f"load average before: {about['load_before']}", markup=False)
+    if caution := sheets.caution(result):
+        console.print(caution, style="yellow", markup=False)
+
+
+def report_of(path: Path, outputs: Outputs) -> None:
+    """Write anew what a kept result says; without a file to write, on stdout. Raises LocalMisuse."""
+    outputs.check()
+    result = report.read(path)
+    try:
+        if outputs == Outputs():
+            show(result, as_json=False)
+        outputs.write(result, source=str(path))
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise report.no_result(path, f"something in it is not as it should be: {error!r}") from None

@@ -104,7 +104,7 @@ def _each(plan: Plan, network: Network, body: Callable[[Contender, ExitStack], J
     known = contenders()
     for name in plan.names:
         one = known[name]
-        entry: Json = {"contender": name, "title": one.title}
+        entry: Json = {"contender": name, "title": one.title, "reference": one.reference}
         if reason := one.reason_to_skip(network):
             found.append(entry | {"skipped": reason})
             continue

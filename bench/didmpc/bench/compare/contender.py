@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from didmpc.bench.cluster import Running
+from didmpc.bench.compare import software
 from didmpc.bench.compare.hosts import PYTHON, Network, listens, wait_until
 from didmpc.bench.compare.programs import Work
 
@@ -97,6 +98,8 @@ class Contender(ABC):
     """Whether it can be tried with all hosts on one network, without root."""
     relayed: bool = False
     """Whether what the parties send passes through a server (so that a raw relay is what to compare with)."""
+    python: tuple[str, ...] = ("mpyc",)
+    """Python packages that do the work."""
     reference: str = ""
     """Where it is described."""
 
@@ -106,6 +109,10 @@ class Contender(ABC):
 
     def missing(self) -> list[Requirement]:
         return [each for each in self.requires if not each.is_met()]
+
+    def versions(self) -> dict[str, str]:
+        """Of all packages that it consists of."""
+        return software.python(self.python) | software.debian(each.package for each in self.requires)
 
     def reason_to_skip(self, network: Network) -> str | None:
         """Why it cannot take part here, with what to do about it."""

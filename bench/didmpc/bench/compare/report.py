@@ -1,109 +1,50 @@
-"""The result for people (tables) and for programs (CSV; JSON is the result itself)."""
+"""The result as tables on a terminal, as CSV, and read again from a JSON file."""
 
 import csv
 import io
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
+from didmpc.bench.compare import sheets
+from didmpc.protocols.errors import LocalMisuse
+
 Json = dict[str, Any]
+MOST_BYTES = 64 * 1024 * 1024
 _COLUMNS = (
     "network", "parties", "contender", "work", "run", "reference",
     "round_ms", "bulk_seconds", "bulk_mbit_per_party", "program_seconds", "cpu_seconds",
 )  # fmt: skip
+_PARTS = {
+    "runs": list,
+    "exposure": list,
+    "cut": list,
+    "nat": list,
+    "machine": dict,
+    "date": str,
+    "command": str,
+}
 
 
 def print_tables(result: Json, console: Console) -> None:
     """All that was found."""
-    for (network, parties), entries in _grouped(result["runs"]).items():
-        console.print(_times(f"{network}, {parties} parties", entries))
-    if result["exposure"]:
-        console.print(_exposure(result["exposure"]))
-    if result["cut"] or result["nat"]:
-        console.print(_reach(result))
-    for entry in (each for part in ("runs", "exposure", "cut") for each in result[part] if "failed" in each):
-        console.print(f"{entry['title']} failed: {entry['failed']}", style="red", markup=False)
-
-
-def _grouped(entries: list[Json]) -> dict[tuple[str, int], list[Json]]:
-    groups: dict[tuple[str, int], list[Json]] = {}
-    for entry in entries:
-        groups.setdefault((entry["network"], entry["parties"]), []).append(entry)
-    return groups
-
-
-def _times(title: str, entries: list[Json]) -> Table:
-    table = Table(title=title, title_justify="left")
-    demos = sorted({what for entry in entries for what in entry.get("figures", {}) if what != "micro"})
-    table.add_column("contender")
-    for heading in (
-        "steps", "connected s", "round ms", "added", "x tcp (min-max)", "x relay", "bulk Mbit/s", "x tcp",
-        "x relay",
-        *(f"{demo} x {reference}" for demo in demos for reference in ("tcp", "relay")), "CPU s",
-    ):  # fmt: skip
-        table.add_column(heading, justify="right")
-    for entry in entries:
-        if "figures" not in entry:
-            table.add_row(entry["title"], f"skipped: {entry['skipped']}" if "skipped" in entry else "failed")
-            continue
-        micro, ratios = entry["figures"]["micro"], entry["ratios"]
-        tcp, relay = ratios.get("tcp", {}), ratios.get("relay", {})
-        table.add_row(
-            entry["title"],
-            str(entry["effort"]["most_of_a_party"]["steps"]),
-            f"{entry['setup_seconds']:.1f}",
-            f"{micro['round_ms']:.2f}",
-            "-" if entry["added_round_ms"] is None else f"{entry['added_round_ms']:+.2f}",
-            _spread(tcp.get("micro round_ms")),
-            _median(relay.get("micro round_ms")),
-            f"{micro['bulk_mbit_per_party']:.0f}",
-            _median(tcp.get("micro bulk_seconds")),
-            _median(relay.get("micro bulk_seconds")),
-            *(_median(each.get(f"{demo} program_seconds")) for demo in demos for each in (tcp, relay)),
-            f"{micro['cpu_seconds']:.1f}",
-        )
-    return table
-
-
-def _exposure(entries: list[Json]) -> Table:
-    table = Table(title="On the wire, from packet captures", title_justify="left")
-    for heading in (
-        "contender", "bytes per payload byte", "bytes per round", "opened from outside",
-        "contents: eavesdropper", "contents: server", "pairs an eavesdropper sees", "sizes",
-    ):  # fmt: skip
-        table.add_column(heading)
-    for entry in entries:
-        if "eavesdropper" not in entry:
-            table.add_row(entry["title"], "skipped" if "skipped" in entry else "failed")
-            continue
-        seen, servers = entry["eavesdropper"], entry["servers"].values()
-        table.add_row(
-            entry["title"],
-            f"{entry['bytes_per_payload_byte']:.2f}",
-            f"{entry['bytes_per_round_and_party']:.0f}",
-            "; ".join(f"{host} {' '.join(ports)}" for host, ports in entry["opened_from_outside"].items()),
-            _readable(seen["contents_readable"]),
-            _readable(any(each["contents_readable"] for each in servers)) if servers else "no server",
-            ", ".join(seen["pairs"]),
-            str(seen["sizes"]),
-        )
-    return table
-
-
-def _reach(result: Json) -> Table:
-    sites = list(dict.fromkeys(entry["site"] for entry in result["nat"]))
-    cuts = {entry["contender"]: entry for entry in result["cut"]}
-    table = Table(title="What it works behind, and what it survives", title_justify="left")
-    for heading in ("contender", *sites, *(["10 s cut"] if cuts else [])):
-        table.add_column(heading)
-    works = {(entry["contender"], entry["site"]): entry for entry in result["nat"]}
-    titles = {entry["contender"]: entry["title"] for part in ("nat", "cut") for entry in result[part]}
-    for name, title in titles.items():
-        row = [_yes(works.get((name, site), {}).get("works")) for site in sites]
-        table.add_row(title, *row, *([_yes(cuts.get(name, {}).get("survived"))] if cuts else []))
-    return table
+    for sheet in sheets.sheets(result):
+        table = Table(title=sheet.title, title_justify="left")
+        for number, heading in enumerate(sheet.headings):
+            # Words are broken over lines, figures are not.
+            table.add_column(heading, overflow="fold", min_width=12 if number == 0 else None)
+        for row in sheet.rows:
+            table.add_row(*(escape(cell) for cell in row))
+        console.print(table)
+        for note in sheet.notes:
+            console.print(note, markup=False)
+    for failure in sheets.failures(result):
+        console.print(failure, style="red", markup=False)
 
 
 def rows(result: Json) -> Iterator[Json]:
@@ -132,17 +73,27 @@ def as_csv(result: Json) -> str:
     return text.getvalue()
 
 
-def _median(ratio: Json | None) -> str:
-    return f"{ratio['median']:.2f}" if ratio else "-"
+def read(path: Path) -> Json:
+    """A result that `didmpc bench compare --json` has written. Raises LocalMisuse."""
+    try:
+        if path.stat().st_size > MOST_BYTES:
+            raise ValueError(f"it is larger than {MOST_BYTES >> 20} MiB")
+        result = json.loads(path.read_text())
+    except OSError as error:
+        raise LocalMisuse(f"{path} cannot be read.", why=f"{error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise no_result(path, f"{error}") from None
+    if not isinstance(result, dict):
+        raise no_result(path, "it holds no JSON object")
+    if wrong := [name for name, kind in _PARTS.items() if not isinstance(result.get(name), kind)]:
+        raise no_result(path, f"these parts of it are missing or of another kind: {', '.join(wrong)}")
+    return result
 
 
-def _spread(ratio: Json | None) -> str:
-    return f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})" if ratio else "-"
-
-
-def _readable(value: bool) -> str:
-    return "readable" if value else "not readable"
-
-
-def _yes(value: bool | None) -> str:
-    return "-" if value is None else "yes" if value else "no"
+def no_result(path: Path, why: str) -> LocalMisuse:
+    """What to say of a file that is something else."""
+    return LocalMisuse(
+        f"{path} is not a result of the comparison.",
+        why=f"{why[:1].upper()}{why[1:]}.",
+        fix="didmpc bench compare --json > result.json  writes one.",
+    )

@@ -59,6 +59,7 @@ class Didmpc(Contender):
 
     on_loopback = True
     relayed = True
+    python = ("mpyc", "didmpc")
     reference = "docs/user-guide.md"
 
     def __init__(self, name: str, title: str, *, mediators: int, flags: tuple[str, ...] = ()) -> None:

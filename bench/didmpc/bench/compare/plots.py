@@ -1,0 +1,222 @@
+"""The plots of a report, as SVG to be put into a page: needs matplotlib (`didmpc[report]`)."""
+
+import importlib.util
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from didmpc.bench.compare import sheets
+from didmpc.protocols.errors import LocalMisuse
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+Json = dict[str, Any]
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
+"""Okabe and Ito's: told apart by the colour-blind as well."""
+_MARKS = ("o", "s", "^", "D", "v", "P", "X")
+_STYLE: Any = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+}
+_NOTHING = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """One picture: its caption, and an SVG element that can stand in a page beside others."""
+
+    caption: str
+    svg: str
+
+
+def raise_unless_possible() -> None:
+    """Raises LocalMisuse where matplotlib is not installed."""
+    if importlib.util.find_spec("matplotlib") is None:
+        raise LocalMisuse(
+            "The plots of the report need matplotlib, which is not installed.",
+            why="It is not needed to run didmpc, so it is not installed with it.",
+            fix="In a checkout: make install-report. Elsewhere: pip install 'didmpc[report]'",
+        )
+
+
+def plots(result: Json) -> list[Plot]:
+    """Those that the result has figures for. Raises LocalMisuse without matplotlib."""
+    raise_unless_possible()
+    import matplotlib as mpl  # noqa: PLC0415  (optional, and slow to load)
+
+    with mpl.rc_context(_STYLE):
+        return [
+            Plot(caption, _svg(figure, f"plot{number}"))
+            for number, (caption, figure) in enumerate(_figures(result))
+        ]
+
+
+def _figures(result: Json) -> Iterator[tuple[str, "Figure"]]:
+    works = sorted({what for entry in result["runs"] for what in entry.get("figures", {})})
+    compared = [("micro round_ms", "Round time"), ("micro bulk_seconds", "Bulk transfer time")]
+    compared += [(f"{what} program_seconds", f"Program {what}") for what in works if what != "micro"]
+    for figure, title in compared:
+        for reference, name in (("tcp", "plain TCP"), ("relay", "the raw TCP relay")):
+            series = _ratios(result, figure, reference)
+            if series:
+                caption = f"{title} divided by that over {name} in the same run: median, least, largest."
+                yield caption, _dots(series, f"{title}: ratio to {name}")
+    groups = sheets.grouped(result["runs"])
+    cpu = {_group(*key): _micro(entries, "cpu_seconds") for key, entries in groups.items()}
+    if cpu := {name: values for name, values in cpu.items() if values}:
+        yield "CPU time of all processes, both micro-benchmarks: median.", _bars(cpu, "CPU seconds")
+    ready = {
+        _group(*key): {
+            entry["title"]: float(entry["setup_seconds"]) for entry in entries if "setup_seconds" in entry
+        }
+        for key, entries in groups.items()
+    }
+    if ready := {name: values for name, values in ready.items() if values}:
+        yield "From nothing (no keys, no processes) to a first program that has run.", _bars(ready, "Seconds")
+    if effort := _effort(result):
+        yield "What the party who has most to do has to do.", _bars(effort, "Steps and lines", stacked=True)
+    wire = {
+        entry["title"]: float(entry["bytes_per_payload_byte"])
+        for entry in result["exposure"]
+        if "bytes_per_payload_byte" in entry
+    }
+    if wire:
+        caption = "Bytes on all links for each byte that a program sent in bulk, from packet captures."
+        yield caption, _bars({"bulk": wire}, "Bytes per payload byte")
+
+
+# --- what is shown
+
+
+def _group(network: str, parties: int) -> str:
+    return f"{network}, {parties} parties"
+
+
+def _ratios(result: Json, figure: str, reference: str) -> dict[str, dict[str, Json]]:
+    found: dict[str, dict[str, Json]] = {}
+    for entry in result["runs"]:
+        ratio = entry.get("ratios", {}).get(reference, {}).get(figure)
+        if ratio:
+            found.setdefault(_group(entry["network"], entry["parties"]), {})[entry["title"]] = ratio
+    return found
+
+
+def _micro(entries: list[Json], figure: str) -> dict[str, float]:
+    return {
+        entry["title"]: float(entry["figures"]["micro"][figure]) for entry in entries if "figures" in entry
+    }
+
+
+def _effort(result: Json) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = {}
+    kinds = {"command": "commands", "daemon": "daemons", "exchange": "things handed over"}
+    for kind, shown in (kinds | {"configuration": "configuration lines"}).items():
+        for entry in result["runs"]:
+            if "effort" in entry:
+                most = entry["effort"]["most_of_a_party"]
+                found.setdefault(shown, {}).setdefault(entry["title"], float(most[kind]))
+    return found
+
+
+# --- how
+
+
+def _titles(series: dict[str, dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(title for values in series.values() for title in values))
+
+
+def _axes(titles: list[str], heading: str) -> tuple["Figure", "Axes"]:
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    # No pyplot: it would look for a display, and keep the figures.
+    figure = Figure(figsize=(7.0, 1.1 + 0.36 * len(titles)), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_yticks(range(len(titles)), titles)
+    axes.set_ylim(len(titles) - 0.4, -0.6)
+    axes.set_xlabel(heading)
+    axes.grid(visible=False, axis="y")
+    return figure, axes
+
+
+def _legend(figure: "Figure", count: int) -> None:
+    if count > 1:
+        figure.legend(loc="outside upper right", ncols=min(count, 4))
+
+
+def _dots(series: dict[str, dict[str, Json]], heading: str) -> "Figure":
+    from matplotlib.ticker import NullFormatter, ScalarFormatter  # noqa: PLC0415
+
+    titles = _titles(series)
+    figure, axes = _axes(titles, heading)
+    for number, (name, values) in enumerate(series.items()):
+        shift = 0.5 * ((number + 0.5) / len(series) - 0.5)
+        medians = [each["median"] for each in values.values()]
+        reach = [
+            [each["median"] - each["min"] for each in values.values()],
+            [each["max"] - each["median"] for each in values.values()],
+        ]
+        axes.errorbar(
+            medians,
+            [titles.index(title) + shift for title in values],
+            xerr=reach,
+            fmt=_MARKS[number % len(_MARKS)],
+            color=_COLOURS[number % len(_COLOURS)],
+            markersize=4.5,
+            elinewidth=1,
+            capsize=2,
+            label=name,
+        )
+    axes.axvline(1.0, color="0.4", linewidth=0.8, linestyle="--")
+    everything = [
+        each[end] for values in series.values() for each in values.values() for end in ("min", "max")
+    ]
+    if max(everything) > 5:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    _legend(figure, len(series))
+    return figure
+
+
+def _bars(series: dict[str, dict[str, float]], heading: str, *, stacked: bool = False) -> "Figure":
+    titles = _titles(series)
+    figure, axes = _axes(titles, heading)
+    height = 0.7 if stacked else 0.7 / len(series)
+    base = dict.fromkeys(titles, 0.0)
+    for number, (name, values) in enumerate(series.items()):
+        shift = 0.0 if stacked else (number - (len(series) - 1) / 2) * height
+        axes.barh(
+            [titles.index(title) + shift for title in values],
+            list(values.values()),
+            height,
+            left=[base[title] for title in values] if stacked else None,
+            color=_COLOURS[number % len(_COLOURS)],
+            label=name,
+        )
+        for title, value in values.items():
+            base[title] += value
+    _legend(figure, len(series))
+    return figure
+
+
+def _svg(figure: "Figure", name: str) -> str:
+    import matplotlib as mpl  # noqa: PLC0415
+
+    text = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": name}):  # the same result makes the same file
+        figure.savefig(text, format="svg", metadata=_NOTHING)
+    element = text.getvalue()
+    element = element[element.index("<svg") :].strip()
+    # Several stand in one page, where an id must be the only one.
+    return re.sub(r'(\bid="|url\(#|href="#)', rf"\1{name}-", element)

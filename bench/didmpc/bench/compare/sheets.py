@@ -1,0 +1,313 @@
+"""What a result says, as tables of text: `sheets`. The terminal, HTML and Markdown show the same ones.
+
+Every column is a figure or an observation of this result; `source` says what it was taken from.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Json = dict[str, Any]
+BUSY = 3.0
+"""A load average from which on the other work of a machine is in the figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table; its first column names the contender."""
+
+    title: str
+    source: str
+    headings: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    notes: list[str] = field(default_factory=list)
+
+
+def sheets(result: Json) -> list[Sheet]:
+    """Those that the result has anything for."""
+    found = [_times(*group, entries) for group, entries in grouped(result["runs"]).items()]
+    found += [_ease(entries) for entries in [_with_effort(result)] if entries]
+    if result["exposure"]:
+        found += [_security(result["exposure"]), _privacy(result["exposure"])]
+    if result["cut"] or result["nat"]:
+        found.append(_reach(result))
+    if result.get("software"):
+        found.append(_software(result))
+    return found
+
+
+def caution(result: Json) -> str:
+    """A sentence about a machine that was busy, or nothing."""
+    about = result["machine"]
+    load = max(float(about[name]) for name in ("load_before", "load_after") if name in about)
+    if load < BUSY:
+        return ""
+    return (
+        f"The machine was busy with other work (load average {load:.1f} on {about['cores']} cores): "
+        "only ratios of the same pair mean anything here, and those that depend on CPU little."
+    )
+
+
+def grouped(entries: list[Json]) -> dict[tuple[str, int], list[Json]]:
+    """Runs by network and number of parties."""
+    groups: dict[tuple[str, int], list[Json]] = {}
+    for entry in entries:
+        groups.setdefault((entry["network"], entry["parties"]), []).append(entry)
+    return groups
+
+
+def steps(result: Json) -> Iterator[tuple[str, list[str]]]:
+    """Of each contender: what was done on which host to get connected, in order."""
+    for entry in _with_effort(result):
+        evidence = entry["effort"]["evidence"]
+        yield entry["title"], [f"{each['host']} ({each['kind']}) {each['text']}" for each in evidence]
+
+
+def failures(result: Json) -> Iterator[str]:
+    """What went wrong, in the words that were said."""
+    for part in ("runs", "exposure", "cut", "nat"):
+        for entry in result[part]:
+            if "failed" in entry:
+                where = entry.get("network") or entry.get("site") or part
+                yield f"{entry['title']} failed ({where}): {entry['failed']}"
+
+
+def figures(entry: Json, work: str) -> Json:
+    """The medians of one contender's work; none if it took no part."""
+    found: Json = entry.get("figures", {}).get(work, {})
+    return found
+
+
+# --- time
+
+
+def _times(network: str, parties: int, entries: list[Json]) -> Sheet:
+    demos = sorted({what for entry in entries for what in entry.get("figures", {}) if what != "micro"})
+    headings = (
+        "contender", "connected s", "round ms", "added ms", "round x tcp (min-max)", "round x relay",
+        "bulk Mbit/s", "bulk x tcp (min-max)", "bulk x relay",
+        *(f"{demo} x {reference}" for demo in demos for reference in ("tcp", "relay")), "CPU s",
+    )  # fmt: skip
+    rows = []
+    for entry in entries:
+        if "figures" not in entry:
+            rows.append(_absent(entry, headings))
+            continue
+        micro, ratios = entry["figures"]["micro"], entry["ratios"]
+        tcp, relay = ratios.get("tcp", {}), ratios.get("relay", {})
+        added = entry["added_round_ms"]
+        rows.append(
+            (
+                entry["title"],
+                f"{entry['setup_seconds']:.1f}",
+                f"{micro['round_ms']:.2f}",
+                "-" if added is None else f"{added:+.2f}",
+                _spread(tcp.get("micro round_ms")),
+                _median(relay.get("micro round_ms")),
+                f"{micro['bulk_mbit_per_party']:.0f}",
+                _spread(tcp.get("micro bulk_seconds")),
+                _median(relay.get("micro bulk_seconds")),
+                *(_median(each.get(f"{demo} program_seconds")) for demo in demos for each in (tcp, relay)),
+                f"{micro['cpu_seconds']:.1f}",
+            )
+        )
+    repeats = max((len(entry.get("measured", ())) for entry in entries), default=0)
+    return Sheet(
+        f"Time: {network}, {parties} parties",
+        f"{repeats} runs, each paired with plain TCP (and the raw relay) right before it: medians.",
+        headings,
+        rows,
+        [f"{entry['title']} skipped: {entry['skipped']}" for entry in entries if "skipped" in entry],
+    )
+
+
+# --- ease of use
+
+
+def _with_effort(result: Json) -> list[Json]:
+    """Of each contender the first entry that says what had to be done."""
+    first: dict[str, Json] = {}
+    for entry in result["runs"]:
+        if "effort" in entry:
+            first.setdefault(entry["contender"], entry)
+    return list(first.values())
+
+
+def _ease(entries: list[Json]) -> Sheet:
+    kinds = ("command", "daemon", "configuration", "exchange")
+    rows = []
+    for entry in entries:
+        most, hosts = entry["effort"]["most_of_a_party"], entry["effort"]["hosts"]
+        servers = [each for name, each in hosts.items() if name.startswith("vps")]
+        rows.append(
+            (
+                entry["title"],
+                *(str(most[kind]) for kind in kinds),
+                str(most["steps"]),
+                str(sum(each["steps"] for each in servers)),
+                f"{entry['setup_seconds']:.1f}",
+            )
+        )
+    return Sheet(
+        "Ease of use",
+        f"The steps that were really done for {entries[0]['parties']} parties, by the party who has most to "
+        "do, each listed below; and the clock.",
+        (
+            "contender", "commands", "daemons", "configuration lines", "things handed over",
+            "steps of a party", "steps on servers", "nothing to connected s",
+        ),
+        rows,
+    )  # fmt: skip
+
+
+# --- security and privacy
+
+
+def _security(entries: list[Json]) -> Sheet:
+    headings = (
+        "contender", "contents on the wire", "contents in the server", "ports opened at parties",
+        "ports opened at servers", "bytes per payload byte", "frames captured", "described in",
+    )  # fmt: skip
+    rows = []
+    for entry in entries:
+        if "eavesdropper" not in entry:
+            rows.append(_absent(entry, headings))
+            continue
+        seen, servers = entry["eavesdropper"], entry["servers"].values()
+        rows.append(
+            (
+                entry["title"],
+                _readable(seen["contents_readable"]),
+                _readable(any(each["contents_readable"] for each in servers)) if servers else "no server",
+                _ports(entry["opened_from_outside"], "party"),
+                _ports(entry["opened_from_outside"], "vps"),
+                f"{entry['bytes_per_payload_byte']:.2f}",
+                f"{seen['frames']} ({entry['frames_missed']} missed)",
+                entry.get("reference") or "-",
+            )
+        )
+    return Sheet(
+        "Security",
+        "Packets captured on all links and inside the servers while a known block was sent: readable where "
+        "that block was found as it is. Opened is what a first packet or a connection came in for.",
+        headings,
+        rows,
+    )
+
+
+def _privacy(entries: list[Json]) -> Sheet:
+    headings = (
+        "contender", "pairs on the wire", "pairs in the server", "distinct sizes", "median gap ms",
+        "bytes per round and party",
+    )  # fmt: skip
+    rows = []
+    for entry in entries:
+        if "eavesdropper" not in entry:
+            rows.append(_absent(entry, headings))
+            continue
+        seen = entry["eavesdropper"]
+        inside = sorted({pair for each in entry["servers"].values() for pair in each["pairs"]})
+        gap = seen["median_gap_ms"]
+        rows.append(
+            (
+                entry["title"],
+                ", ".join(seen["pairs"]) or "-",
+                ", ".join(inside) or "no server",
+                str(seen["sizes"]),
+                "-" if gap is None else f"{gap:g}",
+                f"{entry['bytes_per_round_and_party']:.0f}",
+            )
+        )
+    return Sheet(
+        "Privacy",
+        "The same captures: who was seen to talk with whom, frame sizes, and times between frames.",
+        headings,
+        rows,
+    )
+
+
+def _ports(opened: dict[str, list[str]], role: str) -> str:
+    found = {port for host, ports in opened.items() if host.startswith(role) for port in ports}
+    return " ".join(sorted(found)) or "none"
+
+
+# --- reach
+
+
+def _reach(result: Json) -> Sheet:
+    sites = list(dict.fromkeys(entry["site"] for entry in result["nat"]))
+    cuts = {entry["contender"]: entry for entry in result["cut"]}
+    works = {(entry["contender"], entry["site"]): entry for entry in result["nat"]}
+    titles = {entry["contender"]: entry["title"] for part in ("nat", "cut") for entry in result[part]}
+    rows = []
+    for name, title in titles.items():
+        row = [_reached(works.get((name, site), {})) for site in sites]
+        rows.append((title, *row, *([_survived(cuts.get(name, {}))] if cuts else [])))
+    notes = [
+        f"{entry['title']}, {entry.get('site', '10 s cut')}: {_line(entry['why'])}"
+        for entry in (*result["nat"], *result["cut"])
+        if entry.get("why")
+    ]
+    return Sheet(
+        "What it works behind, and what it survives",
+        "A small program with all parties behind the same kind of NAT or firewall; and one during which a "
+        "party could reach nobody for 10 s.",
+        ("contender", *(f"behind {site}" for site in sites), *(["10 s cut"] if cuts else [])),
+        rows,
+        notes,
+    )
+
+
+def _reached(entry: Json) -> str:
+    if "works" not in entry:
+        return "skipped" if "skipped" in entry else "-"
+    return f"yes, {entry['seconds']:.1f} s" if entry["works"] else "no"
+
+
+def _survived(entry: Json) -> str:
+    if "survived" not in entry:
+        return "skipped" if "skipped" in entry else "failed" if "failed" in entry else "-"
+    return f"yes, {entry['seconds']:.0f} s" if entry["survived"] else "no"
+
+
+# --- software
+
+
+def _software(result: Json) -> Sheet:
+    titles = {
+        entry["contender"]: entry["title"]
+        for part in ("runs", "exposure", "cut", "nat")
+        for entry in result[part]
+    }
+    return Sheet(
+        "Software",
+        "Versions of what was installed, as the package managers say.",
+        ("contender", "versions"),
+        [
+            (titles.get(name, name), ", ".join(f"{what} {version}" for what, version in versions.items()))
+            for name, versions in result["software"].items()
+        ],
+    )
+
+
+# --- cells
+
+
+def _absent(entry: Json, headings: Sequence[str]) -> tuple[str, ...]:
+    return (entry["title"], "skipped" if "skipped" in entry else "failed", *("" for _ in headings[2:]))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _median(ratio: Json | None) -> str:
+    return f"{ratio['median']:.2f}" if ratio else "-"
+
+
+def _spread(ratio: Json | None) -> str:
+    return f"{ratio['median']:.2f} ({ratio['min']:.2f}-{ratio['max']:.2f})" if ratio else "-"
+
+
+def _readable(value: bool) -> str:
+    return "readable" if value else "not readable"
