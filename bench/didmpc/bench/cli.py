@@ -208,11 +208,18 @@ def session(
 
 
 @app.command("list")
-def list_contenders() -> None:
-    """Ways to connect MPC parties that `didmpc bench compare` knows, and what is not installed here."""
+def list_contenders(
+    as_json: Annotated[
+        bool, typer.Option("--json", help="All that is known, with versions, as JSON on stdout.")
+    ] = False,
+) -> None:
+    """Ways to connect MPC parties that `didmpc bench compare` knows, and what is not installed here.
+
+    Example:  didmpc bench list --json
+    """
     from didmpc.bench.compare.command import list_contenders as show  # noqa: PLC0415
 
-    show()
+    show(as_json=as_json)
 
 
 @app.command()

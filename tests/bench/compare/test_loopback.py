@@ -12,15 +12,16 @@ import threading
 from collections import Counter
 from html import escape
 from html.parser import HTMLParser
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from didmpc.bench.compare import compare as comparison
-from didmpc.bench.compare import cpu, measure, report
+from didmpc.bench.compare import contender, cpu, measure, report
 from didmpc.bench.compare.capture import Frame, openings, parse, sight
-from didmpc.bench.compare.command import Outputs, report_of
+from didmpc.bench.compare.command import Outputs, known_contenders, report_of
 from didmpc.bench.compare.compare import Plan, chosen, chosen_networks, compare, ratios
 from didmpc.bench.compare.contender import Requirement, contenders
 from didmpc.bench.compare.delay import Direction
@@ -243,6 +244,17 @@ def test_a_contender_that_is_not_installed_names_its_package(tmp_path):
     one = type("Missing", (type(one),), {"requires": (Requirement("no-such-command-77", "no-package"),)})()
     reason = one.reason_to_skip(loopback(tmp_path, 3))
     assert reason == "no-such-command-77 not installed; on Debian: apt install no-package"
+
+
+def test_the_list_says_versions_and_how_to_install(monkeypatch):
+    monkeypatch.setattr(contender, "find_command", lambda name: None if name == "wg" else Path("/bin") / name)
+    listed = {each["name"]: each for each in known_contenders()}
+    assert listed["tcp"]["installed"]
+    assert listed["tcp"]["versions"] == {"mpyc": metadata.version("mpyc")}
+    assert listed["wireguard"]["missing"] == ["wg"]
+    assert listed["wireguard"]["install"] == "apt install wireguard-tools"
+    assert set(listed["wireguard"]["versions"]) >= {"wireguard-go", "wireguard-tools"}
+    assert json.dumps(listed)
 
 
 def test_unknown_names_are_refused_with_those_that_there_are():

@@ -62,14 +62,38 @@ class Outputs:
                     raise LocalMisuse(f"{path} cannot be written.", why=f"{error.strerror}.") from None
 
 
-def list_contenders() -> None:
-    """A table on stdout."""
-    table = Table("name", "what", "root", "here")
+def known_contenders() -> list[Json]:
+    """What there is to compare, what of it is installed, and how to install the rest."""
+    found = []
     for name, each in contenders().items():
         missing = each.missing()
         packages = " ".join(sorted({one.package for one in missing}))
-        here = f"install: apt install {packages}" if missing else "installed"
-        table.add_row(name, each.title, "no" if each.on_loopback else "yes", here)
+        found.append(
+            {
+                "name": name,
+                "title": each.title,
+                "needs_root": not each.on_loopback,
+                "relayed": each.relayed,
+                "installed": not missing,
+                "missing": [one.command for one in missing],
+                "install": f"apt install {packages}" if missing else None,
+                "versions": each.versions(),
+                "reference": each.reference or None,
+            }
+        )
+    return found
+
+
+def list_contenders(*, as_json: bool) -> None:
+    """On stdout."""
+    found = known_contenders()
+    if as_json:
+        sys.stdout.write(json.dumps(found) + "\n")
+        return
+    table = Table("name", "what", "root", "here")
+    for each in found:
+        here = "installed" if each["installed"] else f"install: {each['install']}"
+        table.add_row(each["name"], each["title"], "yes" if each["needs_root"] else "no", here)
     Console().print(table)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from importlib import metadata
 
 UNKNOWN = "of unknown version"
+"""Of what is not installed, or not from a package."""
 
 
 def debian(packages: Iterable[str]) -> dict[str, str]:
