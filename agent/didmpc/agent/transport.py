@@ -118,7 +118,7 @@ class Transport:
                     raise LocalMisuse(
                         "This short link leads nowhere.",
                         why="It has expired, was used up, or was not copied whole.",
-                        fix="Ask for a new one:  didmpc invite",
+                        fix="Copy it whole, or ask for a new one.",
                     )
                 content = bytearray()
                 async for chunk in response.content.iter_any():

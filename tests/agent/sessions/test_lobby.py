@@ -20,7 +20,7 @@ Agents = dict[str, Agent]
 async def host(agents: Agents, program: Path, **params: Any) -> tuple["asyncio.Task[Any]", Terminal, str]:
     """Alice gathers by a link: her command, her screen and the link."""
     screen = Terminal()
-    run = agents["alice"].run(program, screen, **{"parties": 3, "mode": "didcomm", **params})
+    run = agents["alice"].run(program, screen, **{"parties": 3, "mode": "didcomm", "wait": 120, **params})
     shown = await screen.sees(event="lobby")
     return run, screen, shown["url"]
 
@@ -206,7 +206,7 @@ async def test_a_lobby_outlives_a_stop_of_its_hosts_agent(agents: Agents, steps:
     again = Terminal()
     with pytest.raises(LocalMisuse, match="cannot be opened again"):
         await agents["alice"].run(steps, Terminal(), parties=3, mode="didcomm", lobby=link)
-    same = {"mode": "didcomm", "arguments": ["2", "0"]}
+    same = {"mode": "didcomm", "arguments": ["2", "0"], "wait": 120}
     run = agents["alice"].run(steps, again, parties=3, lobby=link, **same)
     await asyncio.gather(run, bob, carol)
     assert sorted((await again.sees(event="all-joined"))["parties"]) == ["alice", "bob", "carol"]

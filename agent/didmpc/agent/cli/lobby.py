@@ -53,11 +53,10 @@ class LobbyScreen:
         screen.line()
 
     def note(self, event: Mapping[str, Any]) -> None:
-        """One step of a party: somebody who knocks is to be let in or sent away."""
+        """One step of a party, after it was said: somebody who knocks is to be let in or sent away."""
         name = str(event.get("name"))
         if event.get("state") == "knocking":
             self._knocking.append(name)
-            self.screen.line(f"{name} wants to come in, by {event.get('mediator') or 'the link'}.", "bold")
             self.screen.line(HINT_WHILE_ASKED)
         elif name in self._knocking:
             self._knocking.remove(name)

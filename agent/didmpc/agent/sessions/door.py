@@ -13,7 +13,7 @@ from didmpc.agent.sessions.inbox import Inbox
 from didmpc.protocols.did import canonical, did_of
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import RemoteViolation
-from didmpc.protocols.mpc import lobby
+from didmpc.protocols.mpc import lobby, messages
 
 EXPIRED = "e.p.req.invitation.expired"
 REVOKED = "e.p.req.invitation.revoked"
@@ -49,8 +49,13 @@ class Door:
         """Whether a command gathers people here now."""
         return issued.id in self._open
 
+    def leads_from(self, unpacked: Unpacked) -> bool:
+        """Whether somebody who knocked goes before anything was proposed."""
+        message = unpacked.message
+        return message.type == messages.LEAVE and self._invitations.get(message.pthid or "") is not None
+
     def take(self, unpacked: Unpacked) -> None:
-        """A knock. Raises `RemoteViolation`, for a problem report, when nobody is let in here any more."""
+        """A knock, or the end of one. Raises `RemoteViolation` when nobody is let in here any more."""
         issued = self._invitations.find(unpacked.message.pthid, did_of(unpacked.recipient_kid or ""))
         if issued is None or not issued.attempt or unpacked.sender is None:
             raise RemoteViolation("There is no such lobby here.", code=lobby.CLOSED)

@@ -107,6 +107,7 @@ class Reception:
             if now >= beat or (self._dirty and now >= beat - rules.BEAT_EVERY + TELL_AFTER):
                 self._tell_guests()
                 await self._show()
+                show = 0.0 if self._dirty else show
                 beat, self._dirty = now + rules.BEAT_EVERY, False
             if now >= show:
                 await self._show_waiting()
@@ -397,7 +398,11 @@ class Reception:
     @property
     def _missing(self) -> list[str]:
         """Whom everything waits for."""
-        names = [guest.name for guest in self._lobby.guests if guest.state is not State.JOINED or guest.away]
+        names = [
+            guest.name
+            for guest in self._lobby.guests
+            if guest.state in (State.ASKED, State.DECIDING) or (guest.away and guest.present)
+        ]
         free = self._lobby.free
         return [*names, f"{free} more by the link"] if free > 0 else names
 

@@ -377,7 +377,7 @@ class Sessions:
         message = unpacked.message
         if not unpacked.authenticated or unpacked.sender is None:
             raise MessageError("Messages of an MPC session must be authenticated.", code="e.p.trust.crypto")
-        if message.type == messages.KNOCK:
+        if message.type == messages.KNOCK or self._door.leads_from(unpacked):
             self._door.take(unpacked)
             return
         visit = self._visits.with_host(unpacked.sender)

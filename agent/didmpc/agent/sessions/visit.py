@@ -4,6 +4,7 @@ We knock from a DID made for this visit, which is kept until the visit is over: 
 crash has its place still.
 """
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ ANSWER_WITHIN = 3.0
 KNOCK_WHILE_ASKED = 2.0
 KNOCK_AGAIN = (4.0, 1800.0)
 SEND_PATIENCE = 15.0
+LEAVE_WITHIN = 4.0
 MOST_VISITS = 64
 
 
@@ -129,9 +131,24 @@ class Visit:
         self._stream = stream
         self._refusal: DidmpcError | None = None
         self._offline = False
+        self._told_asked = False
 
     async def proposal(self, deadline: float) -> Proposal:
         """Knock, and wait; raises `DidmpcError` when we are sent away or the time is over."""
+        try:
+            return await self._knock_until_proposed(deadline)
+        except BaseException:
+            if self.knocks and self._refusal is None:
+                await asyncio.shield(self._leave())
+            raise
+
+    async def _leave(self) -> None:
+        """Free the place that our knock may have got."""
+        leave = Message(type=messages.LEAVE, pthid=self.visited.invitation, body={"comment": ""})
+        with contextlib.suppress(DidmpcError):
+            await self._mailbox.send_to_contact(self.host, leave, timeout=LEAVE_WITHIN)
+
+    async def _knock_until_proposed(self, deadline: float) -> Proposal:
         await self._say({"event": "waiting", "for": [self.host.name], "seconds_left": self._left(deadline)})
         pause = KNOCK_AGAIN[0]
         while True:
@@ -230,8 +247,10 @@ class Visit:
         return ""
 
     async def _say_asked(self) -> None:
-        text = f"{self.host.name} is asked whether to let you in."
-        await self._say({"event": "notice", "text": text})
+        if not self._told_asked:
+            self._told_asked = True
+            text = f"{self.host.name} is asked whether to let you in."
+            await self._say({"event": "notice", "text": text})
 
     async def _say_offline(self) -> None:
         if not self._offline:
