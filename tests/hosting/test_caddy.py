@@ -122,7 +122,7 @@ async def test_what_is_too_large_ends_at_the_proxy_or_the_mediator_and_harms_nei
     for size in (1_500_000, 5_000_000):
         try:
             status, _ = await alice.post(b"x" * size)
-            assert status == 413
+            assert status in (413, 502)  # 502: the mediator refused and closed while Caddy was still sending
         except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError):
             pass  # closed while we were still sending
     async with http.get(f"{mediator.url}/readyz") as ready:
