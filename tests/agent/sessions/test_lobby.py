@@ -190,9 +190,10 @@ async def test_one_who_waits_sees_that_the_host_is_offline_and_that_it_is_back(
     office.offline.add("alice")
     await bob.sees(event="party", name="alice", state="offline")
     await screen.sees(event="party", name="bob", state="away")
+    screen.events.clear()
     await office.back("alice")
     await bob.sees(event="party", name="alice", state="back")
-    await screen.sees(event="party", name="bob", state="back")
+    await screen.sees_picture(lambda parties: parties[1]["state"] == "joined" and not parties[1]["away"])
 
 
 async def test_a_lobby_outlives_a_stop_of_its_hosts_agent(agents: Agents, steps: Path) -> None:
