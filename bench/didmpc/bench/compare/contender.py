@@ -21,12 +21,14 @@ Address = tuple[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """A command that must be there, and the Debian package that brings it."""
+    """A command (or a file, by its path) that must be there, and the Debian package that brings it."""
 
     command: str
     package: str
 
     def is_met(self) -> bool:
+        if self.command.startswith("/"):
+            return Path(self.command).exists()
         return find_command(self.command) is not None
 
 
