@@ -10,6 +10,7 @@ from didmpc.mediator.limits import Buckets, Limits, Rate
 from didmpc.mediator.page import About
 from didmpc.mediator.store import Admission
 from didmpc.protocols.identity import Identity
+from didmpc.protocols.mpc import lobby
 from didmpc.protocols.out_of_band import Invitation, from_url
 
 
@@ -46,6 +47,17 @@ async def test_an_invitation_to_open_an_account_is_shown_as_one_of_the_mediator(
         status, text, _ = await get(http, invitation)
         assert status == 200
         assert f"didmpc agent start --mediator '{invitation}'" in text and "didmpc accept" not in text
+
+
+@pytest.mark.parametrize(("goal", "command"), [(lobby.GOAL_CODE, "join"), (None, "accept")])
+async def test_an_invitation_says_what_to_type(
+    http: aiohttp.ClientSession, mediator: Running, goal: str | None, command: str
+) -> None:
+    url = Invitation(from_=Identity.peer4().did, label="Alice", goal_code=goal).to_url(
+        f"{mediator.settings.url}/"
+    )
+    _, text, _ = await get(http, url)
+    assert f"didmpc {command} '{url}'" in text
 
 
 async def test_what_strangers_write_into_an_invitation_is_only_text(

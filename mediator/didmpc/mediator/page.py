@@ -16,6 +16,7 @@ from didmpc.mediator.assets import SECURITY, Asset
 from didmpc.mediator.limits import TABLE, UNLIMITED_RATE, Kind, Limit, Limits, Rate
 from didmpc.mediator.quantities import show_limit
 from didmpc.mediator.store import Admission
+from didmpc.protocols.mpc import lobby
 from didmpc.protocols.out_of_band import Invitation
 
 STYLE = Asset.load("page.css")
@@ -157,13 +158,14 @@ class About:
 def invitation_page(url: str, invitation: Invitation) -> str:
     """The page of somebody's invitation that points to this mediator."""
     label = (invitation.label or "Somebody")[:LONGEST_LABEL]
+    command = "join" if invitation.goal_code == lobby.GOAL_CODE else "accept"
     return _page(
         f"{label} invites you",
         "",
         f"<p><b>{html.escape(label)}</b> (so the invitation says; nothing proves the name) invites you"
         " to compute together with <b>didmpc</b>: a joint result, while everybody's data stays with them.</p>"
         "<p>Install didmpc and type:</p>"
-        f"<code class=\"command\">didmpc accept '{html.escape(url)}'</code>"
+        f"<code class=\"command\">didmpc {command} '{html.escape(url)}'</code>"
         f"{_qr(url, 'QR code of this invitation')}",
     )
 
