@@ -143,6 +143,24 @@ async def test_small_packets_make_progress_while_bulk_fills_the_same_sockets(
 # --- the rate of a channel
 
 
+async def test_a_session_of_25_parties_finds_room_for_all_its_channels() -> None:
+    """Even in half of the memory that is set aside by default, each party's channels at one mediator."""
+    for memory in (Limits().relay_memory_bytes, Limits().relay_memory_bytes // 2):
+        limits = Limits(relay_memory_bytes=memory)
+        relay = Relay(cast(Store, None), limits)
+        legs = [SlowLeg(limits).leg for _ in range(25)]
+        pairs = [(near, far) for far in range(25) for near in range(far)]
+        for channel, (near, far) in enumerate(pairs):
+            ends = [
+                End(legs[pid], channel, ChannelEnd(channel, side, 0.0, b"", far))
+                for side, pid in enumerate((near, far))
+            ]
+            assert relay._credit(ends[0]), f"{channel} of {len(pairs)} channels found room"
+            relay._connect(ends[1], ends[0])
+        for leg in legs:
+            leg.close()
+
+
 async def with_rate(alice: Client, rate: int | None) -> tuple[int | None, relay_control.Channel]:
     answer = await alice.ask(relay_control.channel_create(1, int(time.time()) + 3600, rate=rate))
     (channel,) = relay_control.parse_channel_created(answer)

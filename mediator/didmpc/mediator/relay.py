@@ -36,8 +36,8 @@ log = logging.getLogger(__name__)
 
 LEAST_CREDIT = 512 * KIB
 """The largest packet, a padded record of 256 KiB, must fit well into it."""
-CREDIT_SHARE = 64
-"""An end gets at most this part of the memory that is left."""
+CREDIT_SHARE = 256
+"""An end gets at most this part of the memory that is left: so the 300 channels of 25 parties find room."""
 ACCOUNT_CREDIT_SHARE = 32
 """And at most this part of what is left to the channel's owner."""
 MOST_NOTICES = 64
