@@ -70,6 +70,7 @@ class Person:
             on_interrupt=self.said.append,
             on_gone=lambda: self.said.append("gone"),
             on_room=lambda: self.said.append("room"),
+            on_progress=self.said.append,
             limits=limits or Limits(),
         )
 

@@ -110,19 +110,19 @@ def value(data: bytes) -> None:
 def wire(data: bytes) -> None:
     """What a program writes on its socket pair, in whatever pieces."""
     decoder, size = Decoder(), 1 + data[:1][0] % 64 if data else 1
-    whole: list[object] = []
-    pieces: list[object] = []
+    whole: list[Frame | None] = []
+    pieces: list[Frame | None] = []
     for into, step in ((whole, len(data) or 1), (pieces, size)):
         decoder = Decoder()
         try:
             for at in range(0, len(data), step):
-                for frame in decoder.feed(data[at : at + step]):
-                    into.append(frame)
-                    if frame.type in (FrameType.STATE, FrameType.FAILED, FrameType.STATS):
-                        _json(frame)
-        except WireError:
-            into.append(None)
+                into += decoder.feed(data[at : at + step])
+        except WireError as error:
+            into += [*error.before, None]
     assert whole == pieces, "frames depend on how their bytes were cut"
+    for frame in whole:
+        if frame is not None and frame.type in (FrameType.STATE, FrameType.FAILED, FrameType.STATS):
+            _json(frame)
 
 
 def _json(frame: Frame) -> None:

@@ -40,6 +40,8 @@ class Bridge(asyncio.Protocol):
         try:
             frames = self._decoder.feed(data)
         except WireError as error:
+            if error.before:
+                self._on_frames(list(error.before))
             self._on_broken(error.what)
             self.abort()
             return

@@ -261,6 +261,7 @@ class Mux:
         try:
             frames = self._decoder.feed(data)
         except WireError as error:
+            self._take_all(error.before)
             self._fail_at(error)
         else:
             self._take_all(frames)

@@ -47,9 +47,10 @@ _DATA = FrameType.DATA
 
 
 class WireError(RemoteViolation):
-    """Bytes on the socket pair that are no frame."""
+    """Bytes on the socket pair that are no frame; `before` are the frames that were complete by then."""
 
     code = "e.p.mpc.wire"
+    before: "tuple[Frame, ...]" = ()
 
 
 class Frame(NamedTuple):
@@ -126,7 +127,11 @@ class Decoder:
         while end - position >= size:
             kind, pid, start, length = HEADER.unpack_from(data, position)
             sound = kind == _DATA and start and length <= MAX_PAYLOAD  # as nearly all are
-            known = _DATA if sound else check_header(kind, pid, start, length)
+            try:
+                known = _DATA if sound else check_header(kind, pid, start, length)
+            except WireError as error:
+                error.before = tuple(frames)
+                raise
             stop = position + size + length
             if stop > end:
                 self._need = size + length
