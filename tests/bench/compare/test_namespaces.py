@@ -304,6 +304,19 @@ def test_a_contender_connects_three_parties_and_what_it_shows_is_captured(on_hos
         assert not [pair for pair in found["eavesdropper"]["pairs"] if "vps" not in pair]
 
 
+def test_a_session_outlives_a_cut_of_ten_seconds(on_hosts, tmp_path):
+    plan = Plan(folder=tmp_path / "plan", names=("didmpc",), say=lambda text: None)
+
+    def body(made):
+        with ExitStack() as stack:
+            stack.callback(made.network.stop)
+            return comparison._cut(plan, made, contenders()["didmpc"], stack)
+
+    found = on_hosts(body, profile=Profile("cut", round_trip=0.02), netem=False)
+    assert found["survived"], found["why"]
+    assert found["seconds"] > 10
+
+
 def test_sessions_compute_behind_a_firewall_that_lets_out_443_only(on_hosts, tmp_path):
     needs("nft")
     plan = Plan(folder=tmp_path / "plan", names=("didmpc", "tcp"), say=lambda text: None)

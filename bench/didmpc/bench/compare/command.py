@@ -142,5 +142,5 @@ def report_of(path: Path, outputs: Outputs) -> None:
         if outputs == Outputs():
             show(result, as_json=False)
         outputs.write(result, source=str(path))
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise report.no_result(path, f"something in it is not as it should be: {error!r}") from None

@@ -19,6 +19,11 @@ from didmpc.protocols.errors import LocalMisuse
 
 LOOPBACK = "loopback"
 REFERENCE, RELAY = "tcp", "relay"
+SITES: dict[str, tuple[Site, ...]] = {str(site): (site,) for site in Site} | {
+    "one open, the others port-restricted": (Site.OPEN, Site.PORT_RESTRICTED, Site.PORT_RESTRICTED),
+    "symmetric among port-restricted": (Site.PORT_RESTRICTED, Site.SYMMETRIC, Site.PORT_RESTRICTED),
+}
+"""How the three parties of `nat` are connected, in turn."""
 COMPARED = ("round_ms", "bulk_seconds", "program_seconds")
 Json = dict[str, Any]
 
@@ -83,10 +88,10 @@ def compare(plan: Plan) -> Json:
         with lab(plan.folder / "cut", 3, profile=Profile("cut", round_trip=0.02)) as made:
             result["cut"] = _each(plan, made.network, lambda one, stack: _cut(plan, made, one, stack))
     if plan.nat:
-        for site in Site:
-            with lab(plan.folder / f"nat-{site}", 3, sites=(site,)) as made:
+        for number, (name, sites) in enumerate(SITES.items()):
+            with lab(plan.folder / f"nat-{number}", 3, sites=sites) as made:
                 result["nat"] += [
-                    {"site": str(site)} | entry
+                    {"site": name} | entry
                     for entry in _each(
                         plan, made.network, lambda one, stack: _reach(plan, made.network, one, stack)
                     )

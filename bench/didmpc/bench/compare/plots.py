@@ -3,7 +3,7 @@
 import importlib.util
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +93,7 @@ def _figures(result: Json) -> Iterator[tuple[str, "Figure"]]:
     }
     if wire:
         caption = "Bytes on all links for each byte that a program sent in bulk, from packet captures."
-        yield caption, _bars({"bulk": wire}, "Bytes per payload byte")
+        yield caption, _bars({"": wire}, "Bytes per payload byte")
 
 
 # --- what is shown
@@ -149,13 +149,14 @@ def _axes(titles: list[str], heading: str) -> tuple["Figure", "Axes"]:
     return figure, axes
 
 
-def _legend(figure: "Figure", count: int) -> None:
-    if count > 1:
+def _legend(figure: "Figure", names: Iterable[str]) -> None:
+    """What has no name needs none."""
+    if count := sum(bool(name) for name in names):
         figure.legend(loc="outside upper right", ncols=min(count, 4))
 
 
 def _dots(series: dict[str, dict[str, Json]], heading: str) -> "Figure":
-    from matplotlib.ticker import NullFormatter, ScalarFormatter  # noqa: PLC0415
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
     titles = _titles(series)
     figure, axes = _axes(titles, heading)
@@ -183,9 +184,10 @@ def _dots(series: dict[str, dict[str, Json]], heading: str) -> "Figure":
     ]
     if max(everything) > 5:
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(ScalarFormatter())
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-    _legend(figure, len(series))
+    _legend(figure, series)
     return figure
 
 
@@ -206,7 +208,7 @@ def _bars(series: dict[str, dict[str, float]], heading: str, *, stacked: bool = 
         )
         for title, value in values.items():
             base[title] += value
-    _legend(figure, len(series))
+    _legend(figure, series)
     return figure
 
 

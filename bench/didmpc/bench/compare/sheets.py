@@ -250,9 +250,9 @@ def _reach(result: Json) -> Sheet:
     ]
     return Sheet(
         "What it works behind, and what it survives",
-        "A small program with all parties behind the same kind of NAT or firewall; and one during which a "
-        "party could reach nobody for 10 s.",
-        ("contender", *(f"behind {site}" for site in sites), *(["10 s cut"] if cuts else [])),
+        "A small program with the three parties behind such a NAT or firewall; and one during which a party "
+        "could reach nobody for 10 s.",
+        ("contender", *sites, *(["10 s cut"] if cuts else [])),
         rows,
         notes,
     )
