@@ -198,4 +198,7 @@ async def main(server: str, user: str, own_port: str, *peers: str) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        uvloop.run(main(*sys.argv[1:]))
+        try:
+            uvloop.run(main(*sys.argv[1:]))
+        except* (EOFError, OSError, TimeoutError, TurnError) as problems:
+            sys.exit(f"The TURN server cannot be used: {problems.exceptions[0]}")
