@@ -69,6 +69,9 @@ async def test_a_link_and_contacts_go_together(agents: Agents, program: Path) ->
     carol = agents["carol"].visit(link, Terminal())
     await asyncio.gather(run, bob, carol)
     assert (await screen.sees(event="all-joined"))["parties"] == ["alice", "bob", "carol"]
+    for name in agents:  # also of those who came when not all were there
+        kept = agents[name].sessions.list()[0]
+        assert (kept["parties"], kept["m"]) == (["alice", "bob", "carol"], 3)
 
 
 async def test_one_too_many_is_told_so(agents: Agents, program: Path) -> None:

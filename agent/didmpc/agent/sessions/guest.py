@@ -135,7 +135,8 @@ class Guest:
             finally:
                 for task in self._saying:
                     task.cancel()
-            return gathering, await gathering.run(seat, self._stream, {**shown, "role": "guest"})
+            facts = {**shown, "parties": list(seat.names), "m": len(seat.names), "role": "guest"}
+            return gathering, await gathering.run(seat, self._stream, facts)
 
     async def _check_fit(self) -> None:
         """That this machine can run the program, together with the host's. The host hears why not."""
