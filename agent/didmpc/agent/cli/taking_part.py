@@ -35,7 +35,7 @@ from didmpc.protocols.mpc.statement import Ask
 TOLD_WITHIN = 5.0  # after Ctrl-C: seconds until the others have been told
 GONE_WITHIN = 5.0  # seconds for the last words of one side after the other side ended
 FAREWELL = 0.3  # seconds for our last words on a terminal that may be stopped
-RECEIPT_WITHIN = 10.0  # seconds to wait until all have signed the receipt
+RECEIPT_WITHIN = 4.0  # seconds until all should have signed the receipt; it grows without us, too
 AGENT_LOOKED_FOR_EVERY = 0.5
 REPEAT_WAITING = 30.0  # without a terminal: seconds between lines that say the same
 
@@ -381,9 +381,8 @@ class TakingPart:
         if self._request.journal is not None:
             text = data.decode(errors="replace")
             self._request.journal({"event": "output", "stream": stream, "text": text})
-        if self._screen.moves:
-            self._screen.clear_status()
-            await self._screen.written()
+        self._screen.clear_status()
+        await self._screen.written()  # what we said before it stands before it
         sink = self._stdout if stream == "stdout" else self._stderr
         await sink.write(data)
         if self._stdout.closed and not self._told_output_closed:
