@@ -50,7 +50,6 @@ async def expect_named(switch, says, program=TRANSFER, sender=1, kind="peer", **
     assert party.failed["kind"] == kind
     assert party.failed["pid"] == sender
     assert says in party.failed["what"] + party.failed["why"]
-    assert party.stats is None
     return party
 
 
@@ -92,6 +91,28 @@ async def test_a_party_that_claims_another_pid_is_refused_by_its_link(switch, cl
     party = await switch.go().ended(2)
     assert (party.exit, party.failed["kind"], party.failed["pid"]) == (1, "peer", 0)
     assert f"claimed to be party {claimed}" in party.stderr
+
+
+async def test_a_prelude_that_stops_in_its_midst_ends_the_run_by_its_senders_name(switch):
+    def tamper(to, frame):
+        if (to, frame.pid, frame.type) != (2, 0, FrameType.DATA):
+            return [frame]
+        cut = [] if seen else [frame._replace(payload=frame.payload[:3])]
+        seen.append(frame)
+        return cut
+
+    seen = []
+    switch.tamper = tamper
+    await switch.start(TRANSFER, prelude_silence=1)
+    party = await switch.go().ended(2)
+    assert (party.exit, party.failed["kind"], party.failed["pid"]) == (1, "peer", 0)
+    assert "sent a part of its pid and PRSS keys, and then nothing for 1 s" in party.failed["what"]
+
+
+async def test_a_party_that_starts_late_is_waited_for(switch):
+    late = "import time\nif mpc.pid == 0: time.sleep(2)\nmpc.run(mpc.start())"
+    await switch.start(TRANSFER.replace("mpc.run(mpc.start())", late), prelude_silence=1)
+    assert [party.exit for party in await switch.go().end()] == [0, 0, 0]
 
 
 async def test_messages_that_nobody_asks_for_are_kept_only_up_to_a_count(switch):

@@ -116,9 +116,9 @@ def wire(data: bytes) -> None:
         decoder = Decoder()
         try:
             for at in range(0, len(data), step):
-                into += decoder.feed(data[at : at + step])
+                into.extend(decoder.feed(data[at : at + step]))
         except WireError as error:
-            into += [*error.before, None]
+            into.extend((*error.before, None))
     assert whole == pieces, "frames depend on how their bytes were cut"
     for frame in whole:
         if frame is not None and frame.type in (FrameType.STATE, FrameType.FAILED, FrameType.STATS):

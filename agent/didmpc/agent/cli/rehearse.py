@@ -1,6 +1,5 @@
 """`didmpc rehearse`: all parties of a computation on this machine, before anybody is invited."""
 
-import asyncio
 import signal
 import sys
 from pathlib import Path
@@ -103,6 +102,8 @@ def rehearse(
         "no_sandbox": no_sandbox,
         "once": once,
     }
+    import asyncio
+
     screen = Screen.standard()
     show = _Show(screen, quiet=as_json, every=show_all)
     try:
@@ -123,6 +124,8 @@ def rehearse(
 
 async def _interruptible(program: str, parties: int, options: dict[str, Any], show: "_Show") -> Any:
     """SIGTERM ends it as Ctrl-C does: with all processes and files gone."""
+    import asyncio
+
     from didmpc.agent.rehearsal import rehearse as rehearsing
 
     task = asyncio.current_task()

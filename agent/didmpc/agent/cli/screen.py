@@ -11,11 +11,13 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from didmpc.agent.cli.live import Area, Writer, size_of
+from didmpc.agent.cli.live import Area, size_of
 from didmpc.agent.cli.text import printable, width
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from didmpc.agent.cli.writer import Writer
 
 INDENT = "  "
 DESCRIPTOR = 2  # of stderr, where a terminal is drawn on
@@ -97,11 +99,6 @@ class Screen:
         if self._area.visible:
             self._put(self._area.erase())
 
-    @property
-    def moves(self) -> bool:
-        """Whether there are moving lines now."""
-        return self._area.visible
-
     def typed(self, text: str, *, shown: bool) -> None:
         """The person has typed whole lines below the moving ones; they stay (if `shown`), the others go."""
         if self._area.visible:
@@ -112,6 +109,8 @@ class Screen:
     def write_aside(self) -> None:
         """From now on, and until `settle`, a terminal that is stopped stops nobody who writes here."""
         if self.terminal and self._writer is None:
+            from didmpc.agent.cli.writer import Writer
+
             self._writer = Writer(DESCRIPTOR)
 
     async def written(self) -> None:

@@ -31,7 +31,7 @@ class FrameType(IntEnum):
     END = 3  # both ways: MPyC closed its connection to this party in this generation
     STATE = 4  # program -> channel, JSON: see below
     FAILED = 5  # program -> channel, JSON: {"what", "why", "kind", "pid": the peer it is about, or null}
-    STATS = 6  # program -> channel, JSON, last frame before a clean exit
+    STATS = 6  # program -> channel, JSON: what the run cost so far; the last frame before a clean exit
     GO = 7  # channel -> program: all links are up, start() may go on
 
 
