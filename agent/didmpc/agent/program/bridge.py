@@ -15,7 +15,7 @@ import time
 import traceback
 from contextlib import suppress
 from types import FrameType, ModuleType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from didmpc.agent.program.config import Config
 from didmpc.agent.program.delayed import Delayed
@@ -26,6 +26,9 @@ from didmpc.agent.program.wakers import Wakers
 from didmpc.agent.program.watch import Watch
 from didmpc.agent.program.wire import FrameType as Kind
 from didmpc.agent.program.wire import encode, encode_json
+
+if TYPE_CHECKING:  # it imports MPyC
+    from didmpc.agent.program.exchanger import Exchanger
 
 FIGURES_EVERY = 0.5
 GRACE = 2.0
@@ -175,7 +178,12 @@ class Bridge:
         exchangers = []
         for pid, transport in mux.connect().items():
             exchanger = self._exchanger(
-                runtime, pid, stats=self._stats, limits=config.limits, missed=self._on_missed
+                runtime,
+                pid,
+                stats=self._stats,
+                limits=config.limits,
+                missed=self._on_missed,
+                in_prelude=self._watch_prelude,
             )
             exchangers.append(exchanger)
             transport.peer = exchanger if not config.delay else Delayed(exchanger, self._loop, config.delay)
@@ -210,6 +218,18 @@ class Bridge:
             self.raised(error)
         elif "task" not in context:  # MPyC, too, keeps quiet about tasks that are pending at the end
             loop.default_exception_handler(context)
+
+    def _watch_prelude(self, exchanger: "Exchanger") -> None:
+        """A part of a party's prelude has come: end the run where it stops there. It may be long."""
+        if exchanger.peer_pid is not None or exchanger.prelude_heard is None:
+            return
+        limit = self._config.prelude_silence
+        left = exchanger.prelude_heard + limit - time.monotonic()
+        if left > 0:
+            self._later(left, self._watch_prelude, exchanger)
+        else:
+            what = f"sent a part of its pid and PRSS keys, and then nothing for {limit} s"
+            self.fail(Failure("peer", what, pid=exchanger.link_pid))
 
     def _on_missed(self, pid: int) -> None:
         """The program waits for a party that has ended. Why it did, the channel process learns and tells."""

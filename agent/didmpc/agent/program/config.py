@@ -64,6 +64,8 @@ class Config:
     log_level: str = "warning"
     delay: float = 0.0
     """Seconds that a rehearsal puts between parties, each way."""
+    prelude_silence: int = 180
+    """Seconds without a byte in the midst of a party's prelude, after which the run ends."""
     limits: Limits = field(default_factory=Limits)
 
     @classmethod
@@ -99,6 +101,7 @@ class Config:
             coalesce=value.get("coalesce") is not False,
             log_level=level,
             delay=_integer({"delay_ms": 0, **value}, "delay_ms", 0, 1000) / 1000,
+            prelude_silence=_integer({"prelude_silence": 180, **value}, "prelude_silence", 1, 3600),
             limits=Limits(
                 messages=_integer({"messages": default.messages} | limits, "messages", 1, 1 << 32),
                 octets=_integer({"octets": default.octets} | limits, "octets", 1, 1 << 40),

@@ -6,6 +6,7 @@ below has authenticated the party, so here each of these ends the run, by name.
 """
 
 import struct
+import time
 from asyncio import Future
 from collections.abc import Callable
 from typing import Any
@@ -22,7 +23,10 @@ _HEADER = struct.Struct("<qI")  # program counter, payload size: as MessageExcha
 class Exchanger(MessageExchanger):  # type: ignore[misc]  # MPyC has no types
     """The messages between this party and party `link_pid`."""
 
-    __slots__ = ("_limits", "_missed", "_need", "_stats", "ended", "link_pid", "unasked", "unasked_bytes")
+    __slots__ = (
+        "_in_prelude", "_limits", "_missed", "_need", "_stats", "ended", "link_pid", "prelude_heard",
+        "unasked", "unasked_bytes",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -32,6 +36,7 @@ class Exchanger(MessageExchanger):  # type: ignore[misc]  # MPyC has no types
         stats: Stats,
         limits: Limits,
         missed: Callable[[int], None],
+        in_prelude: Callable[["Exchanger"], None],
     ) -> None:
         # the party with the lower pid is MPyC's client: it sends its pid and PRSS keys first
         super().__init__(runtime, link_pid if link_pid > runtime.pid else None)
@@ -43,6 +48,8 @@ class Exchanger(MessageExchanger):  # type: ignore[misc]  # MPyC has no types
         self._stats = stats
         self._limits = limits
         self._missed = missed
+        self._in_prelude = in_prelude
+        self.prelude_heard: float | None = None
 
     def connection_made(self, transport: PeerTransport) -> None:
         """As a client, send pid and PRSS keys."""
@@ -80,6 +87,8 @@ class Exchanger(MessageExchanger):  # type: ignore[misc]  # MPyC has no types
     def data_received(self, data: bytes) -> None:
         """Take bytes of the party, cut them into messages, and hand out those that are asked for."""
         self._stats.received()
+        if self.peer_pid is None:
+            self._hear_prelude()
         kept = self.bytes
         if kept:
             kept.extend(data)
@@ -94,6 +103,13 @@ class Exchanger(MessageExchanger):  # type: ignore[misc]  # MPyC has no types
             position = self._take_messages(data, position)
         if position < len(data):
             kept.extend(memoryview(data)[position:])
+
+    def _hear_prelude(self) -> None:
+        """A party sends its prelude in one go; from the first byte on it is not to stop for long."""
+        first = self.prelude_heard is None
+        self.prelude_heard = time.monotonic()
+        if first:
+            self._in_prelude(self)
 
     def _take_prelude(self, data: bytes) -> int:
         """The client's pid and PRSS keys. Returns their size once all are there."""

@@ -17,6 +17,8 @@ from didmpc.protocols.mpc.manifest import Manifest
 RENEW_SECONDS = max(1.0, float(os.environ.get("DIDMPC_RENEW_SECONDS") or 3600.0))
 
 
+PRELUDE_WITHIN = 60
+"""Seconds, after the resume limit, for the rest of a prelude of which a part has come."""
 REHEARSAL = "DIDMPC_REHEARSAL"
 """The folder of the rehearsal that this agent is for."""
 
@@ -91,6 +93,8 @@ class Seat:
                 # A reference must not be made better or worse than it is: one message of MPyC, one envelope.
                 "coalesce": manifest.mode != "didcomm",
                 "log_level": "warning",
+                # A link may be silent for the resume limit, and its peer is no worse for it.
+                "prelude_silence": manifest.resume_limit + PRELUDE_WITHIN,
                 "delay_ms": _rehearsed_delay(),
             },
         }
