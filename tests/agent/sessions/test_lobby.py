@@ -97,6 +97,10 @@ async def test_whoever_left_can_come_back_and_a_free_place_is_taken_by_another(
     carol.cancel()
     await screen.sees(event="party", name="carol", state="left")
     screen.events.clear()
+    with pytest.raises(LocalMisuse, match="cannot be read"):
+        await agents["bob"].visit(link, Terminal(), input=str(program.parent / "no-such-file"))
+    await screen.sees(event="party", name="bob", state="left")
+    screen.events.clear()
     agents["bob"].visit(link, Terminal(consent=None))
     await screen.sees(event="party", name="bob", state="deciding")
 

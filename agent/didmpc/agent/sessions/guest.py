@@ -80,6 +80,7 @@ class Guest:
         self._free = 0
         self._called = ""  # our name in the lobby
         self._agreed = False
+        self._parted = False  # the host knows that we go
         self._heard = time.monotonic()  # when the host last gave a sign of life
         self._offline = False
         self._say_again = (0.0, SAY_AGAIN[0])
@@ -89,18 +90,26 @@ class Guest:
         """Show the proposal, ask the person, join, and hand the session over."""
         with self._workshop.programs.about(self._proposal, self._host) as known:
             self._known = known
-            return await self._run()
+            try:
+                return await self._run()
+            except _Cancelled:
+                raise
+            except BaseException as error:  # a wrong input, a Ctrl-C: whoever holds a place frees it
+                await asyncio.shield(self._leave(error))
+                raise
+            finally:
+                for task in self._saying:
+                    task.cancel()
 
     async def _run(self) -> tuple[Gathering, "asyncio.Task[None]"]:
         if self._input is not None and not (self._input.is_file() and os.access(self._input, os.R_OK)):
             raise LocalMisuse(
                 f"The input {self._input} cannot be read.", fix="Name a file with --input FILE."
             )
-        await self._check_fit()
+        consent.check_installed(self._proposal, self._host.name)
         proposal, place = self._proposal, self._place
         exposed = privacy.problem(proposal, self._params)
         if exposed is not None and self._params.get("asks") is not True:
-            await self._leave(exposed)
             raise exposed
         part = consent.Part.of(proposal, party=proposal.you, wish=self._wish, gives=self._input is not None)
         part.check_input(self._input, can_be_asked=self._can_be_asked)
@@ -116,7 +125,6 @@ class Guest:
             await self._decline("policy", messages.sentence(str(answer.get("why") or "They said no.")))
             raise DidmpcError("You declined. Nothing of the program was run.")
         if exposed is not None and answer.get("no_privacy") is not True:
-            await self._leave(exposed)
             raise exposed
         self._sandbox = place.agreed(answer)
         async with Gathering.open(self._workshop, proposal.attempt, self._inbox, self._stream) as gathering:
@@ -129,22 +137,12 @@ class Guest:
                 seat = await self._wait_for_manifest(gathering)
             except _Cancelled:
                 raise
-            except BaseException as error:
+            except BaseException as error:  # before the channel process is waited for
                 await asyncio.shield(self._leave(error))
                 raise
-            finally:
-                for task in self._saying:
-                    task.cancel()
+            self._parted = True  # from here on a signed abort says it
             facts = {**shown, "parties": list(seat.names), "m": len(seat.names), "role": "guest"}
             return gathering, await gathering.run(seat, self._stream, facts)
-
-    async def _check_fit(self) -> None:
-        """That this machine can run the program, together with the host's. The host hears why not."""
-        try:
-            consent.check_installed(self._proposal, self._host.name)
-        except DidmpcError as problem:
-            await self._leave(problem)
-            raise
 
     def _remember(self) -> None:
         """The person trusts this program from now on, with these arguments, whoever proposes it."""
@@ -191,14 +189,8 @@ class Guest:
 
     async def _answer(self) -> Mapping[str, Any]:
         """The person's answer; the host hears meanwhile that somebody looks at its proposal."""
-        try:
-            self._say_here(0)
-            return await self._meanwhile(self._stream.answer(), None)
-        except _Cancelled:
-            raise
-        except BaseException as error:
-            await asyncio.shield(self._leave(error))
-            raise
+        self._say_here(0)
+        return await self._meanwhile(self._stream.answer(), None)
 
     async def _join(self, gathering: Gathering) -> None:
         workshop = self._workshop
@@ -472,10 +464,14 @@ class Guest:
         await self._workshop.mailbox.send_to_contact(self._host, message, timeout=SEND_PATIENCE)
 
     async def _decline(self, code: str, comment: str) -> None:
+        self._parted = True
         with contextlib.suppress(DidmpcError):
             await self._send(messages.DECLINE, {"code": code, "comment": comment})
 
     async def _leave(self, error: BaseException) -> None:
+        if self._parted:
+            return
+        self._parted = True
         comment = error.what if isinstance(error, DidmpcError) else "Their didmpc command was stopped."
         with contextlib.suppress(DidmpcError, TimeoutError):
             async with asyncio.timeout(4):
