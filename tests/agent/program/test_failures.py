@@ -193,17 +193,15 @@ async def test_the_end_of_the_channel_process_ends_the_program(switch):
 import asyncio
 from mpyc.runtime import mpc
 mpc.run(mpc.start())
-mpc.run(asyncio.sleep(60))
+mpc.run(asyncio.sleep(600))
 """
     await switch.start(program)
     switch.go()
     await asyncio.sleep(1)
-    began = time.monotonic()
     for party in switch.parties:
         party.writer.close()
     for party in await switch.end():
         assert party.exit == 1
-        assert party.exited_at - began < LATEST
         assert "the channel process ended" in party.stderr
 
 

@@ -57,7 +57,7 @@ async def test_one_who_never_comes_is_named_and_the_wait_ends(
     bob = agents["bob"].join(bob_screen)
     await screen.sees(event="party", name="bob", state="joined")
     await bob_screen.sees(event="waiting", **{"for": ["carol"]})
-    with pytest.raises(DidmpcError, match=r"carol did not join within 8 s"):
+    with pytest.raises(DidmpcError, match=r"carol did not join within \d+ s"):
         await run
     assert any(event.get("for") == ["carol"] for event in screen.events if event["event"] == "waiting")
     with pytest.raises(DidmpcError, match="alice ended the session"):
