@@ -62,6 +62,16 @@ async def test_stopped_for_three_seconds(gather, mediator: Mediator):
     assert not any(seat.event("peer", state="unreachable") for seat in table)
 
 
+async def test_whom_no_path_leads_to_is_left_to_the_agent_to_tell(gather, mediator: Mediator):
+    table = await gather(rounds(100_000)[0])
+    await table.started()
+    await mediator.kill()
+    table[0].say(interrupt="Ctrl-C")
+    ended = await table[0].ended()
+    assert ended["cause"]["kind"] == "interrupted"
+    assert table[0].line("untold") == {"pids": [1, 2]}
+
+
 async def test_gone_for_good_ends_the_run_at_the_resume_limit(gather, mediator: Mediator):
     program, _ = rounds(100_000)
     table = await gather(program, resume_limit=6.0)

@@ -221,6 +221,9 @@ class Channel:
         await _until(
             lambda: all(peer.abort_written for peer in self._peers.values()), self._limits.abort_wait
         )
+        untold = [peer.pid for peer in self._peers.values() if not peer.abort_written]
+        if untold:  # no way to them just now: our agent writes to them
+            self._daemon.send({"untold": {"pids": untold}})
 
     async def _end_program(self) -> None:
         if self._program is not None:

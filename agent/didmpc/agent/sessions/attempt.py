@@ -281,6 +281,9 @@ class Attempt:
             self._recognise(line["contacts"])
         elif "sign" in line:
             self._channel.tell({"signature": {"signature": self._seat.sign_abort(line["sign"])}})
+        elif "untold" in line and self._stopping is not None:
+            untold = [pid for pid in self._seat.peers if pid in line["untold"]["pids"]]
+            self._spawn(self._post.goodbye(self._stopping, to=untold), self._sending)
         elif "stopping" in line and line["stopping"].get("pid") is None:
             # Parties with a session hear it through their links.
             self._stopping = line["stopping"]
