@@ -102,3 +102,13 @@ def test_events_with_missing_parts_are_still_told():
 def test_what_ended_a_run_decides_on_the_next_command(kind: str, party: str | None, first: str):
     lines = remedies.remedies({"kind": kind, "party": party}, "sum.py", ["Bob"], host=True, parties=3)
     assert first in lines[0] and lines[-1].endswith("didmpc run sum.py --with Bob")
+
+
+def test_nobody_is_told_to_ping_who_is_no_contact():
+    cause = {"kind": "unreachable", "party": "Carol"}
+    lines = remedies.remedies(cause, "sum.py", ["Bob"], host=True, parties=3, by_link=True)
+    assert not any("ping" in line for line in lines)
+    known = remedies.remedies(
+        {**cause, "party": "Bob"}, "sum.py", ["Bob"], host=True, parties=3, by_link=True
+    )
+    assert "didmpc ping Bob" in known[0]

@@ -429,6 +429,7 @@ def add_to(app: typer.Typer, panel: str) -> None:
         cls=ProgramCommand,
         epilog=examples(
             "didmpc run demos/salaries.py --with bob,carol --input salary.txt",
+            "didmpc run salary.py --parties 3 --input salary.txt",
             "didmpc run sort.py --with bob,carol --yes -- -n 10",
             "didmpc run demo:millionaires --with bob,carol --role bob=helper --input fortune.txt",
             "didmpc run git+https://example.org/demos.git@COMMIT#salary.py --with bob,carol",
@@ -437,6 +438,7 @@ def add_to(app: typer.Typer, panel: str) -> None:
     app.command(
         rich_help_panel=panel,
         epilog=examples(
+            "didmpc join 'https://mediator.example.org/?_oobid=...' --input salary.txt",
             "didmpc join --input salary.txt",
             "didmpc join --from alice --program salaries.py --yes",
             "didmpc join --role helper",

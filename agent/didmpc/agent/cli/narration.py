@@ -375,6 +375,6 @@ def files(ended: Event, output: str | None) -> str:
         return ""
     wrote = f"The program wrote {plural(count, 'file')}"
     if output is None:
-        return f"{wrote}, which are gone now. To keep such:  --output DIR"
+        return f"{wrote}, which {'is' if count == 1 else 'are'} gone now. To keep such:  --output DIR"
     problem = ended.get("files_problem")
     return f"{wrote}, which cannot be kept in {output}: {problem}." if problem else f"{wrote}: {output}"

@@ -91,7 +91,7 @@ def _list(place: Home, *, as_json: bool) -> None:
     rows = []
     for each in known:
         joint = each["for"] == "computation"
-        used = f"{each['uses']} places" if joint else f"{each['used']} of {each['uses']} used"
+        used = plural(each["uses"], "place") if joint else f"{each['used']} of {each['uses']} used"
         what = f"compute: {each['about']}"[:50] if joint else "contact"
         rows.append((each["id"][:8], what, used, moment(each["expires"]), each["state"]))
     screen.table(("ID", "For", "", "Expires", "State"), rows)

@@ -20,7 +20,8 @@ def remedies(
     """What to type, one line each, the last of them being how to start again."""
     kind, party = str(cause.get("kind") or ""), cause.get("party")
     lines: list[str] = []
-    if kind in _GONE and isinstance(party, str):
+    stranger = by_link and party not in others  # a ping goes to contacts alone
+    if kind in _GONE and isinstance(party, str) and not stranger:
         lines.append(f"See whether {party} is back:  didmpc ping {shlex.quote(party)}")
     elif kind in _IN_THE_PROGRAM and host and program:
         lines.append(
