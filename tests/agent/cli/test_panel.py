@@ -9,8 +9,8 @@ import pytest
 from didmpc.agent.channel.progress import Progress, host_of, interval
 from didmpc.agent.cli import panel
 from didmpc.agent.cli.live import RESTORE, SAVE, Area
-from didmpc.agent.cli.writer import Writer
 from didmpc.agent.cli.text import width
+from didmpc.agent.cli.writer import Writer
 
 GATHERING = {
     "event": "gathering",

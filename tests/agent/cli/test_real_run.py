@@ -140,11 +140,12 @@ async def test_an_agent_that_is_killed_keeps_nobody_waiting_and_is_missing_from_
     await until_computing(processes["carol"])
     pid = people["carol"]("agent", "status", "--json").json["pid"]
     os.kill(pid, signal.SIGKILL)
-    said = b""
-    while b"Done in" not in said:
-        line = await asyncio.to_thread(processes["bob"].stderr.readline)
-        assert line, said
-        said += line
+    for name in ("alice", "bob"):
+        said = b""
+        while b"Done in" not in said:
+            line = await asyncio.to_thread(processes[name].stderr.readline)
+            assert line, said
+            said += line
     processes["bob"].send_signal(signal.SIGINT)
     processes["alice"].send_signal(signal.SIGINT)
     ended = await ends(processes, finish)

@@ -67,6 +67,11 @@ class Deadlock:
         """Whether everyone was heard twice, and said the same."""
         return self._suspected_at is not None
 
+    @property
+    def states(self) -> Mapping[int, Doing]:
+        """What everyone does, as they last agreed; empty where they do not."""
+        return self._states
+
     def seconds_left(self, now: float) -> float:
         """Until the suspicion has lasted for long enough."""
         since = now if self._suspected_at is None else self._suspected_at

@@ -168,11 +168,16 @@ class Liveness:
     def deadlock(self) -> Cause:
         """The cause, in our own words. Where our program waits is for its owner alone."""
         told = f"{self._who_waits()}. Everything that was sent has arrived."
-        if (odd := awaited_by_all(self._doing)) is not None:
+        if (odd := awaited_by_all(self._agreed)) is not None:
             told += f" All others wait for {self._names[odd]}'s program: it may be the one that differs."
         told += f" {SAME_OPERATIONS}"
         why = f"{told} Yours waits in {self._places}." if self._places else told
         return Cause("deadlock", DEADLOCK, why, public=told)
+
+    @property
+    def _agreed(self) -> Mapping[int, Doing]:
+        """The states on which the suspicion stands: whoever has ended the run by now does something else."""
+        return self._deadlock.states or self._doing
 
     @property
     def suspects_deadlock(self) -> bool:
@@ -180,11 +185,12 @@ class Liveness:
 
     def _who_waits(self) -> str:
         """We first, then those that we wait for, and so on; in a large circle not all are named."""
+        everyone = self._agreed
         order = [self._me]
         for pid in order:
-            order += [other for other in sorted(self._doing[pid].waits) if other not in order]
+            order += [other for other in sorted(everyone[pid].waits) if other not in order]
         order += [pid for pid in sorted(self._names) if pid not in order]
-        text = in_words(self._doing, self._names, order[:_NAMED])
+        text = in_words(everyone, self._names, order[:_NAMED])
         return f"{text}; {len(order) - _NAMED} more wait" if len(order) > _NAMED else text
 
     # --- for people
