@@ -325,3 +325,15 @@ async def test_where_the_manifest_allows_it_such_a_side_gets_ordinary_messages(
     assert states() == {"done"}
     assert messages.FRAME in office.seen
     assert not any("/session/1.0/" in type for type in office.seen)
+
+
+async def test_the_agent_writes_to_whom_no_path_leads_why_the_run_ends(agents: Agents, steps: Path) -> None:
+    run = agents["alice"].run(steps, Terminal(), "bob", "carol", arguments=["1000", "0.1"])
+    await asyncio.gather(run, *(agents[name].join(Terminal()) for name in ("bob", "carol")))
+    [inbox] = agents["alice"].sessions._inboxes.values()
+    cause = {"kind": "interrupted", "what": "Alice pressed Ctrl-C.", "why": "", "pid": None}
+    inbox.put_line({"stopping": cause})
+    inbox.put_line({"untold": {"pids": [1]}})  # as the channel process says it
+    await agents["bob"].until_over()
+    [kept] = agents["bob"].sessions.list()
+    assert kept["state"] == "failed" and "alice" in kept["cause"], kept
