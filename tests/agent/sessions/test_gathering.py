@@ -2,11 +2,13 @@
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from didmpc.agent.sessions import bundles, reception
+from didmpc.agent.sessions.attempt import Attempt
 from didmpc.agent.sessions.inbox import Inbox
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, RemoteViolation
@@ -327,13 +329,17 @@ async def test_where_the_manifest_allows_it_such_a_side_gets_ordinary_messages(
     assert not any("/session/1.0/" in type for type in office.seen)
 
 
-async def test_the_agent_writes_to_whom_no_path_leads_why_the_run_ends(agents: Agents, steps: Path) -> None:
-    run = agents["alice"].run(steps, Terminal(), "bob", "carol", arguments=["1000", "0.1"])
-    await asyncio.gather(run, *(agents[name].join(Terminal()) for name in ("bob", "carol")))
-    [inbox] = agents["alice"].sessions._inboxes.values()
-    cause = {"kind": "interrupted", "what": "Alice pressed Ctrl-C.", "why": "", "pid": None}
-    inbox.put_line({"stopping": cause})
-    inbox.put_line({"untold": {"pids": [1]}})  # as the channel process says it
-    await agents["bob"].until_over()
-    [kept] = agents["bob"].sessions.list()
-    assert kept["state"] == "failed" and "alice" in kept["cause"], kept
+async def test_the_agent_writes_to_whom_no_path_leads_why_the_run_ends() -> None:
+    written = []
+
+    class Post:
+        async def goodbye(self, cause: Any, *, to: Any) -> None:
+            written.append((cause["what"], list(to)))
+
+    attempt: Any = object.__new__(Attempt)
+    attempt._seat = SimpleNamespace(peers=(1, 2), without_session=())
+    attempt._post, attempt._sending, attempt._stopping = Post(), set(), None
+    attempt._take_line({"stopping": {"kind": "killed", "what": "It was killed.", "why": "", "pid": None}})
+    attempt._take_line({"untold": {"pids": [2, 7]}})
+    await asyncio.gather(*attempt._sending)
+    assert written == [("It was killed.", []), ("It was killed.", [2])]
