@@ -128,7 +128,7 @@ def derangements(expected: str, got: str) -> None:
         ("sort", [], same_but_for_the_shuffle),
         ("id3gini", [], same),
         ("aes", ["-1"], same),
-        pytest.param("secretsanta", ["5"], derangements, marks=pytest.mark.soak),  # as long as the others together
+        pytest.param("secretsanta", ["5"], derangements, marks=pytest.mark.soak),  # long
     ],
 )
 def test_programs_of_mpyc_run_unmodified(
