@@ -234,6 +234,7 @@ class Attempt:
             else:
                 cause = {"kind": "channel-died", "what": "The channel process was killed or crashed."}
                 await self._post.goodbye(cause)
+                await self._channel.stop()  # what it left behind: its socket
                 ended = {"ok": False, "cause": cause, "stats": None}
             self._history.end(
                 self._seat.manifest.attempt,
