@@ -19,10 +19,10 @@ def excess(leader: int, output: Path, limits: Limits) -> str:
     """In what the program, `leader` or a descendant of it, has gone beyond the limits; or nothing."""
     written = sum(_written(pid) for pid in descendants(leader))
     entries, size = _occupied(output, limits.entries)
-    if max(written, size) > limits.disk:
-        return f"It wrote more than {limits.disk // MIB} MiB to files."
     if entries > limits.entries:
         return f"It made more than {limits.entries:,} files."
+    if max(written, size) > limits.disk:
+        return f"It wrote more than {limits.disk // MIB} MiB to files."
     return ""
 
 
