@@ -39,8 +39,14 @@ class Proxy:
     `owners` says to whom the clients with these local ports belong; only then can one party be disturbed.
     """
 
-    def __init__(self, owners: Callable[[Iterable[int]], Mapping[int, str]] = lambda ports: {}) -> None:
+    def __init__(
+        self,
+        owners: Callable[[Iterable[int]], Mapping[int, str]] = lambda ports: {},
+        *,
+        host: str = "127.0.0.1",
+    ) -> None:
         self._owners = owners
+        self.host = host
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._connections: set[_Connection] = set()
@@ -54,11 +60,11 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self.host}:{self.port}"
 
     def __enter__(self) -> Self:
         self._thread.start()
-        self._server = self._call(asyncio.start_server(self._accept, "127.0.0.1", 0))
+        self._server = self._call(asyncio.start_server(self._accept, self.host, 0))
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -142,9 +148,8 @@ class Proxy:
         if self._sources or self._roads:
             owner = (await self._ask_owners([near_port])).get(near_port)
         source = self._sources.get(owner) if owner else None
-        local = None if source is None else (source, 0)
         try:
-            far_reader, far = await asyncio.open_connection("127.0.0.1", self.target, local_addr=local)
+            far_reader, far = await self._dial(source)
         except OSError:
             _reset(near)
             return
@@ -155,6 +160,11 @@ class Proxy:
             queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(QUEUE)
             connection.tasks.append(self._spawn(self._take(connection, source_of, queue)))
             connection.tasks.append(self._spawn(self._give(connection, queue, sink)))
+
+    async def _dial(self, source: str | None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection onwards, from another address where one is given. Raises OSError."""
+        local = None if source is None else (source, 0)
+        return await asyncio.open_connection("127.0.0.1", self.target, local_addr=local)
 
     async def _take(
         self,
