@@ -19,7 +19,7 @@ from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home as MediatorHome
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.operator.control import call
-from didmpc.mediator.store import Store
+from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols import mediation
 from didmpc.protocols.did import canonical
 from didmpc.protocols.envelope import pack_authcrypt, unpack
@@ -48,7 +48,7 @@ async def test_an_invitation_opens_the_account_and_its_lack_is_told_with_what_to
 ) -> None:
     home = MediatorHome(tmp_path / "mediator")
     home.prepare()
-    store = Store(home.root, Limits())
+    store = SqliteStore(home.root, Limits())
     ticket = await store.issue_ticket(1, time.time() + 60)
     await store.close()
     async with running(home, port=0, admission="invitation") as mediator:

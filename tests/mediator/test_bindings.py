@@ -10,7 +10,7 @@ from mediator_parts import SMALL, Client, code_of
 
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
-from didmpc.mediator.store import Store
+from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols import binding_proof, jwt, mediation, shorten_url
 from didmpc.protocols.did import Service, canonical
 from didmpc.protocols.identity import Identity
@@ -200,7 +200,7 @@ async def test_what_an_account_changes_is_bounded_until_it_is_forgotten(
             return answer.type == mediation.KEYLIST_UPDATE_RESPONSE
 
         assert [await change() for _ in range(4)] == [True, True, True, False]
-    store = Store(home.root, SMALL)
+    store = SqliteStore(home.root, SMALL)
     while await store.expire(time.time() + SMALL.replay_seconds + 60):
         pass
     await store.close()

@@ -12,7 +12,7 @@ from mediator_parts import SMALL, Client, code_of
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
 from didmpc.mediator.limits import Rate
-from didmpc.mediator.store import Store
+from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols import basic_message, discover_features, problem_report, trust_ping
 from didmpc.protocols.did import canonical
 from didmpc.protocols.discover_features import Query
@@ -31,7 +31,7 @@ async def test_words_reach_the_operator_and_nothing_answers_them(
     async with running(home, port=0, limits=SMALL) as mediator:
         stranger = Client(http, mediator.did)  # who wants an account may have to ask for it
         assert await stranger.post(stranger.pack(words("May I?"), return_route="all")) == (202, b"")
-    store = Store(home.root, SMALL)
+    store = SqliteStore(home.root, SMALL)
     (message,) = await store.operator_messages()
     assert (message.text, message.did) == ("May I?", canonical(stranger.identity.did))
     assert abs(message.at - time.time()) < 600

@@ -15,7 +15,8 @@ from didmpc.mediator.intake import Intake
 from didmpc.mediator.limits import KIB, Limits
 from didmpc.mediator.quotas import Quotas
 from didmpc.mediator.refusals import MailboxFull, SenderQuota
-from didmpc.mediator.store import Listing, Mail, Store
+from didmpc.mediator.store import Listing, Mail
+from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mediation import Update
 
@@ -32,7 +33,7 @@ LIMITS = Limits(
 )
 
 
-class Held(Store):
+class Held(SqliteStore):
     """A store whose next listing can be held up between reading and answering."""
 
     def __init__(self, folder: Path, limits: Limits) -> None:
@@ -183,7 +184,7 @@ async def test_what_a_closed_socket_had_goes_to_one_that_came_after_the_mail(pos
     await post.put(did, b"one", b"two")
     await first.has(b"one", b"two")
     await post.acknowledge(first.names[0])
-    second = post.live(after=await post.store.newest())
+    second = post.live(after=await post.store.newest(ALICE))
     assert await post.fetch(second) == []
     post.deliveries.close(first)
     await second.has(b"two")
@@ -230,7 +231,7 @@ async def test_delayed_mail_from_before_the_connection_is_pushed_when_it_is_due(
     did = await post.box()
     await post.put(did, b"waits already")
     await post.put(did, b"late", delay=300)
-    socket = post.live(after=await post.store.newest())
+    socket = post.live(after=await post.store.newest(ALICE))
     await socket.has(b"late")
 
 

@@ -13,10 +13,11 @@ import aiohttp
 import pytest
 from mediator_parts import Client, Process
 
-from didmpc.mediator.ballast import Ballast
 from didmpc.mediator.limits import KIB, MIB, Limits
 from didmpc.mediator.refusals import DiskFull
-from didmpc.mediator.store import BALLAST, Store
+from didmpc.mediator.store import Store
+from didmpc.mediator.store.sqlite import BALLAST, SqliteStore
+from didmpc.mediator.store.sqlite.ballast import Ballast
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mediation import Update
 
@@ -62,7 +63,7 @@ def fill(folder: Path) -> Path:
 
 @contextlib.asynccontextmanager
 async def opened(folder: Path, limits: Limits) -> AsyncIterator[Store]:
-    store = Store(folder, limits)
+    store = SqliteStore(folder, limits)
     try:
         yield store
     finally:

@@ -11,7 +11,7 @@ import pytest
 
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.refusals import Replayed
-from didmpc.mediator.store import Store
+from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.mediation import Update
 
@@ -119,7 +119,7 @@ def write_old(folder: Path, version: int) -> None:
 @pytest.mark.parametrize("version", [1, 2])
 async def test_everything_in_an_older_store_is_there_after_the_update(tmp_path: Path, version: int) -> None:
     write_old(tmp_path, version)
-    store = Store(tmp_path, Limits())
+    store = SqliteStore(tmp_path, Limits())
     mail = (await store.oldest(ALICE, None, NOW, messages=9, bytes=10**6)).mail
     assert [(item.seq, item.body) for item in mail] == [(1, b"first"), (3, b"next")]
     queue = await store.queue(ALICE, None, NOW)
@@ -148,26 +148,26 @@ async def test_an_update_that_fails_halfway_leaves_the_older_store_as_it_was(tmp
     with sqlite3.connect(path) as db:
         db.execute("CREATE TABLE operator_message(whose TEXT)")  # in the way of the last statement
     with pytest.raises(sqlite3.OperationalError):
-        Store(tmp_path, Limits())
+        SqliteStore(tmp_path, Limits())
     with sqlite3.connect(path) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (2,)
         assert "due" not in [row[1] for row in db.execute("PRAGMA table_info(msg)")]
         db.execute("DROP TABLE operator_message")
     db.close()
-    store = Store(tmp_path, Limits())
+    store = SqliteStore(tmp_path, Limits())
     assert (await store.queue(ALICE, None, NOW)).count == 2
     await store.close()
 
 
 async def test_a_store_of_a_later_version_is_refused_and_not_touched(tmp_path: Path) -> None:
-    await Store(tmp_path, Limits()).close()
+    await SqliteStore(tmp_path, Limits()).close()
     path = tmp_path / "mediator.sqlite3"
     with sqlite3.connect(path) as db:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         db.execute("PRAGMA user_version=99")
     before = path.read_bytes()
     with pytest.raises(DidmpcError) as refused:
-        Store(tmp_path, Limits())
+        SqliteStore(tmp_path, Limits())
     assert "another version of didmpc" in refused.value.what
     assert "99" in (refused.value.why or "") and str(version) in (refused.value.why or "")
     assert "version of didmpc that wrote it" in (refused.value.fix or "")

@@ -17,6 +17,7 @@ from didmpc.mediator.limits import Limits, Rate
 from didmpc.mediator.outgoing import Outgoing, host_of
 from didmpc.mediator.refusals import Refusal, TooBig, TooMuchOutgoing
 from didmpc.mediator.store import Parcel, Store
+from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols.addresses import is_public
 from didmpc.protocols.errors import DidError
 
@@ -106,7 +107,7 @@ def new(folder: Path, stack: AsyncExitStack) -> New:
     async def new(
         allows: Callable[[str], bool] = lambda _: True, *, runs: bool = True, **limits: Any
     ) -> Outgoing:
-        store = Store(folder, replace(LIMITS, **limits))
+        store = SqliteStore(folder, replace(LIMITS, **limits))
         dialer = Dialer(allows)
         outgoing = Outgoing(store, dialer.http, replace(LIMITS, **limits))
         stack.push_async_callback(store.close)

@@ -15,6 +15,7 @@ from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
 from didmpc.mediator.operator.control import call
 from didmpc.mediator.store import Admission, Store
+from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols import from_prior, mediation, pickup, trust_ping
 from didmpc.protocols.did import canonical
 from didmpc.protocols.identity import Identity
@@ -30,7 +31,7 @@ class Place:
 
     @contextlib.asynccontextmanager
     async def operator(self) -> AsyncIterator[Store]:
-        store = Store(self.home.root, SMALL)
+        store = SqliteStore(self.home.root, SMALL)
         yield store
         await store.close()
 

@@ -15,7 +15,7 @@ from didmpc.mediator.app import running
 from didmpc.mediator.home import Home
 from didmpc.mediator.limits import KIB
 from didmpc.mediator.refusals import MailboxFull
-from didmpc.mediator.store import Store
+from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols.did import canonical
 from didmpc.protocols.encoding import b64url
 from didmpc.protocols.identity import Identity
@@ -115,7 +115,7 @@ async def test_their_bytes_count_too(people: tuple[Client, Client], sealing: Sea
 
 @pytest.mark.parametrize("bound", ["mailbox_bytes", "account_bytes"])
 async def test_and_take_no_bytes_from_mail(tmp_path: Path, sealing: Sealing, bound: str) -> None:
-    store = Store(tmp_path, replace(LIMITS, ballast_bytes=0, **{bound: 12 * KIB}))
+    store = SqliteStore(tmp_path, replace(LIMITS, ballast_bytes=0, **{bound: 12 * KIB}))
     alice, box, now = Identity.peer4().did, Identity.peer4().did, time.time()
     await store.enrol(alice, now)
     await store.update_keylist(alice, [Update(box, "add")], b"1", now)
@@ -178,7 +178,7 @@ async def test_packets_are_kept_for_a_quarter_of_an_hour_or_as_long_as_their_sen
         assert await bob.send(did, *sealing.packets(1), expires_time=int(now + 300)) == 202
         assert await bob.send(did, b'{"mail":1}', expires_time=int(now + 3600)) == 202
         assert await alice.waiting() == 4
-    store = Store(home.root, LIMITS)
+    store = SqliteStore(home.root, LIMITS)
 
     async def left(seconds: float) -> int:
         return (await store.queue(alice.identity.did, None, now + seconds)).count
@@ -195,7 +195,7 @@ async def test_the_account_has_a_bound_and_totals_stay_exact_whatever_becomes_of
     packets = sealing.packets(9)
     size = len(packets[0])
     limits = replace(LIMITS, account_session_bytes=6 * size, ballast_bytes=0)
-    store = Store(tmp_path, limits)
+    store = SqliteStore(tmp_path, limits)
     now = time.time()
     for account in (alice, carol):
         await store.enrol(account, now)

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from didmpc.mediator.database import Database, StoreFailed
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.refusals import DiskFull, MailboxFull, Replayed, TooMany, UnknownNext
-from didmpc.mediator.store import EXPIRY_BATCH, Store
+from didmpc.mediator.store import EXPIRY_BATCH, Store, StoreFailed
+from didmpc.mediator.store.sqlite import SqliteStore
+from didmpc.mediator.store.sqlite.database import Database
 from didmpc.protocols.did import canonical
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mediation import Update
@@ -23,7 +24,7 @@ ALICE, BOB = Identity.peer4().did, Identity.peer4().did
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = Store(tmp_path, Limits(mailbox_messages=600, mailbox_bytes=10_000))
+    store = SqliteStore(tmp_path, Limits(mailbox_messages=600, mailbox_bytes=10_000))
     for did in (ALICE, BOB):
         await store.enrol(did, NOW)
     yield store
@@ -135,7 +136,7 @@ async def test_capabilities_are_bound_to_their_first_key_and_stay_so(store: Stor
     await store.create_channels(ALICE, [("c1", near, far)], LATER, b"envelope", NOW)
     first = await store.bind(near, b"k" * 32)
     await store.close()
-    again = Store(tmp_path, Limits())
+    again = SqliteStore(tmp_path, Limits())
     assert await again.bind(near, b"x" * 32) == first
     other = await again.bind(far, b"x" * 32)
     assert first is not None and other is not None
@@ -162,7 +163,7 @@ async def test_unknown_recipients_and_a_full_disk_are_refused(tmp_path: Path, st
     did = await registered(store)
     await store.enqueue(did, [b"x"], LATER, NOW)
     await store.close()
-    full = Store(tmp_path, Limits(free_disk_bytes=1 << 62, free_disk_for_mail_bytes=1 << 62))
+    full = SqliteStore(tmp_path, Limits(free_disk_bytes=1 << 62, free_disk_for_mail_bytes=1 << 62))
     with pytest.raises(DiskFull):
         await full.enqueue(did, [b"y"], LATER, NOW)
     with pytest.raises(DiskFull):
@@ -175,7 +176,7 @@ async def test_unknown_recipients_and_a_full_disk_are_refused(tmp_path: Path, st
 async def test_mail_alone_stops_while_there_is_still_room_for_the_rest(tmp_path: Path, store: Store) -> None:
     did = await registered(store)
     await store.close()
-    short = Store(tmp_path, Limits(free_disk_for_mail_bytes=1 << 62))
+    short = SqliteStore(tmp_path, Limits(free_disk_for_mail_bytes=1 << 62))
     with pytest.raises(DiskFull):
         await short.enqueue(did, [b"y"], LATER, NOW)
     await short.enrol(Identity.peer4().did, NOW)
@@ -186,7 +187,7 @@ async def test_mail_alone_stops_while_there_is_still_room_for_the_rest(tmp_path:
 
 async def test_all_mailboxes_of_an_account_are_bounded_together(tmp_path: Path, store: Store) -> None:
     await store.close()
-    store = Store(tmp_path, Limits(account_bytes=10_000))
+    store = SqliteStore(tmp_path, Limits(account_bytes=10_000))
     first, second, of_bob = await registered(store), await registered(store), await registered(store, BOB)
     await store.enqueue(first, [b"a" * 6_000], LATER, NOW)
     with pytest.raises(MailboxFull):
@@ -316,7 +317,7 @@ async def test_closing_finishes_what_was_handed_in(tmp_path: Path) -> None:
 
 
 async def test_so_many_accounts_are_taken_and_one_that_has_gone_makes_room(tmp_path: Path) -> None:
-    store = Store(tmp_path, Limits(accounts=2))
+    store = SqliteStore(tmp_path, Limits(accounts=2))
     dids = [Identity.peer4().did for _ in range(4)]
     for did in dids[:2]:
         await store.enrol(did, NOW)

@@ -51,6 +51,7 @@ from didmpc.mediator.resolving import Dids
 from didmpc.mediator.rotation import Rotations
 from didmpc.mediator.service import Service
 from didmpc.mediator.store import EXPIRY_BATCH, Admission, Store
+from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.mediator.web_dids import WebDids
 from didmpc.mediator.websocket import WebSockets
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
@@ -347,7 +348,7 @@ def _cannot_bind(host: str, port: int, problem: OSError, option: str) -> LocalMi
 def open_store(home: Home, limits: Limits) -> Store:
     """The store of a home whose lock the caller holds. Raises `LocalMisuse`."""
     try:
-        return Store(home.root, limits)
+        return SqliteStore(home.root, limits)
     except (sqlite3.Error, OSError) as problem:
         raise LocalMisuse(
             f"The mediator's store in {home.root} cannot be opened.",

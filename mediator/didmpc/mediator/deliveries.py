@@ -14,10 +14,9 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
-from didmpc.mediator.database import StoreFailed
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.quotas import Quotas
-from didmpc.mediator.store import Mail, Store
+from didmpc.mediator.store import Mail, Store, StoreFailed
 from didmpc.protocols.did import canonical
 
 log = logging.getLogger(__name__)

@@ -95,7 +95,7 @@ class Mailboxes:
         await self._store.act_once(
             request.sender, request.envelope, request.now, request.message.created_time
         )
-        newest = await self._store.newest()  # before it is counted: the rest is pushed
+        newest = await self._store.newest(account)  # before it is counted: the rest is pushed
         status = await self._status_of(request, None, live=True)
 
         version = pickup.version_of(request.message)

@@ -19,11 +19,10 @@ from urllib.parse import urljoin, urlsplit
 
 import aiohttp
 
-from didmpc.mediator.database import StoreFailed
 from didmpc.mediator.dialing import is_not_public, read_all
 from didmpc.mediator.limits import KIB, Buckets, Limits
 from didmpc.mediator.refusals import TooMuchOutgoing
-from didmpc.mediator.store import Parcel, Store
+from didmpc.mediator.store import Parcel, Store, StoreFailed
 from didmpc.protocols.errors import DidError
 from didmpc.protocols.message import ENCRYPTED
 

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from didmpc.mediator.database import StoreFailed
 from didmpc.mediator.did_rates import DidRates
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.onward import Onward
@@ -20,6 +19,7 @@ from didmpc.mediator.places import Places
 from didmpc.mediator.refusals import Expired, Refusal, TooDeep, TooManyRequests, Unavailable, Unsupported
 from didmpc.mediator.requests import Check, Connection, Handler, Outcome, Request
 from didmpc.mediator.resolving import Dids
+from didmpc.mediator.store import StoreFailed
 from didmpc.protocols import problem_report
 from didmpc.protocols.envelope import Unpacked, pack_authcrypt, pack_signed, unpack
 from didmpc.protocols.errors import DidmpcError, RemoteViolation

@@ -10,7 +10,7 @@ from didmpc.bench.mediator.fill import ROOMY, add_box, synthetic_did
 from didmpc.bench.mediator.turn import Job, Result, Turn
 from didmpc.bench.mediator.wire import EchoServer
 from didmpc.mediator.home import Home
-from didmpc.mediator.store import Store
+from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols.envelope import unpack
 from didmpc.protocols.identity import Identities
 from didmpc.protocols.routing import parse_forward
@@ -29,7 +29,7 @@ async def relay(job: Job, turn: Turn) -> Result:
 async def commits(job: Job, turn: Turn) -> Result:
     """The store alone, in a file of its own: envelopes of `size` bytes, `at_once` of them waiting."""
     with tempfile.TemporaryDirectory(dir=job["directory"]) as folder:
-        store = Store(Path(folder), ROOMY)
+        store = SqliteStore(Path(folder), ROOMY)
         try:
             dids = [synthetic_did(number) for number in range(BOXES)]
             for did in dids:

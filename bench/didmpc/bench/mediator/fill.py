@@ -9,6 +9,7 @@ from pathlib import Path
 from didmpc.bench.mediator.turn import Job, Result, Turn
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.store import Store
+from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols.mediation import Update
 
 AT_ONCE = 512
@@ -39,7 +40,7 @@ async def fill(job: Job, turn: Turn) -> Result:
 
     Afterwards the store alone is asked for the status of each of `dids`.
     """
-    store = Store(Path(job["home"]), ROOMY)
+    store = SqliteStore(Path(job["home"]), ROOMY)
     boxes: int = job["boxes"]
     dids = [*job["dids"], *map(synthetic_did, range(boxes - len(job["dids"])))]
     now = time.time()

@@ -25,8 +25,8 @@ from typing import IO, Any
 from didmpc.local.private_files import PRIVATE_FILE, sync_folder
 from didmpc.mediator import configuration
 from didmpc.mediator.home import KEYS_FILE, LOG_KEY_FILE, Home, Settings
-from didmpc.mediator.store import FILE as STORE_FILE
-from didmpc.mediator.store.schema import STEPS
+from didmpc.mediator.store.sqlite import FILE as STORE_FILE
+from didmpc.mediator.store.sqlite.schema import STEPS
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 
 FORMAT, VERSION = "didmpc-mediator-backup", 1

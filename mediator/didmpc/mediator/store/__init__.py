@@ -1,20 +1,19 @@
-"""What the mediator keeps. `Store` is all of it; each module has what is kept together."""
+"""What the mediator keeps: `Store` says what it must do, `sqlite` and `postgres` do it."""
 
-import sqlite3
-from collections.abc import Callable
-from pathlib import Path
-
-from didmpc.mediator.ballast import Ballast
-from didmpc.mediator.database import Database
-from didmpc.mediator.limits import Limits
-from didmpc.mediator.store.accounts import AccountStore, Admission
-from didmpc.mediator.store.channels import ChannelEnd, ChannelStore
-from didmpc.mediator.store.links import LinkStore
-from didmpc.mediator.store.mail import EXPIRY_BATCH, Kept, Listing, Mail, MailStore, Queue, Room, delete_mail
-from didmpc.mediator.store.operator_messages import OperatorMessage, OperatorMessageStore
-from didmpc.mediator.store.outgoing import OutgoingStore, Parcel
-from didmpc.mediator.store.rules import RuleStore
-from didmpc.mediator.store.schema import STEPS
+from didmpc.mediator.store.errors import StoreFailed, StoreFull
+from didmpc.mediator.store.interface import Store
+from didmpc.mediator.store.records import (
+    EXPIRY_BATCH,
+    Admission,
+    ChannelEnd,
+    Kept,
+    Listing,
+    Mail,
+    OperatorMessage,
+    Parcel,
+    Queue,
+    Room,
+)
 
 __all__ = [
     "EXPIRY_BATCH",
@@ -28,47 +27,6 @@ __all__ = [
     "Queue",
     "Room",
     "Store",
+    "StoreFailed",
+    "StoreFull",
 ]
-
-FILE = "mediator.sqlite3"
-BALLAST = "mediator.ballast"
-
-
-class Store(AccountStore, MailStore, ChannelStore, LinkStore, RuleStore, OperatorMessageStore, OutgoingStore):
-    """All of it; each method is one transaction, and has happened for good when it returns."""
-
-    def __init__(self, folder: Path, limits: Limits) -> None:
-        ballast = Ballast(folder / BALLAST, limits.ballast_bytes)
-        super().__init__(Database(folder / FILE, STEPS, ballast), ballast, folder, limits)
-        ballast.hold(limits.free_disk_bytes)
-
-    def observe_commits(self, observer: Callable[[int, float], None]) -> None:
-        """Have the number of operations and the seconds of each commit told, in the writer's thread."""
-        self._database.on_commit = observer
-
-    async def close(self) -> None:
-        await self._database.close()
-
-    async def expire(self, now: float) -> int:
-        """Delete what is over; to be called again as long as it returns a whole batch."""
-        self._ballast.hold(self._limits.free_disk_bytes)
-
-        def job(db: sqlite3.Connection) -> int:
-            rows = db.execute("SELECT seq FROM msg WHERE exp <= ? LIMIT ?", (now, EXPIRY_BATCH)).fetchall()
-            for (seq,) in rows:
-                delete_mail(db, "seq = ?", (seq,))
-            forgotten = db.execute(
-                "DELETE FROM seen WHERE h IN (SELECT h FROM seen WHERE exp <= ? LIMIT ?)", (now, EXPIRY_BATCH)
-            ).rowcount
-            acknowledged = db.execute(
-                "DELETE FROM acknowledged WHERE (mid, h) IN"
-                " (SELECT mid, h FROM acknowledged WHERE exp <= ? ORDER BY exp LIMIT ?)",
-                (now, EXPIRY_BATCH),
-            ).rowcount
-            db.execute("DELETE FROM channel WHERE exp <= ?", (now,))
-            db.execute("DELETE FROM link WHERE exp <= ?", (now,))
-            db.execute("DELETE FROM ticket WHERE exp <= ?", (now,))
-            db.execute("DELETE FROM outgoing WHERE exp <= ?", (now,))
-            return max(len(rows), forgotten, acknowledged)
-
-        return await self._database.write(job)

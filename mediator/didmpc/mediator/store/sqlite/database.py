@@ -22,7 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from didmpc.mediator.ballast import Ballast
+from didmpc.mediator.store.errors import StoreFailed, StoreFull
+from didmpc.mediator.store.sqlite.ballast import Ballast
 from didmpc.protocols.errors import DidmpcError
 
 T = TypeVar("T")
@@ -50,17 +51,6 @@ _READER_PRAGMAS = "PRAGMA query_only=ON; PRAGMA wal_autocheckpoint=0; PRAGMA bus
 _NO_SPACE = frozenset(
     {sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE, sqlite3.SQLITE_IOERR_TRUNCATE}
 )
-
-
-class StoreFailed(DidmpcError):
-    """The store could not do what was asked; nothing of it was done."""
-
-    def __init__(self, why: str) -> None:
-        super().__init__("The mediator cannot use its store.", why=why)
-
-
-class StoreFull(StoreFailed):
-    """There is no space for what was asked."""
 
 
 @dataclass(slots=True)

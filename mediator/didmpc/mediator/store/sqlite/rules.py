@@ -2,45 +2,14 @@
 
 import secrets
 import sqlite3
-from dataclasses import dataclass
 
-from didmpc.mediator.store.mail import delete_mail
-from didmpc.mediator.store.part import Part, account_id
+from didmpc.mediator.store.records import AccountRow, Evicted, Totals
+from didmpc.mediator.store.sqlite.mail import delete_mail
+from didmpc.mediator.store.sqlite.part import Part, account_id
 from didmpc.protocols.did import canonical
 
 TICKET_BYTES = 16
 EVICTION_BATCH = 500
-
-
-@dataclass(frozen=True, slots=True)
-class AccountRow:
-    """One account, as its operator sees it."""
-
-    number: int
-    did: str
-    created: float
-    keys: int
-    messages: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """Sums over the whole store."""
-
-    accounts: int
-    keys: int
-    messages: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class Evicted:
-    """What an account took with it."""
-
-    did: str
-    messages: int
-    channels: tuple[int, ...]
 
 
 class RuleStore(Part):
@@ -50,7 +19,6 @@ class RuleStore(Part):
     _rules_version = 0
 
     async def set_rule(self, did: str, allowed: bool | None) -> None:
-        """Allow or deny a DID, or (None) say nothing about it any more."""
         party = canonical(did)
 
         def job(db: sqlite3.Connection) -> None:
@@ -64,13 +32,11 @@ class RuleStore(Part):
         self._denied = None
 
     async def rules(self, after: str, limit: int) -> list[tuple[str, bool]]:
-        """A page of all rules, by DID."""
         find = "SELECT did, allowed FROM rule WHERE did > ? ORDER BY did LIMIT ?"
         rows = await self._database.read(lambda db: db.execute(find, (after, limit)).fetchall())
         return [(str(did), bool(allowed)) for did, allowed in rows]
 
     async def accounts(self, after: int, limit: int) -> list[AccountRow]:
-        """A page of all accounts, oldest first."""
         find = (
             "SELECT account.aid, account.did, created, count(mid), coalesce(sum(n), 0), account.bytes"
             " FROM account LEFT JOIN box USING (aid) WHERE account.aid > ?"
@@ -87,10 +53,6 @@ class RuleStore(Part):
         return Totals(*await self._database.read(lambda db: db.execute(find).fetchone()))
 
     async def evict(self, did: str) -> Evicted | None:
-        """Delete an account with its mail, channels and links; None where there is none.
-
-        The envelopes that it acted on stay remembered: the DID may come back, and so may they.
-        """
         party = canonical(did)
         deleted = 0
         while await self._database.write(lambda db: _disown_batch(db, party)) == EVICTION_BATCH:
@@ -112,15 +74,12 @@ class RuleStore(Part):
         return await self._database.write(job)
 
     async def issue_ticket(self, uses: int, expires: float) -> str:
-        """A new invitation to open accounts: its id."""
         name = secrets.token_urlsafe(TICKET_BYTES)
         insert = "INSERT INTO ticket(id, uses, exp) VALUES (?, ?, ?)"
         await self._database.write(lambda db: db.execute(insert, (name, uses, expires)))
         return name
 
     async def probe(self) -> None:
-        """Write to the disk, and raise `StoreFailed` where that cannot be done."""
-
         def job(db: sqlite3.Connection) -> None:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             db.execute(f"PRAGMA user_version={version}")  # the same again, but through the log to the disk
@@ -128,10 +87,6 @@ class RuleStore(Part):
         await self._database.write(job)
 
     async def is_denied(self, *dids: str) -> bool:
-        """Whether the operator wants nothing of one of these DIDs.
-
-        Asked for every message of a known sender, so what the operator has said is kept in memory.
-        """
         while (denied := self._denied) is None:
             version = self._rules_version
             read = await self._database.read(_denied)

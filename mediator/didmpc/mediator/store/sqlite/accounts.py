@@ -6,20 +6,14 @@ long form is kept beside it: without it the short form of an account could not b
 
 import sqlite3
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
-from typing import Literal
 
 from didmpc.mediator.refusals import AccountExists, Replayed, TooMany
-from didmpc.mediator.store.part import Part, account_id, require_account
-from didmpc.mediator.store.rules import rule_of, use_ticket
+from didmpc.mediator.store.interface import NOTHING_PROVEN
+from didmpc.mediator.store.records import STALE_SECONDS, Admission
+from didmpc.mediator.store.sqlite.part import Part, account_id, require_account
+from didmpc.mediator.store.sqlite.rules import rule_of, use_ticket
 from didmpc.protocols.did import canonical
 from didmpc.protocols.mediation import Result, Update, Updated
-
-Admission = Literal["open", "invitation", "allow-list"]
-"""Whom a new account is given: anyone, whoever has a ticket, or whom the operator has allowed."""
-STALE_SECONDS = 300.0
-"""By which the clock of whoever stated something may be behind ours."""
-NOTHING_PROVEN: Mapping[str, int] = MappingProxyType({})
 
 
 class AccountStore(Part):
@@ -33,12 +27,6 @@ class AccountStore(Part):
         envelope: bytes | None = None,
         created: int | None = None,
     ) -> bool:
-        """Open an account for a DID; one that is there stays as it is. False where it is not admitted.
-
-        What the operator has said of the DID goes before the kind of admission. A ticket is used up only
-        by an account that it opens. The `envelope` that asks for it, with its created_time, opens an account
-        once: when that has gone, it raises `Replayed`.
-        """
         self._check_room(self._limits.free_disk_bytes)
 
         def job(db: sqlite3.Connection) -> bool:
@@ -72,19 +60,12 @@ class AccountStore(Part):
         return await self._database.read(lambda db: account_id(db, did) is not None)
 
     async def act_once(self, account: str, envelope: bytes, now: float, created: int | None = None) -> None:
-        """Note that an envelope of this account was acted on. Raises `Replayed` the second time.
-
-        `created` is the created_time of the message in it.
-        """
-
         def job(db: sqlite3.Connection) -> None:
             self._act_once(db, require_account(db, account), envelope, now, created)
 
         await self._database.write(job)
 
     async def long_form(self, short_did: str) -> str | None:
-        """The long form of the did:peer:4 of an account, or of one in a key list."""
-
         def job(db: sqlite3.Connection) -> str | None:
             rows = db.execute(
                 "SELECT long_did FROM account WHERE did = ?1"
@@ -98,12 +79,6 @@ class AccountStore(Part):
     async def move_account(
         self, old: str, new: str, statement: bytes, now: float, stated: float | None
     ) -> bool:
-        """Give the account of `old`, with all that is its, to `new`; False where `old` has none (any more).
-
-        `statement` is what `old` said it with, and acts once; `stated` is when. Raises `Replayed`, and
-        `AccountExists` where `new` has an account already.
-        """
-
         def job(db: sqlite3.Connection) -> bool:
             row = db.execute("SELECT aid, created FROM account WHERE did = ?", (canonical(old),)).fetchone()
             if row is None:
@@ -133,11 +108,6 @@ class AccountStore(Part):
         created: int | None = None,
         proven: Mapping[str, int] = NOTHING_PROVEN,
     ) -> list[Updated]:
-        """Bindings are exclusive, first come: the DID of another account is a `client_error`.
-
-        Unless it has proven that it wants this account (`proven`: canonical DID -> when), later than
-        it has proven another one. Then it comes with the mail that waits for it.
-        """
         if any(update.action == "add" for update in updates):
             self._check_room(self._limits.free_disk_bytes)
 
@@ -182,8 +152,6 @@ class AccountStore(Part):
         return "success"
 
     async def keylist(self, account: str) -> list[str]:
-        """The registered DIDs, oldest first, as they were written when they were added."""
-
         def job(db: sqlite3.Connection) -> list[str]:
             aid = require_account(db, account)
             rows = db.execute("SELECT long_did FROM box WHERE aid = ? ORDER BY mid", (aid,))

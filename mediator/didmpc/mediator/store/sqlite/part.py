@@ -5,10 +5,11 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-from didmpc.mediator.ballast import Ballast
-from didmpc.mediator.database import Database, Job, StoreFull, T
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.refusals import DiskFull, NoAccount, Replayed, TooMany
+from didmpc.mediator.store.errors import StoreFull
+from didmpc.mediator.store.sqlite.ballast import Ballast
+from didmpc.mediator.store.sqlite.database import Database, Job, T
 from didmpc.protocols.did import canonical
 
 _FOR_EVER = 1e18
@@ -56,11 +57,9 @@ class Part:
 
     @property
     def free_bytes(self) -> int:
-        """Free space of the disk."""
         return shutil.disk_usage(self._folder).free
 
     def check_room_for_mail(self) -> None:
-        """Raise `DiskFull` where no more mail is taken in."""
         self._check_room(self._limits.free_disk_bytes)
         self._check_room(self._limits.free_disk_for_mail_bytes, self._database.reusable_bytes)
 

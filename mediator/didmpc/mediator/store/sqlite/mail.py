@@ -4,64 +4,16 @@ import hashlib
 import math
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from didmpc.mediator.refusals import MailboxFull, SessionsFull, TooBig, UnknownNext
-from didmpc.mediator.store.part import Part, require_account
+from didmpc.mediator.store.interface import NO_ROOM_BEYOND
+from didmpc.mediator.store.records import Kept, Listing, Mail, Queue, Room
+from didmpc.mediator.store.sqlite.part import Part, require_account
 from didmpc.protocols.did import canonical
-
-EXPIRY_BATCH = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Mail:
-    """One envelope in a mailbox, exactly as it was forwarded."""
-
-    seq: int
-    body: bytes
-    mailbox: int
-    expires: float
-    is_packet: bool = False
-    """Of a session (docs/session-extension.md, section 6); else it is mail."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Where mail was put, and what of it is new: the id and the size of each."""
-
-    account: str
-    mail: tuple[tuple[int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """Mail to be delivered, and whether that is all there is."""
-
-    mail: tuple[Mail, ...]
-    is_all: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Room:
-    """Messages and bytes."""
-
-    messages: int = 0
-    bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """How much waits, and when the oldest and the newest of it came."""
-
-    count: int
-    bytes: int
-    oldest: float | None
-    newest: float | None
 
 
 class MailStore(Part):
     async def mailbox(self, recipient: str) -> int | None:
-        """The mailbox of a registered DID."""
         did = canonical(recipient)
         find = "SELECT mid FROM box WHERE did = ?"
         row = await self._database.read(lambda db: db.execute(find, (did,)).fetchone())
@@ -75,15 +27,9 @@ class MailStore(Part):
         now: float,
         *,
         due: float = 0.0,
-        beyond: Room = Room(),
+        beyond: Room = NO_ROOM_BEYOND,
         packets: bool = False,
     ) -> Kept:
-        """Keep envelopes for a registered DID, all or none; `due` is when they may be delivered first.
-
-        The same envelope again is no second entry while it waits, nor for some time after it was
-        acknowledged: a sender that lost our answer may send it again. Its first `due` and `expires` hold.
-        `beyond` is what the mailbox may hold beyond its limit. Packets of sessions have limits of their own.
-        """
         self.check_room_for_mail()
         for envelope in envelopes:
             if len(envelope) > self._limits.forward_bytes:
@@ -165,11 +111,6 @@ class MailStore(Part):
         return counted.rowcount > 0
 
     async def queue(self, account: str, recipient: str | None, now: float) -> Queue:
-        """How much waits for an account, or for one DID of it, and may be delivered now.
-
-        From the counters; only what is over or not due yet is looked for, and it has indexes of its own.
-        """
-
         def job(db: sqlite3.Connection) -> Queue:
             where, values = _whose(db, account, recipient)
             mine = f"IN (SELECT mid FROM box WHERE {where})"  # noqa: S608
@@ -213,9 +154,6 @@ class MailStore(Part):
         after: int = 0,
         or_due_after: float = math.inf,
     ) -> Listing:
-        """The oldest mail that may be delivered, within both bounds; a first message larger than `bytes`
-        comes alone. `after`: only what was put after that message, or became due after that time."""
-
         def job(db: sqlite3.Connection) -> Listing:
             where, values = _whose(db, account, recipient)
             since = "seq > :after" if or_due_after == math.inf else "(seq > :after OR due > :due_after)"
@@ -249,15 +187,13 @@ class MailStore(Part):
 
         return await self._database.read(job)
 
-    async def newest(self) -> int:
-        """The last message of all that are kept."""
+    async def newest(self, account: str) -> int:
+        # Of all accounts: there is one writer, so ids are given in the order of commits.
         find = "SELECT coalesce(max(seq), 0) FROM msg"
         (seq,) = await self._database.read(lambda db: db.execute(find).fetchone())
         return int(seq)
 
     async def next_due(self, account: str, now: float) -> float:
-        """When the next message of an account will be due; `inf` where none is delayed."""
-
         def job(db: sqlite3.Connection) -> float:
             where, values = _whose(db, account, None)
             (due,) = db.execute(
@@ -270,7 +206,6 @@ class MailStore(Part):
         return await self._database.read(job)
 
     async def acknowledge(self, account: str, seqs: Sequence[int], now: float) -> None:
-        """Delete mail of this account; what is not there, or is another's, is passed over."""
         remembered = now + self._limits.acknowledged_seconds
 
         def job(db: sqlite3.Connection) -> None:
@@ -287,8 +222,6 @@ class MailStore(Part):
         await self._database.write(job)
 
     async def queued(self) -> int:
-        """Messages in all mailboxes."""
-
         def job(db: sqlite3.Connection) -> int:
             (count,) = db.execute("SELECT coalesce(sum(n), 0) FROM box").fetchone()
             return int(count)

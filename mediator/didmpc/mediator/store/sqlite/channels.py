@@ -2,24 +2,10 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from didmpc.mediator.refusals import TooMany
-from didmpc.mediator.store.part import Part, require_account
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelEnd:
-    """The end of a channel that a capability stands for."""
-
-    channel: int
-    side: int
-    expires: float
-    rebind_key: bytes
-    account: int
-    """Of whom the channel is."""
-    rate: int = 0
-    """Bytes per second and direction; 0: no limit of its own."""
+from didmpc.mediator.store.records import ChannelEnd
+from didmpc.mediator.store.sqlite.part import Part, require_account
 
 
 class ChannelStore(Part):
@@ -33,7 +19,6 @@ class ChannelStore(Part):
         created: int | None = None,
         rate: int = 0,
     ) -> None:
-        """Keep channels: name, and the hashes of the near and the far capability."""
         self._check_room(self._limits.free_disk_bytes)
 
         def job(db: sqlite3.Connection) -> None:
@@ -55,8 +40,6 @@ class ChannelStore(Part):
         await self._grow(job)
 
     async def revoke_channels(self, account: str, names: Sequence[str]) -> list[int]:
-        """Delete channels of this account; returns which they were."""
-
         def job(db: sqlite3.Connection) -> list[int]:
             aid = require_account(db, account)
             revoked: list[int] = []
@@ -70,10 +53,6 @@ class ChannelStore(Part):
         return await self._database.write(job)
 
     async def bind(self, capability: bytes, rebind_key: bytes) -> ChannelEnd | None:
-        """The end of a capability (its hash), or None. The first bind writes down its rebind key.
-
-        Whether the key of a later one fits, and whether the channel has expired, is the caller's to check.
-        """
         find = (
             "SELECT cid, side, exp, rebind, aid, rate FROM capability JOIN channel USING (cid)"
             " WHERE capability.h = ?"

@@ -3,7 +3,7 @@
 import sqlite3
 
 from didmpc.mediator.refusals import TooMany
-from didmpc.mediator.store.part import Part, require_account
+from didmpc.mediator.store.sqlite.part import Part, require_account
 
 
 class LinkStore(Part):
@@ -17,7 +17,6 @@ class LinkStore(Part):
         now: float,
         created: int | None = None,
     ) -> None:
-        """Keep what a short link of this account leads to."""
         self._check_room(self._limits.free_disk_bytes)
 
         def job(db: sqlite3.Connection) -> None:
@@ -32,7 +31,6 @@ class LinkStore(Part):
         await self._grow(job)
 
     async def link(self, name: str, now: float) -> str | None:
-        """What a short link leads to, while it lasts."""
         find = "SELECT oob FROM link WHERE name = ? AND exp > ?"
         row = await self._database.read(lambda db: db.execute(find, (name, now)).fetchone())
         return None if row is None else str(row[0])

@@ -2,31 +2,16 @@
 
 import sqlite3
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 
 from didmpc.mediator.refusals import TooBig, TooMuchOutgoing
-from didmpc.mediator.store.part import Part
-
-
-@dataclass(frozen=True, slots=True)
-class Parcel:
-    """One envelope, packed for its next hop."""
-
-    uri: str
-    host: str
-    """The destination, as far as it is one server: what counts for bounds and retries."""
-    body: bytes
-    digest: bytes
-    """Stands for what is sent to whom, however it was wrapped: the same again is no second parcel."""
-    id: int = 0
-    tries: int = 0
+from didmpc.mediator.store.records import Parcel
+from didmpc.mediator.store.sqlite.part import Part
 
 
 class OutgoingStore(Part):
     async def put_outgoing(
         self, parcels: Sequence[Parcel], *, due: float, expires: float, now: float
     ) -> None:
-        """Keep parcels, all or none. Raises `TooMuchOutgoing`."""
         self.check_room_for_mail()
         if any(len(parcel.body) > self._limits.outgoing_message_bytes for parcel in parcels):
             raise TooBig(self._limits.outgoing_message_bytes)
@@ -60,8 +45,6 @@ class OutgoingStore(Part):
     async def due_outgoing(
         self, now: float, most: int, *, but: Collection[int] = (), but_hosts: Collection[str] = ()
     ) -> list[Parcel]:
-        """What may be sent now, longest due first, but for these parcels and these hosts."""
-
         def job(db: sqlite3.Connection) -> list[Parcel]:
             rows = db.execute(
                 "SELECT uri, host, body, h, oid, tries FROM outgoing WHERE due <= ? AND exp > ?"  # noqa: S608
@@ -74,29 +57,24 @@ class OutgoingStore(Part):
         return await self._database.read(job)
 
     async def next_outgoing(self, now: float) -> float | None:
-        """When the next one will be due."""
         find = "SELECT min(due) FROM outgoing WHERE due > ?"
         row = await self._database.read(lambda db: db.execute(find, (now,)).fetchone())
         return None if row is None or row[0] is None else float(row[0])
 
     async def end_outgoing(self, id: int) -> None:
-        """A parcel has arrived, or never will."""
         await self._database.write(
             lambda db: db.execute("DELETE FROM outgoing WHERE oid = ?", (id,)) and None
         )
 
     async def postpone_outgoing(self, id: int, due: float) -> None:
-        """Try a parcel again, not before `due`."""
         again = "UPDATE outgoing SET due = ?, tries = tries + 1 WHERE oid = ?"
         await self._database.write(lambda db: db.execute(again, (due, id)) and None)
 
     async def postpone_host(self, host: str, due: float) -> None:
-        """Nothing goes to a host before `due`."""
         later = "UPDATE outgoing SET due = ?1 WHERE host = ?2 AND due < ?1"
         await self._database.write(lambda db: db.execute(later, (due, host)) and None)
 
     async def outgoing(self) -> int:
-        """How many are on their way."""
         count = "SELECT count(*) FROM outgoing"
         return int((await self._database.read(lambda db: db.execute(count).fetchone()))[0])
 

@@ -2,32 +2,17 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from didmpc.mediator.refusals import TooMany
-from didmpc.mediator.store.part import Part, account_id
+from didmpc.mediator.store.records import OperatorMessage
+from didmpc.mediator.store.sqlite.part import Part, account_id
 from didmpc.protocols.did import canonical
-
-
-@dataclass(frozen=True, slots=True)
-class OperatorMessage:
-    """Words of a stranger: to be shown with care."""
-
-    id: int
-    at: float
-    did: str
-    """Who wrote it, proven by its envelope."""
-    text: str
 
 
 class OperatorMessageStore(Part):
     """The table `operator_message`, which the operator reads and empties."""
 
     async def keep_operator_message(self, did: str, text: str, now: float) -> None:
-        """Raises `TooMany` where the operator has not read what is there.
-
-        Half of the room is for those who have an account: anybody else can have any number of DIDs.
-        """
         self._check_room(self._limits.free_disk_bytes)
         name = canonical(did)
 
@@ -45,7 +30,6 @@ class OperatorMessageStore(Part):
         await self._grow(job)
 
     async def operator_messages(self, limit: int = 100) -> list[OperatorMessage]:
-        """The oldest that wait."""
         find = "SELECT id, at, did, text FROM operator_message ORDER BY id LIMIT ?"
         rows = await self._database.read(lambda db: db.execute(find, (limit,)).fetchall())
         return [OperatorMessage(*row) for row in rows]

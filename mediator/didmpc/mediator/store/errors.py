@@ -1,0 +1,14 @@
+"""What goes wrong in a store, whatever it is made of."""
+
+from didmpc.protocols.errors import DidmpcError
+
+
+class StoreFailed(DidmpcError):
+    """The store could not do what was asked; nothing of it was done."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__("The mediator cannot use its store.", why=why)
+
+
+class StoreFull(StoreFailed):
+    """There is no space for what was asked."""
