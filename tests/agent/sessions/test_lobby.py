@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from didmpc.agent.sessions import guest as guest_module
+from didmpc.agent.sessions import reception as reception_module
 from didmpc.agent.sessions import visit as visit_module
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.message import Message
@@ -265,3 +266,30 @@ async def test_links_of_another_kind_are_named(agents: Agents, program: Path) ->
     _, _, link = await host(agents, program)
     with pytest.raises(LocalMisuse, match="link of your own"):
         await agents["alice"].visit(link, Terminal())
+
+
+async def test_a_host_whose_own_mediator_is_out_of_reach_is_told_so_and_blames_nobody(
+    agents: Agents, program: Path, office: PostOffice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reception_module, "CUT_OFF_AFTER", 0.1)
+    monkeypatch.setattr(reception_module, "WAITING_EVERY", 0.1)
+    _, screen, link = await host(agents, program, start="ask", least=2)
+    agents["bob"].visit(link, Terminal())
+    await screen.sees(event="party", name="bob", state="joined")
+    office.offline.add("bob")
+    agents["alice"].mail.connected.clear()
+    said = await screen.sees(event="party", name="alice", state="cut-off")
+    assert said["why"].startswith("Your mediator mediator.example cannot be reached.")
+    with monkeypatch.context() as impatient:
+        impatient.setattr(lobby, "AWAY_AFTER", 0.0)
+        await screen.sees_picture(lambda parties: parties[0]["state"] == "cut-off")
+        screen.events.clear()
+        await screen.sees(**{"event": "waiting", "for": ["your mediator mediator.example"]})
+        screen.says(start=True)
+        assert "say it again when it is back" in (await screen.sees(event="notice"))["text"]
+        assert not [event for event in screen.events if event["event"] == "party"]
+    agents["alice"].mail.connected.set()
+    await screen.sees(event="party", name="alice", state="reconnected")
+    await office.back("bob")
+    screen.says(start=True)
+    assert (await screen.sees(event="all-joined"))["parties"] == ["alice", "bob"]

@@ -112,6 +112,14 @@ def test_a_sign_of_life_brings_back_and_keeps_what_was_agreed() -> None:
     assert not book.complete
 
 
+def test_nobody_is_away_because_of_a_time_when_the_host_could_hear_nobody() -> None:
+    book = lobby(2)
+    enter(book, "bob")
+    book.deaf_until(100.0)
+    assert book.tick(100.0 + AWAY_AFTER / 2) == []
+    assert [change.what for change in book.tick(100.0 + AWAY_AFTER)] == ["away"]
+
+
 def test_nobody_is_ready_without_having_joined() -> None:
     book = lobby(1)
     knock(book, "bob")

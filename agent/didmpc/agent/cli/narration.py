@@ -266,9 +266,12 @@ def party(event: Event) -> tuple[str, str]:
         "offline": f"{name} is not here",
         "pausing": f"{name} will be back",
         "unreachable": f"{name} cannot be reached",
+        "cut-off": "You are cut off",
+        "reconnected": "You are connected again",
     }.get(str(state), f"{name}: {state}")
-    quiet = {"asked": "", "knocking": "bold", "deciding": "", "joined": "green", "back": "green"}
-    return (f"{said}: {why}" if why else f"{said}."), quiet.get(str(state), "yellow")
+    styles = {"asked": "", "knocking": "bold", "deciding": ""}
+    styles |= dict.fromkeys(("joined", "back", "reconnected"), "green")
+    return (f"{said}: {why}" if why else f"{said}."), styles.get(str(state), "yellow")
 
 
 def waiting(event: Event) -> str:

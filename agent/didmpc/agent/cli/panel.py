@@ -23,6 +23,7 @@ LOBBY_STYLES = {
     "knocking": "bold",
     "offline": "yellow",
     "pausing": "yellow",
+    "cut-off": "yellow",
 }
 LOBBY_WORDS = {
     "asked": "asked",
@@ -33,6 +34,7 @@ LOBBY_WORDS = {
     "offline": "offline",
     "pausing": "pauses",
     "unreachable": "unreachable",
+    "cut-off": "cut off",
 }
 PATHS = {"relay": "relay", "mailbox": "mailbox", "messages": "ordinary messages"}
 

@@ -6,11 +6,12 @@ Events while people gather, at the host and (those marked *) at each guest alike
                 `local`: its mediator is on this machine, and so must they be
     party *     one step of one party: name, state, why, mediator, rtt_ms, by ("contact" or "link");
                 state: asked, unreachable, knocking (is the host to let it in?), deciding, joined, away (not
-                heard of), back, left, declined, refused, replaced; of the host also offline, pausing
+                heard of), back, left, declined, refused, replaced; of the host also offline, pausing, and for
+                itself cut-off, reconnected (its own mediator)
     gathering * the whole picture, at each change and every 2 s: parties, free (places of the link that nobody
                 has), m, least, ready (the host may begin now), complete, seconds_left.
                 parties: the host first, each with name, state (asked, knocking, deciding, joined; of the host
-                here, offline, pausing), mediator, rtt_ms (from the host), away, by, you
+                here, offline, pausing, cut-off), mediator, rtt_ms (from the host), away, by, you
     waiting *   for, seconds_left: the same in one line
     all-joined* the manifest is written
 

@@ -36,6 +36,8 @@ REMIND_AFTER = (20.0, 900.0)
 WAITING_EVERY = 10.0
 TELL_AFTER = 0.2
 """Seconds in which changes come together, before everybody is told."""
+CUT_OFF_AFTER = 1.0
+"""Seconds without a connection to our own mediator, before the person is told."""
 SEND_PATIENCE = 15.0
 CANCEL_WITHIN = 4.0
 
@@ -77,6 +79,8 @@ class Reception:
         self._beating: set[str] = set()
         self._started = False
         self._pausing = False
+        self._disconnected: float | None = None  # since when our own mediator is not connected
+        self._cut_off = False  # and the person was told
         self._dirty = True
 
     def receive(self, door: Door, issued: Issued) -> None:
@@ -91,7 +95,8 @@ class Reception:
         beat = show = 0.0
         while True:
             now = time.monotonic()
-            for change in self._lobby.tick(now):
+            await self._watch_own_mediator(now)
+            for change in self._lobby.tick(now) if self._disconnected is None else ():
                 await self._announce(change)
             if (self._auto and self._lobby.complete) or (self._started and self._lobby.enough):
                 return await self._begin()
@@ -113,7 +118,7 @@ class Reception:
                 await self._show_waiting()
                 show = now + WAITING_EVERY
             next_look = min(beat - rules.BEAT_EVERY + TELL_AFTER if self._dirty else beat, remind, show)
-            ticks = self._lobby.next_tick()
+            ticks = self._lobby.next_tick() if self._disconnected is None else None
             wait = min(next_look, ticks if ticks is not None else next_look) - now
             with contextlib.suppress(TimeoutError):
                 event = await self._inbox.next(max(0.0, min(wait, left)))
@@ -121,6 +126,30 @@ class Reception:
                     await self._take(event)
                 elif event.line is not None and "said" in event.line:
                     await self._hear(event.line["said"])
+
+    async def _watch_own_mediator(self, now: float) -> None:
+        """While our mediator cannot be reached we hear nobody, which is nobody's fault but its."""
+        mailbox = self._workshop.mailbox
+        if mailbox.connected.is_set():
+            if self._disconnected is not None:
+                self._lobby.deaf_until(now)
+            self._disconnected = None
+            if self._cut_off:
+                self._cut_off = False
+                await self._announce_ourselves("reconnected", f"Your mediator {mailbox.host} is back.")
+        elif self._disconnected is None:
+            self._disconnected = now
+        elif not self._cut_off and now - self._disconnected >= CUT_OFF_AFTER:
+            self._cut_off = True
+            why = f"Your mediator {mailbox.host} cannot be reached. Your agent keeps trying; the others wait."
+            await self._announce_ourselves("cut-off", why)
+
+    async def _announce_ourselves(self, state: str, why: str) -> None:
+        self._dirty = True
+        event = {"event": "party", "name": self._proposal.parties[0], "state": state, "why": why}
+        await self._stream.event(
+            {**event, "mediator": self._workshop.mailbox.host, "rtt_ms": None, "by": None}
+        )
 
     async def _begin(self) -> list[tuple[Peer, Join]]:
         """Those who are here take part; the others are told that they do not."""
@@ -153,7 +182,9 @@ class Reception:
     # -- what the person says -----------------------------------------------------------------------
 
     async def _hear(self, said: Mapping[str, Any]) -> None:
-        if said.get("start") is True:
+        if said.get("start") is True and self._cut_off:
+            await self._notice("Not while your mediator cannot be reached: say it again when it is back.")
+        elif said.get("start") is True:
             self._started = self._lobby.enough
             if not self._started:
                 await self._notice("Not enough people are here and have agreed.")
@@ -346,7 +377,7 @@ class Reception:
     # -- telling ------------------------------------------------------------------------------------
 
     def _rows(self) -> tuple[Row, ...]:
-        host = "pausing" if self._pausing else "here"
+        host = "pausing" if self._pausing else "cut-off" if self._cut_off else "here"
         rows = [Row(self._proposal.parties[0], host, self._workshop.mailbox.host)]
         for guest in self._lobby.guests:
             rtt = None if guest.rtt is None else round(guest.rtt * 1000, 1)
@@ -407,7 +438,9 @@ class Reception:
         return [*names, f"{free} more by the link"] if free > 0 else names
 
     async def _show_waiting(self) -> None:
-        event = {"event": "waiting", "for": self._missing or ["you"], "seconds_left": self._seconds_left}
+        ours = f"your mediator {self._workshop.mailbox.host}"
+        missing = [ours] if self._cut_off else self._missing or ["you"]
+        event = {"event": "waiting", "for": missing, "seconds_left": self._seconds_left}
         await self._stream.event(event)
 
     async def _announce(self, change: Change, why: str = "") -> None:
@@ -436,6 +469,8 @@ class Reception:
                 fix="Make a new one with the same command; --expires 7d keeps it open longer.",
             )
         reasons = [why for name, why in self._unreachable.items() if name in self._missing]
+        if self._cut_off:
+            reasons = [f"Your own mediator {self._workshop.mailbox.host} cannot be reached."]
         return DidmpcError(
             f"{missing} did not join within {self._wait} s.",
             why=reasons[0] if reasons else "The proposal reached their mediator, but nobody answered it.",

@@ -263,6 +263,12 @@ class Lobby:
                     changes.append(self._put(replace(guest, away=True), "away"))
         return changes
 
+    def deaf_until(self, now: float) -> None:
+        """We ourselves were cut off: nobody is away because of that time."""
+        for did, guest in self._guests.items():
+            if not guest.away:
+                self._guests[did] = replace(guest, heard=now)
+
     def next_tick(self) -> float | None:
         """When `tick` may have something to say."""
         watched = (
