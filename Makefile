@@ -15,6 +15,8 @@ MINUTES ?= 5
 SOAK_PARTIES ?= 5
 SEED ?= 1
 LOG ?= soak.jsonl
+FAULTS ?= 20
+CLUSTER_LOG ?= cluster.jsonl
 KILLS ?= 100
 KILLS_LOG ?= kills.jsonl
 # Many tests wait for processes and time-outs rather than compute: a few more workers than cores pay.
@@ -28,13 +30,14 @@ LOCKED := install --quiet --require-hashes --only-binary :all:
 FUZZ_VENV := .cache/fuzz-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-netlab test-hosting soak soak-sessions soak-kills lint types imports check bench fuzz lock clean install install-report interop-peers
+.PHONY: help demo test test-netlab test-hosting test-cluster soak soak-sessions soak-kills lint types imports check bench fuzz lock clean install install-report interop-peers
 
 help:
 	@echo "make demo     install, then a joint computation of 3 parties in real processes (PARTIES=5 PROGRAM=demos/vote.py)"
 	@echo "make test     install, then all tests (PYTEST_FLAGS='-k name', WORKERS=0: one after the other)"
 	@echo "make test-netlab  as root: other ways to connect parties, on test hosts in network namespaces"
 	@echo "make test-hosting  the mediator's image, compose file, systemd unit, Caddy in front, and its pages in Chromium"
+	@echo "make test-cluster  three nodes and PostgreSQL with two standbys, while nodes, servers and networks fail (SEED=1 FAULTS=20 CLUSTER_LOG=cluster.jsonl)"
 	@echo "make soak     tests that run for minutes, such as 40 kill -9 of a mediator under load (PYTEST_FLAGS='-k name')"
 	@echo "make check    tests, lint, types and the import layers, as .ci/run does"
 	@echo "make soak-sessions  computations while something breaks every ten seconds (MINUTES=60 SEED=1 LOG=soak.jsonl)"
@@ -65,6 +68,10 @@ test-hosting: $(VENV)/.dev
 	@$(BIN)/python tests/hosting/environments.py
 	@$(BIN)/python -m pytest -m hosting -rs $(PYTEST_FLAGS)
 	@echo "make test-hosting: all passed; what is not installed was skipped."
+
+test-cluster: $(VENV)/.dev
+	@SEED=$(SEED) FAULTS=$(FAULTS) CLUSTER_LOG=$(CLUSTER_LOG) $(BIN)/python -m pytest -m cluster -rs -s $(PYTEST_FLAGS)
+	@echo "make test-cluster: all passed; what this machine cannot do was skipped. Raw log: $(CLUSTER_LOG)"
 
 soak: $(VENV)/.dev
 	@$(BIN)/python -m pytest -m soak -s $(PYTEST_FLAGS)
@@ -166,8 +173,8 @@ $(UV): | $(VENV)/.python
 	@.cache/uv-venv/bin/python -m pip --disable-pip-version-check install --quiet uv
 
 lock: $(UV)
-	@$(COMPILE) --extra numpy pyproject.toml requirements/build.in -o requirements/run.txt
-	@$(COMPILE) --extra numpy --group pyproject.toml:dev -c requirements/run.txt \
+	@$(COMPILE) --extra numpy --extra postgres pyproject.toml requirements/build.in -o requirements/run.txt
+	@$(COMPILE) --extra numpy --extra postgres --group pyproject.toml:dev -c requirements/run.txt \
 	  pyproject.toml requirements/build.in -o requirements/dev.txt
 	@$(COMPILE) --extra report -c requirements/dev.txt pyproject.toml -o requirements/report.txt
 	@$(COMPILE) requirements/didcomm.in -o requirements/didcomm.txt
