@@ -207,6 +207,88 @@ def session(
         sys.stdout.write("\n".join(shown) + "\n")
 
 
+@app.command()
+def capacity(
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            "--figures",
+            metavar="FILE",
+            dir_okay=False,
+            help="What  didmpc bench cluster --json  has written.",
+            show_default="those that come with didmpc",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=NUMBER", help="Another value; repeatable. See --values."),
+    ] = None,
+    sizes: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--size",
+            min=1,
+            max=1_000_000,
+            help="As many users as so many mediators serve; repeatable.",
+            show_default="1, 2, 10, 100, 1000, 10000",
+        ),
+    ] = None,
+    messages: Annotated[
+        int,
+        typer.Option(min=0, max=10_000_000, help="Messages to play out at each load; 0: none."),
+    ] = 20_000,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same answer.")] = 1,
+    show_values: Annotated[
+        bool, typer.Option("--values", help="Only list every value of the model, and what it means.")
+    ] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Tables for a document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Say what a number of users needs: nodes, database, links; and what is full first.
+
+    A model, calculated from figures that were measured, what users do, and what machines have; the way of a
+    message over nodes and database is also played out, event by event. Nothing is measured here.
+
+    Examples:  didmpc bench capacity
+               didmpc bench capacity --set messages_per_day=200 --set database_cores=32 --size 50
+               didmpc bench cluster --json > mine.json; didmpc bench capacity --figures mine.json
+    """
+    from didmpc.bench.capacity import report  # noqa: PLC0415
+    from didmpc.bench.capacity.values import Figures, Values  # noqa: PLC0415
+
+    measured, machine = Figures.read(figures)
+    values = Values(measured).with_settings(settings or ())
+    if show_values:
+        rows = list(values.rows())
+        if as_json:
+            sys.stdout.write(
+                json.dumps(
+                    {
+                        name: {"group": group, "value": value, "about": about}
+                        for group, name, value, about in rows
+                    }
+                )
+                + "\n"
+            )
+            return
+        for group, name, value, about in rows:
+            sys.stdout.write(f"{group:<9} {name:<21}{value:>12,.10g}  {about}\n")
+        return
+    result = report.answer(
+        values,
+        machine,
+        sizes=sizes or report.SIZES,
+        messages=messages,
+        seed=seed,
+        say=lambda text: typer.echo(f"... {text}", err=True),
+    )
+    if as_json:
+        sys.stdout.write(json.dumps(result) + "\n")
+    else:
+        shown = report.markdown(result) if as_markdown else report.lines(result)
+        sys.stdout.write("\n".join(shown) + "\n")
+
+
 @app.command("list")
 def list_contenders(
     as_json: Annotated[
