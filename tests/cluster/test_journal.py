@@ -1,0 +1,77 @@
+"""The judge sees what it is there to see."""
+
+import pytest
+from cluster_parts.journal import Journal
+
+
+@pytest.fixture
+def journal() -> Journal:
+    made = Journal(lease_seconds=10)
+    made.opened("a")
+    made.opened("b")
+    return made
+
+
+def test_what_was_taken_delivered_and_acknowledged_is_as_it_should_be(journal: Journal) -> None:
+    journal.taken("m")
+    journal.pushed("a", "1", "m", 0)
+    journal.acknowledged("m")
+    assert journal.complaints() == []
+    assert (journal.summary()["lost"], journal.summary()["wrong"]) == (0, 0)
+
+
+def test_what_was_taken_and_never_came_is_lost(journal: Journal) -> None:
+    journal.taken("m")
+    assert journal.complaints() == ["lost: m"]
+
+
+def test_what_was_refused_or_not_answered_is_no_promise_and_may_come_all_the_same(journal: Journal) -> None:
+    journal.refused()
+    journal.unanswered()
+    journal.fetched("1", "m")
+    assert journal.complaints() == []
+
+
+@pytest.mark.parametrize("again", ["push", "fetch"])
+def test_what_was_acknowledged_and_comes_again_has_come_back(journal: Journal, again: str) -> None:
+    journal.pushed("a", "1", "m", 0)
+    journal.acknowledged("m")
+    if again == "push":
+        journal.pushed("b", "1", "m", 1)
+    else:
+        journal.fetched("1", "m")
+    assert journal.complaints() == ["came back after it was deleted: m"]
+
+
+def test_what_has_two_names_is_there_twice(journal: Journal) -> None:
+    journal.fetched("1", "m")
+    journal.fetched("2", "m")
+    assert journal.complaints() == ["in the mailbox twice, as 1 and 2: m"]
+
+
+def test_a_socket_is_pushed_nothing_twice_but_a_new_one_is(journal: Journal) -> None:
+    journal.pushed("a", "1", "m", 0)
+    journal.ended("a")
+    journal.opened("c")
+    journal.pushed("c", "1", "m", 1)
+    assert journal.complaints() == []
+    journal.pushed("c", "1", "m", 2)
+    assert journal.complaints() == ["pushed twice to c: m"]
+
+
+def test_two_open_sockets_that_hold_the_same_message_are_in_doubt_until_the_first_is_fenced(
+    journal: Journal,
+) -> None:
+    journal.pushed("a", "1", "m", 0)
+    journal.pushed("b", "1", "m", 9)
+    assert journal.complaints() == ["a and b both hold m"]
+    journal.ended("b")
+    assert journal.complaints() == ["a and b both hold m"]
+    journal.ended("a")
+    assert journal.complaints() == []
+
+
+def test_once_the_lease_has_lapsed_another_socket_may_have_it(journal: Journal) -> None:
+    journal.pushed("a", "1", "m", 0)
+    journal.pushed("b", "1", "m", 10)
+    assert journal.complaints() == []
