@@ -10,6 +10,9 @@ what comes in on one goes out on the other. Nothing is dropped and nothing is st
 - When an end leaves, what waited for it is let go: the parties send it again after the next BOUND.
 
 Memory is set aside for a channel only while both its ends are bound, and for each account within its share.
+
+An end may be bound at another node of this mediator (`cluster`). Then another `End` stands in for it here,
+on the leg that is the link to that node: what goes out there earns no credit before that node gives it.
 """
 
 import asyncio
@@ -22,6 +25,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from didmpc.mediator.limits import KIB, Limits
+from didmpc.mediator.neighbours import Alone, Binding, Neighbours
 from didmpc.mediator.pace import Pace
 from didmpc.mediator.store import ChannelEnd, Store
 from didmpc.protocols.errors import SessionError
@@ -56,12 +60,24 @@ class End:
     """One end of a channel while a leg has it bound."""
 
     __slots__ = (
-        "_timer", "account", "allowance", "channel", "expires", "far", "former", "leg", "notices", "number",
-        "owed", "pace", "piece", "queue", "queued", "reserved", "scheduled", "side", "window",
+        "_timer", "account", "allowance", "channel", "elsewhere", "epoch", "expires", "far", "former", "leg",
+        "notices", "number", "owed", "pace", "piece", "queue", "queued", "reserved", "scheduled", "side",
+        "window",
     )  # fmt: skip
 
-    def __init__(self, leg: "Leg", number: int, found: ChannelEnd, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        leg: "Leg",
+        number: int,
+        found: ChannelEnd,
+        pace: Pace | None = None,
+        *,
+        epoch: int = 0,
+        elsewhere: bool = False,
+    ) -> None:
         self.leg = leg
+        self.epoch = epoch  # of its bind
+        self.elsewhere = elsewhere  # it stands in for an end at another node
         self.number = number
         self.channel = found.channel
         self.side = found.side
@@ -245,7 +261,7 @@ class Leg:
                 end.pay()
             return
         end.queued -= cost
-        if end.far is not None:
+        if end.far is not None and not end.elsewhere:
             give_back(end.far, cost)
 
     async def _send(self, packet: bytearray) -> None:
@@ -279,11 +295,13 @@ def give_back(end: End, count: int) -> None:
 class Relay:
     """All legs and the channels between them."""
 
-    def __init__(self, store: Store, limits: Limits) -> None:
+    def __init__(self, store: Store, limits: Limits, neighbours: Neighbours | None = None) -> None:
         self._store = store
         self._limits = limits
+        self._neighbours = neighbours or Alone()
         self._ends: dict[tuple[int, int], End] = {}
         self._legs: set[Leg] = set()
+        self._links: set[Leg] = set()
         self._per_address: Counter[str] = Counter()
         self._memory = limits.relay_memory_bytes  # what is left
         self._reserved: Counter[int] = Counter()  # by account
@@ -319,6 +337,55 @@ class Relay:
         leg.close()
         for end in list(leg.ends.values()):
             self._detach(end)
+
+    # --- for what connects ends of two nodes
+
+    def join_link(self, leg: Leg) -> None:
+        """A link to another node is a leg too, on which ends stand in for those of that node."""
+        self._links.add(leg)
+
+    def leave_link(self, leg: Leg) -> None:
+        self._links.discard(leg)
+        leg.close()
+        for end in list(leg.ends.values()):
+            self._detach(end)
+
+    def bound_here(self) -> list[End]:
+        """The ends whose sockets are on this node."""
+        return [end for end in self._ends.values() if not end.elsewhere]
+
+    def bound_at(self, channel: int, side: int) -> End | None:
+        """This end, where its socket is on this node."""
+        end = self._ends.get((channel, side))
+        return None if end is None or end.elsewhere else end
+
+    def window_for(self, end: End) -> int:
+        """How much may be set aside for what goes to and comes from this end; at last nothing."""
+        return self._credit(end)
+
+    def connect_elsewhere(self, end: End, link: Leg, number: int, window: int, credit: int) -> None:
+        """Connect an end with its other one, which is at another node and has this number on the link there.
+
+        `end` may send `credit` of `window` at once; the other node gives more as it has room again.
+        """
+        place = (end.channel, 1 - end.side)
+        former = self._ends.get(place)
+        if former is not None:
+            self._detach(former)
+        found = ChannelEnd(*place, end.expires, b"", end.account)
+        stand_in = self._ends[place] = link.ends[number] = End(link, number, found, elsewhere=True)
+        link.former.discard(number)
+        self._connect(stand_in, end, window, credit)
+
+    def part(self, end: End) -> None:
+        """The other end, for which this one stands in, is not there any more."""
+        self._detach(end)
+
+    def displace(self, end: End) -> None:
+        """It was bound at another node since."""
+        self._detach(end, UnboundReason.DISPLACED)
+
+    # --- what comes on a leg
 
     async def receive(self, leg: Leg, packet: bytearray, now: float) -> None:
         """Act on a packet that was opened by the leg. Raises `SessionError`: then the leg is to be closed."""
@@ -404,8 +471,21 @@ class Relay:
         holder = leg.ends.get(bind.channel)
         if holder is not None and (holder.channel, holder.side) != place:
             return ErrorCode.CHANNEL_IN_USE
-        former = self._ends.get(place)
-        far = self._ends.get((found.channel, 1 - found.side))
+        here = await self._neighbours.bind(*place)
+        end = End(leg, bind.channel, found, self._pace(place, found.rate), epoch=here.epoch)
+        code = self._install(end, here) if leg in self._legs else None
+        if self._ends.get(place) is not end:
+            self._neighbours.unbind(end)
+        return code
+
+    def _install(self, end: End, here: Binding) -> ErrorCode | None:
+        """Put an end in its place, unless there is no room for it, and connect it with the other one."""
+        leg, place = end.leg, (end.channel, end.side)
+        holder, former = leg.ends.get(end.number), self._ends.get(place)
+        far = self._ends.get((end.channel, 1 - end.side))
+        if former is not None and former.epoch > end.epoch:
+            leg.control(hop.encode_unbound(end.number, UnboundReason.DISPLACED))  # bound again meanwhile
+            return None
         is_full = holder is None and len(leg.ends) >= self._limits.channels_per_leg
         # An end that is bound anew takes the place of its former self, whose memory is there again.
         is_short = former is None and far is not None and not self._credit(far)
@@ -413,19 +493,29 @@ class Relay:
             return ErrorCode.TOO_MANY_CHANNELS
         if former is not None:
             self._detach(former, None if former is holder else UnboundReason.DISPLACED)
-        end = End(leg, bind.channel, found, self._pace(place, found.rate))
-        self._ends[place] = leg.ends[bind.channel] = end
-        leg.former.discard(bind.channel)
+        if far is not None and here.far is not None:
+            self._detach(far, UnboundReason.DISPLACED)  # its owner has gone to another node meanwhile
+        self._ends[place] = leg.ends[end.number] = end
+        leg.former.discard(end.number)
+        far = self._ends.get(
+            (end.channel, 1 - end.side)
+        )  # what stood in for one elsewhere went with `former`
         if far is not None:
             self._connect(end, far)
+        elif here.far is not None:
+            self._neighbours.meet(end, here.far)
         return None
 
-    def _connect(self, new: End, stayed: End) -> None:
-        """Both ends are bound: each may send, on what is a fresh path for it."""
+    def _connect(self, new: End, stayed: End, window: int = 0, credit: int | None = None) -> None:
+        """Both ends are bound: each may send, on what is a fresh path for it.
+
+        `window` and `credit`, where the node of `new` has a say in them.
+        """
         new.far, stayed.far = stayed, new
         former_window = stayed.window
         # The least is there also when memory is short: else this bind was refused, or both had it before.
-        new.window = stayed.window = self._credit(stayed) or min(self._limits.credit_bytes, LEAST_CREDIT)
+        least = min(self._limits.credit_bytes, LEAST_CREDIT)
+        new.window = stayed.window = window or self._credit(stayed) or least
         for end in (new, stayed):
             end.piece = end.window // 4 if end.pace is None else end.pace.piece
         now = time.monotonic()
@@ -433,12 +523,15 @@ class Relay:
         new.allowance = new.grant(max(0, new.window - stayed.queued), now)
         # Packets that it sent before it reads this BOUND count too; they are within what it had.
         stayed.former = min(stayed.allowance, former_window)
-        grant = stayed.grant(stayed.window, now)
+        grant = stayed.grant(stayed.window if credit is None else min(credit, stayed.window), now)
         stayed.allowance = stayed.former + grant
         self._reserve(new, stayed.allowance + stayed.owed)
         self._reserve(stayed, new.allowance + new.owed + stayed.queued)
         # Credit that comes back must not overtake this BOUND, so it goes the same way as CREDIT.
-        new.leg.control(hop.encode_bound(new.number, new.allowance))
+        if new.elsewhere:
+            new.allowance += self._limits.credit_bytes  # for what was sent there before a BOUND was read
+        else:
+            new.leg.control(hop.encode_bound(new.number, new.allowance))
         stayed.leg.notice(stayed, hop.encode_bound(stayed.number, grant))
         if new.owed:
             new.pay()
@@ -447,24 +540,35 @@ class Relay:
         """Take an end from its leg; the other end hears of it, this one only for a reason given."""
         if self._ends.get((end.channel, end.side)) is not end:
             return
-        del self._ends[end.channel, end.side]
-        del end.leg.ends[end.number]
+        self._take_off(end)
         end.close()
-        if len(end.leg.former) < self._limits.channels_per_leg:
-            end.leg.former.add(end.number)
         self._reserve(end, 0)
         far, end.far = end.far, None
         end.queue.clear()
         end.queued = 0
-        if reason is not None and end.leg in self._legs:
+        if reason is not None and self._is_joined(end.leg):
             end.leg.notice(end, hop.encode_unbound(end.number, reason))
         if far is not None:
             far.far = None
             far.owed = 0
             far.close()
             self._reserve(far, far.queued)  # what still goes out there, and nothing more comes
-            if far.leg in self._legs:
+            if self._is_joined(far.leg):
                 far.leg.notice(far, hop.encode_unbound(far.number, UnboundReason.LEFT))
+            if far.elsewhere:
+                self._take_off(far)
+                self._reserve(far, 0)  # what waits for it still goes out
+        if not end.elsewhere:
+            self._neighbours.unbind(end)
+
+    def _take_off(self, end: End) -> None:
+        del self._ends[end.channel, end.side]
+        del end.leg.ends[end.number]
+        if len(end.leg.former) < self._limits.channels_per_leg:
+            end.leg.former.add(end.number)
+
+    def _is_joined(self, leg: Leg) -> bool:
+        return leg in self._legs or leg in self._links
 
     def _end_channels(self, channels: set[int], reason: UnboundReason) -> None:
         for end in [end for end in self._ends.values() if end.channel in channels]:
