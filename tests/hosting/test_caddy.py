@@ -13,7 +13,7 @@ from environments import ROOT, missing
 from hosting_parts import compute_together, free_port
 from mediator_parts import Client
 
-from didmpc.bench.cluster import Cluster, Running
+from didmpc.bench.cluster import Cluster, Started
 
 pytestmark = [
     pytest.mark.hosting,
@@ -42,7 +42,7 @@ def cluster(place: Path, authority: Path) -> Iterator[Cluster]:
         port = free_port()
         mediator = started.start_mediator("mediator", "--public-url", f"https://localhost:{port}")
         mediator.ready()
-        caddy = Running(
+        caddy = Started(
             ["caddy", "run", "--config", ROOT / "docker" / "Caddyfile", "--adapter", "caddyfile"],
             environment={
                 **{name: value for name, value in os.environ.items() if name in ("PATH", "LANG")},
@@ -65,7 +65,7 @@ def cluster(place: Path, authority: Path) -> Iterator[Cluster]:
             caddy.process.wait(30)
 
 
-def _until_it_answers(caddy: Running, port: int, authority: Path) -> None:
+def _until_it_answers(caddy: Started, port: int, authority: Path) -> None:
     until = time.monotonic() + START_WITHIN
     while True:
         assert caddy.process.poll() is None and time.monotonic() < until, caddy.stderr

@@ -18,7 +18,7 @@ import pytest
 from environments import ROOT, missing
 from hosting_parts import compute_together, debian, ran
 
-from didmpc.bench.cluster import Cluster, Mediator, Running
+from didmpc.bench.cluster import Cluster, Mediator, Started
 
 pytestmark = pytest.mark.hosting
 
@@ -93,7 +93,7 @@ def start(cluster: Cluster, command: list[str]) -> Mediator:
     """The image's mediator as that of the cluster."""
     logs = cluster.directory / "logs"
     logs.mkdir(parents=True)
-    process = Running(command, environment=os.environ, cwd=cluster.directory, logs=logs, name="image")
+    process = Started(command, environment=os.environ, cwd=cluster.directory, logs=logs, name="image")
     mediator = Mediator("image", cluster.directory / "nowhere", process)
     cluster.mediators.append(mediator)
     mediator.process.first_line(60)

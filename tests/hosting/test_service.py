@@ -17,7 +17,7 @@ import pytest
 from environments import ROOT, missing
 from hosting_parts import compute_together, debian, free_port, ran
 
-from didmpc.bench.cluster import Cluster, Mediator, Running
+from didmpc.bench.cluster import Cluster, Mediator, Started
 
 pytestmark = pytest.mark.hosting
 
@@ -156,7 +156,7 @@ def test_agents_compute_through_it_and_its_operator_commands_it(
     with Cluster(tmp_path / "cluster", mediator_count=1) as cluster:
         logs = cluster.directory / "logs"
         logs.mkdir(parents=True)
-        waits = Running(["sleep", "600"], environment=os.environ, cwd=logs, logs=logs, name="elsewhere")
+        waits = Started(["sleep", "600"], environment=os.environ, cwd=logs, logs=logs, name="elsewhere")
         cluster.mediators.append(Mediator("elsewhere", logs, waits, invitation=said["invitation"]))
         compute_together(cluster, demos)
         status = json.loads(machine.run("didmpc", "mediator", "status", "--json", "--home", HOME))

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -74,7 +75,70 @@ class Finished:
         return value
 
 
-class Running:
+class Running(ABC):
+    """A process that was started, on this machine or another one."""
+
+    command: str
+
+    @property
+    @abstractmethod
+    def pid(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def stdout(self) -> str:
+        """What it has written so far."""
+
+    @property
+    @abstractmethod
+    def stderr(self) -> str: ...
+
+    @abstractmethod
+    def poll(self) -> int | None:
+        """Its status, once it has ended."""
+
+    @abstractmethod
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, unless it has ended."""
+
+    @abstractmethod
+    def kill(self) -> None:
+        """`kill -9`, with all of its process group, unless it has ended; returns when it is gone."""
+
+    def first_line(self, timeout: float = START_WITHIN) -> dict[str, Any]:
+        """The line of JSON that says it is ready."""
+        until = time.monotonic() + timeout
+        while "\n" not in (text := self.stdout):
+            if (status := self.poll()) is not None:
+                raise ClusterError(f"{self.command} ended with status {status}.\n{self.stderr}")
+            if time.monotonic() > until:
+                raise ClusterError(f"{self.command} was not ready after {timeout:g} s.\n{self.stderr}")
+            time.sleep(POLL)
+        value: dict[str, Any] = json.loads(text.partition("\n")[0])
+        if "error" in value:
+            raise ClusterError(f"{self.command} failed.\n{self.stderr}")
+        return value
+
+    def wait(self, timeout: float = COMMAND_WITHIN) -> Finished:
+        """Wait for its end, whatever its status. Raises `ClusterError` when it takes longer."""
+        until = time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if time.monotonic() > until:
+                raise ClusterError(
+                    f"{self.command} took longer than {timeout:g} s.\n{self.stdout}\n{self.stderr}"
+                )
+            time.sleep(POLL)
+        return Finished(self.command, status, self.stdout, self.stderr)
+
+    def done(self, timeout: float = COMMAND_WITHIN) -> Finished:
+        """Wait for its end, which must be a success."""
+        finished = self.wait(timeout)
+        if finished.status != 0:
+            raise ClusterError(f"{self.command} ended with status {finished.status}.\n{finished.stderr}")
+        return finished
+
+
+class Started(Running):
     """A process of ours: its output goes to files, so that it never waits for a reader."""
 
     def __init__(
@@ -112,41 +176,18 @@ class Running:
     def stderr(self) -> str:
         return self._stderr.read_text(encoding="utf-8", errors="replace")
 
-    def first_line(self, timeout: float = START_WITHIN) -> dict[str, Any]:
-        """The line of JSON that says it is ready."""
-        until = time.monotonic() + timeout
-        while "\n" not in (text := self.stdout):
-            if (status := self.process.poll()) is not None:
-                raise ClusterError(f"{self.command} ended with status {status}.\n{self.stderr}")
-            if time.monotonic() > until:
-                raise ClusterError(f"{self.command} was not ready after {timeout:g} s.\n{self.stderr}")
-            time.sleep(POLL)
-        value: dict[str, Any] = json.loads(text.partition("\n")[0])
-        if "error" in value:
-            raise ClusterError(f"{self.command} failed.\n{self.stderr}")
-        return value
-
-    def wait(self, timeout: float = COMMAND_WITHIN) -> Finished:
-        """Wait for its end, whatever its status. Raises `ClusterError` when it takes longer."""
-        try:
-            status = self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            raise ClusterError(
-                f"{self.command} took longer than {timeout:g} s.\n{self.stdout}\n{self.stderr}"
-            ) from None
-        return Finished(self.command, status, self.stdout, self.stderr)
-
-    def done(self, timeout: float = COMMAND_WITHIN) -> Finished:
-        """Wait for its end, which must be a success."""
-        finished = self.wait(timeout)
-        if finished.status != 0:
-            raise ClusterError(f"{self.command} ended with status {finished.status}.\n{finished.stderr}")
-        return finished
+    def poll(self) -> int | None:
+        return self.process.poll()
 
     def send(self, number: signal.Signals) -> None:
-        """Send it a signal, unless it has ended."""
         if self.process.poll() is None:
             self.process.send_signal(number)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:  # else its id may be that of a stranger by now
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 @dataclass(slots=True)
@@ -216,6 +257,8 @@ class Cluster:
     mediator_count: int = 2
     variables: Mapping[str, str] = field(default_factory=dict)
     """Environment variables for all processes."""
+    sandboxed: bool | None = None
+    """Whether programs have a sandbox; None: as on this machine."""
     mediators: list[Mediator] = field(default_factory=list)
     parties: list[Party] = field(default_factory=list)
     _running: list[Running] = field(default_factory=list)
@@ -286,7 +329,7 @@ class Cluster:
         for folder in (logs, cwd):
             folder.mkdir(parents=True, exist_ok=True)
         self._count += 1
-        running = Running(
+        running = Started(
             [*prefix, DIDMPC, *arguments],
             environment=self.environment(home),
             cwd=cwd,
@@ -327,7 +370,8 @@ class Cluster:
         host = self.parties[0]
         guests = self.parties[1:] if guests is None else guests
         inputs = inputs or {}
-        common = ["--yes", *(["--json"] if as_json else []), *([] if _sandboxed() else ["--no-sandbox"])]
+        sandboxed = _sandboxed() if self.sandboxed is None else self.sandboxed
+        common = ["--yes", *(["--json"] if as_json else []), *([] if sandboxed else ["--no-sandbox"])]
 
         if len(self.parties) == 2:
             common.append("--no-privacy")
@@ -365,13 +409,10 @@ class Cluster:
                 running.send(signal.SIGCONT)  # a stopped process would not hear the next one
                 running.send(signal.SIGTERM)
             until = time.monotonic() + STOP_WITHIN
-            while time.monotonic() < until and any(each.process.poll() is None for each in wave):
+            while time.monotonic() < until and any(each.poll() is None for each in wave):
                 time.sleep(POLL)
         for running in self._running:
-            if running.process.poll() is None:  # else its id may be that of a stranger by now
-                with suppress(ProcessLookupError, PermissionError):
-                    os.killpg(running.pid, signal.SIGKILL)
-                running.process.wait()
+            running.kill()
         for pid in self.processes():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

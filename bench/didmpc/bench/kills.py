@@ -161,7 +161,7 @@ class Kills:
         until = time.monotonic() + FINISHES_WITHIN
         while not all(text in each.stdout for each in running):
             for each in running:
-                if each.process.poll() is not None:
+                if each.poll() is not None:
                     raise ClusterError(f"it ended before it was disturbed: {each.stdout}{each.stderr}")
             if time.monotonic() > until:
                 raise ClusterError(f"it did not come to {text!r}: {running[0].stderr}")
@@ -186,7 +186,7 @@ class Kills:
         ends: dict[int, tuple[float, Finished | None]] = {}
         while len(ends) < len(running) and time.monotonic() - began < within:
             for place, each in enumerate(running):
-                if place not in ends and each.process.poll() is not None:
+                if place not in ends and each.poll() is not None:
                     ends[place] = (time.monotonic() - began, each.wait())
             time.sleep(0.01)
         return [ends.get(place, (within, None)) for place in range(len(running))]
@@ -225,7 +225,7 @@ class Kills:
 
     def _bring_back(self, victim: Party) -> None:
         assert victim.daemon is not None
-        if victim.daemon.process.poll() is not None:
+        if victim.daemon.poll() is not None:
             victim.start_daemon()
             victim.ready(60)
 

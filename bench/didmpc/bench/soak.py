@@ -345,8 +345,7 @@ class Soak:
         assert party.daemon is not None
         self.totals["restarts"] += 1
         self._log.write("restart", party=party.name)
-        party.daemon.process.kill()
-        party.daemon.process.wait()
+        party.daemon.kill()
         party.start_daemon()
         party.ready(60)
 

@@ -19,13 +19,13 @@ import pytest
 from rich.console import Console
 
 from didmpc.bench.compare import compare as comparison
-from didmpc.bench.compare import contender, cpu, measure, report
+from didmpc.bench.compare import cpu, hosts, measure, report
 from didmpc.bench.compare.capture import Frame, openings, parse, sight
 from didmpc.bench.compare.command import Outputs, known_contenders, report_of
 from didmpc.bench.compare.compare import Plan, chosen, chosen_networks, compare, ratios
 from didmpc.bench.compare.contender import Requirement, contenders
 from didmpc.bench.compare.delay import Direction
-from didmpc.bench.compare.hosts import PYTHON, HostError, free_port, listens, loopback, stop_all, wait_until
+from didmpc.bench.compare.hosts import PYTHON, HostError, free_port, loopback, stop_all, wait_until
 from didmpc.bench.compare.isolate import PREFIX, work_folder
 from didmpc.bench.compare.lab import Site, nat_rules
 from didmpc.bench.compare.page import page
@@ -247,7 +247,7 @@ def test_a_contender_that_is_not_installed_names_its_package(tmp_path):
 
 
 def test_the_list_says_versions_and_how_to_install(monkeypatch):
-    monkeypatch.setattr(contender, "find_command", lambda name: None if name == "wg" else Path("/bin") / name)
+    monkeypatch.setattr(hosts, "find_command", lambda name: None if name == "wg" else Path("/bin") / name)
     listed = {each["name"]: each for each in known_contenders()}
     assert listed["tcp"]["installed"]
     assert listed["tcp"]["versions"] == {"mpyc": metadata.version("mpyc")}
@@ -325,7 +325,7 @@ def test_the_relay_passes_bytes_both_ways_and_ends(tmp_path):
         relay = host.start(
             PYTHON, "-m", "didmpc.bench.compare.splice", f"{port}=127.0.0.1:{far.getsockname()[1]}"
         )
-        wait_until(lambda: listens(relay, port), "The relay")
+        wait_until(lambda: host.listens(relay, port), "The relay")
         far.settimeout(20)
         with socket.create_connection(("127.0.0.1", port), 20) as near:
             near.sendall(b"there")

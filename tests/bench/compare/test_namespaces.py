@@ -18,7 +18,7 @@ from didmpc.bench.compare import compare as comparison
 from didmpc.bench.compare import measure
 from didmpc.bench.compare.compare import Plan
 from didmpc.bench.compare.contender import contenders
-from didmpc.bench.compare.hosts import PYTHON, listens, wait_until
+from didmpc.bench.compare.hosts import PYTHON, wait_until
 from didmpc.bench.compare.isolate import run_isolated
 from didmpc.bench.compare.lab import Site, lab
 from didmpc.bench.compare.profiles import MEGABIT, Profile
@@ -92,7 +92,7 @@ def needs(*commands):
 
 def echo(host):
     running = host.start(PYTHON, "-c", ECHO)
-    wait_until(lambda: listens(running, 7777, udp=True), "The echo")
+    wait_until(lambda: host.listens(running, 7777, udp=True), "The echo")
 
 
 def ping(host, *addresses, times=1, patience=1.0):
@@ -106,7 +106,7 @@ def connects(host, address, port):
 
 def serve(host, port):
     running = host.start(PYTHON, "-m", "http.server", str(port))
-    wait_until(lambda: listens(running, port), "The server")
+    wait_until(lambda: host.listens(running, port), "The server")
 
 
 # --- distance

@@ -2,17 +2,15 @@
 
 import importlib
 import pkgutil
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 from didmpc.bench.cluster import Running
 from didmpc.bench.compare import software
-from didmpc.bench.compare.hosts import PYTHON, Network, listens, wait_until
+from didmpc.bench.compare.hosts import Network, missing, wait_until
 from didmpc.bench.compare.programs import Work
 
 MPYC_PORT = 11365
@@ -27,15 +25,8 @@ class Requirement:
     package: str
 
     def is_met(self) -> bool:
-        if self.command.startswith("/"):
-            return Path(self.command).exists()
-        return find_command(self.command) is not None
-
-
-def find_command(name: str) -> Path | None:
-    """Where a command is; those of administrators are found too."""
-    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/lib/ipsec")
-    return Path(found) if found else None
+        """On this machine."""
+        return not missing([self.command])
 
 
 class Connection(ABC):
@@ -69,25 +60,20 @@ class Addresses(Connection):
         count = len(self.network.parties)
         for number in reversed(range(count)):
             host, view = self.network.parties[number], self.views[number]
-            _show_data(work.program.parent / "data", host.folder / "data")
+            program = host.stage(work.program.parent) / work.program.name
+            if work.data:  # programs look for it where they are started
+                host.quietly("ln", "-sfn", program.parent / "data", "data")
             parties = [part for address, port in view for part in ("-P", f"{address}:{port}")]
             running[number] = one = host.start(
-                PYTHON, work.program, *parties, "-I", str(number), "--no-log", *self.flags, *work.arguments
+                host.python, program, *parties, "-I", str(number), "--no-log", *self.flags, *work.arguments
             )
             if self.accepts_early and number:
                 port = view[number][1]
-                wait_until(partial(listens, one, port), f"{host.name} listening on {port}")
+                wait_until(partial(host.listens, one, port), f"{host.name} listening on {port}")
         return [running[number] for number in range(count)]
 
     def output(self, finished: Running) -> str:
         return finished.stdout
-
-
-def _show_data(data: Path, place: Path) -> None:
-    """Programs look for `data/` where they are started."""
-    place.unlink(missing_ok=True)
-    if data.is_dir():
-        place.symlink_to(data)
 
 
 class Contender(ABC):
@@ -102,6 +88,8 @@ class Contender(ABC):
     """Whether what the parties send passes through a server (so that a raw relay is what to compare with)."""
     python: tuple[str, ...] = ("mpyc",)
     """Python packages that do the work."""
+    servers: int = 1
+    """Public ones that it needs."""
     reference: str = ""
     """Where it is described."""
 
@@ -118,12 +106,20 @@ class Contender(ABC):
 
     def reason_to_skip(self, network: Network) -> str | None:
         """Why it cannot take part here, with what to do about it."""
-        if missing := self.missing():
-            commands = ", ".join(each.command for each in missing)
-            packages = " ".join(sorted({each.package for each in missing}))
-            return f"{commands} not installed; on Debian: apt install {packages}"
-        if not network.separate and not self.on_loopback:
+        commands = [each.command for each in self.requires]
+        lacking = {command: host for host in network.hosts for command in host.missing(commands)}
+        if lacking:
+            packages = " ".join(sorted({each.package for each in self.requires if each.command in lacking}))
+            where = "" if network.is_near else f" on {', '.join(sorted({h.name for h in lacking.values()}))}"
+            return f"{', '.join(lacking)} not installed{where}; on Debian: apt install {packages}"
+        if len(network.servers) < self.servers:
+            return f"needs {self.servers} servers"
+        if self.on_loopback:
+            return None
+        if not network.separate:
             return "needs hosts with networks of their own: run as root, without --profile loopback"
+        if not all(host.is_root for host in network.hosts):
+            return "needs root on every host"
         return None
 
 

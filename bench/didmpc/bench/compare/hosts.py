@@ -1,24 +1,31 @@
 """What a contender sees of the machines that it connects; what it does there is kept as evidence."""
 
+import getpass
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from didmpc.bench.cluster import Running
+from didmpc.bench.cluster import Running, Started
+from didmpc.bench.compare import cpu
 from didmpc.protocols.errors import DidmpcError
 
 POLL = 0.02
 READY_WITHIN = 30.0
 COMMAND_WITHIN = 60.0
 _LISTENS = "0A"
+_UNPRIVILEGED, _INSTEAD = 1024, 8000
+PYTHON = Path(sys.executable)
 
 
 class HostError(DidmpcError):
@@ -45,28 +52,34 @@ class Step:
     lines: int = 1
 
 
-@dataclass(slots=True)
-class Host:
-    """One machine: a network namespace, or this machine under one of several names."""
+class Host(ABC):
+    """One machine that takes part: its files lie below `folder`, and all that is done there is kept."""
 
-    name: str
-    address: str
-    """Where others reach it, if they can: with NAT, the address of its gateway."""
-    folder: Path
+    python: Path
+    """Of an environment that didmpc is installed in."""
+    user: str
+    is_root: bool
+    is_near: bool
+    """Whether its files and processes are those of this machine."""
     prefix: tuple[str, ...] = ()
-    """What makes a command run there."""
+    """What makes a command of this machine run there."""
     netns: Path | None = None
-    steps: list[Step] = field(default_factory=list)
-    running: list[Running] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, name: str, address: str, folder: Path) -> None:
+        self.name = name
+        self.address = address
+        """Where others reach it, if they can: with NAT, the address of its gateway."""
+        self.folder = folder
+        self.steps: list[Step] = []
+        self.running: list[Running] = []
 
     # --- set-up, kept as evidence
 
-    def run(self, *command: str | Path, within: float = COMMAND_WITHIN) -> str:
-        """A command that must succeed; returns its stdout."""
+    def run(self, *command: str | Path, within: float = COMMAND_WITHIN, undo: Sequence[str] = ()) -> str:
+        """A command that must succeed; returns its stdout. `undo` takes back what outlasts its process."""
         self.note(StepKind.COMMAND, command)
+        if undo:
+            self.undo_later(undo)
         return self.quietly(*command, within=within)
 
     def daemon(self, *command: str | Path, environment: Mapping[str, str] | None = None) -> Running:
@@ -76,10 +89,7 @@ class Host:
 
     def write(self, name: str, text: str, *, secret: bool = False) -> Path:
         """A configuration file; of a secret one only the length is kept."""
-        path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-            file.write(text)
+        path = self.put(name, text.encode())
         lines = [line for line in text.splitlines() if line.strip()]
         shown = f"{name}: ({len(lines)} lines)" if secret else f"{name}:\n{text}"
         self._add(StepKind.CONFIGURATION, shown, len(lines))
@@ -96,12 +106,132 @@ class Host:
 
     def _add(self, kind: StepKind, text: str, lines: int) -> None:
         # Folders differ from run to run, and are not what anybody would type.
-        self.steps.append(Step(self.name, kind, text.replace(f"{self.folder}/", ""), lines))
+        shown = text.replace(f"{self.folder}/", "").replace(f"{self.python.parent}/", "")
+        self.steps.append(Step(self.name, kind, shown, lines))
+
+    # --- files
+
+    @abstractmethod
+    def put(self, name: str, data: bytes) -> Path:
+        """A file of that name below `folder`, for its owner only."""
+
+    @abstractmethod
+    def get(self, name: str) -> bytes:
+        """What is in a file below `folder`. Raises HostError."""
+
+    @abstractmethod
+    def exists(self, name: str) -> bool:
+        """Whether there is such a file below `folder`."""
+
+    @abstractmethod
+    def stage(self, folder: Path) -> Path:
+        """Where programs of the bench lie that `folder` of this machine holds."""
+
+    @abstractmethod
+    def home(self, path: Path) -> Path:
+        """Where on this host the home is kept that would be `path` on this machine."""
+
+    def text(self, name: str) -> str:
+        """What is in a file of text below `folder`. Raises HostError."""
+        return self.get(name).decode(errors="replace").strip()
+
+    def pass_to(self, other: "Host", name: str, new_name: str = "") -> None:
+        """Copy a file; `give` says that somebody had to."""
+        other.put(new_name or name, self.get(name))
 
     # --- anything else
 
+    @abstractmethod
     def quietly(self, *command: str | Path, within: float = COMMAND_WITHIN) -> str:
-        """A command of the bench itself."""
+        """A command of the bench itself, as `run`."""
+
+    @abstractmethod
+    def start(self, *command: str | Path, environment: Mapping[str, str] | None = None) -> Running:
+        """A process of the bench itself, or a program of the parties."""
+
+    @abstractmethod
+    def listens(self, running: Running, port: int, *, udp: bool = False) -> bool:
+        """Whether a port is listened on in the network of this process. Raises HostError if it ended."""
+
+    @abstractmethod
+    def undo_later(self, command: Sequence[str]) -> None:
+        """Run this when all that was done here is taken back."""
+
+    @abstractmethod
+    def missing(self, commands: Sequence[str]) -> list[str]:
+        """Which of these commands, or files by their path, are not there."""
+
+    @abstractmethod
+    def free_port(self) -> int:
+        """A TCP port that nothing listens on."""
+
+    @abstractmethod
+    def is_sandboxed(self) -> bool | None:
+        """Whether there is a sandbox for programs; None: as on this machine."""
+
+    @abstractmethod
+    def stop(self) -> None:
+        """End all that was started here."""
+
+    def raise_if_ended(self, running: Running) -> None:
+        """Raises HostError."""
+        if (status := running.poll()) is not None:
+            raise HostError(
+                f"{running.command} ended with status {status}.",
+                why=(running.stderr + running.stdout).strip()[-1500:] or "It said nothing.",
+            )
+
+    def failed(self, command: Sequence[str | Path], status: int, words: str) -> HostError:
+        """What to raise of a command that failed."""
+        return HostError(
+            f"{' '.join(map(str, command))} failed on {self.name} with status {status}.",
+            why=(words.strip() or "It said nothing")[-1500:],
+        )
+
+
+class NearHost(Host):
+    """A network namespace, or this machine under one of several names."""
+
+    python = PYTHON
+    is_near = True
+
+    def __init__(
+        self,
+        name: str,
+        address: str,
+        folder: Path,
+        *,
+        prefix: tuple[str, ...] = (),
+        netns: Path | None = None,
+    ) -> None:
+        super().__init__(name, address, folder)
+        self.prefix, self.netns = prefix, netns
+        self.user, self.is_root = getpass.getuser(), os.geteuid() == 0
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def put(self, name: str, data: bytes) -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(data)
+        return path
+
+    def get(self, name: str) -> bytes:
+        try:
+            return (self.folder / name).read_bytes()
+        except OSError as error:
+            raise HostError(f"{name} on {self.name} cannot be read.", why=f"{error.strerror}.") from None
+
+    def exists(self, name: str) -> bool:
+        return (self.folder / name).exists()
+
+    def stage(self, folder: Path) -> Path:
+        return folder
+
+    def home(self, path: Path) -> Path:
+        return path
+
+    def quietly(self, *command: str | Path, within: float = COMMAND_WITHIN) -> str:
         try:
             done = subprocess.run(
                 [*self.prefix, *map(str, command)],
@@ -116,17 +246,13 @@ class Host:
         except (OSError, subprocess.TimeoutExpired) as error:
             raise HostError(f"{command[0]} on {self.name} did not work.", why=f"{error}.") from None
         if done.returncode != 0:
-            raise HostError(
-                f"{' '.join(map(str, command))} failed on {self.name} with status {done.returncode}.",
-                why=(done.stderr.strip() or done.stdout.strip() or "It said nothing")[-1500:],
-            )
+            raise self.failed(command, done.returncode, done.stderr.strip() or done.stdout)
         return done.stdout
 
     def start(self, *command: str | Path, environment: Mapping[str, str] | None = None) -> Running:
-        """A process of the bench itself, or a program of the parties."""
         logs = self.folder / "logs"
         logs.mkdir(exist_ok=True)
-        running = Running(
+        running = Started(
             [*self.prefix, *command],
             environment=_environment(environment),
             cwd=self.folder,
@@ -136,8 +262,23 @@ class Host:
         self.running.append(running)
         return running
 
+    def listens(self, running: Running, port: int, *, udp: bool = False) -> bool:
+        self.raise_if_ended(running)
+        return listening(running.pid, port, udp=udp)
+
+    def undo_later(self, command: Sequence[str]) -> None:
+        """Nothing: it goes with the network namespace."""
+
+    def missing(self, commands: Sequence[str]) -> list[str]:
+        return missing(commands)
+
+    def free_port(self) -> int:
+        return free_port()
+
+    def is_sandboxed(self) -> bool | None:
+        return None
+
     def stop(self) -> None:
-        """End all that was started here."""
         stop_all(self.running)
         self.running.clear()
 
@@ -153,18 +294,30 @@ def _environment(more: Mapping[str, str] | None) -> dict[str, str]:
     return kept | dict(more or {})
 
 
+def find_command(name: str) -> Path | None:
+    """Where a command of this machine is; those of administrators are found too."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin:/usr/lib/ipsec")
+    return Path(found) if found else None
+
+
+def missing(commands: Sequence[str]) -> list[str]:
+    """Which of these commands, or files by their path, this machine has not got."""
+
+    def is_there(command: str) -> bool:
+        return Path(command).exists() if command.startswith("/") else find_command(command) is not None
+
+    return [command for command in commands if not is_there(command)]
+
+
 def stop_all(running: Sequence[Running], *, patience: float = 3.0) -> None:
     """Politely, then for certain; with all that they started, as far as it is in their process group."""
     for each in running:
         each.send(signal.SIGTERM)
     until = time.monotonic() + patience
-    while time.monotonic() < until and any(each.process.poll() is None for each in running):
+    while time.monotonic() < until and any(each.poll() is None for each in running):
         time.sleep(POLL)
     for each in running:
-        if each.process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(each.pid, signal.SIGKILL)
-            each.process.wait()
+        each.kill()
 
 
 def wait_until(condition: Callable[[], bool], what: str, *, within: float = READY_WITHIN) -> None:
@@ -174,16 +327,6 @@ def wait_until(condition: Callable[[], bool], what: str, *, within: float = READ
         if time.monotonic() > until:
             raise HostError(f"{what} did not happen within {within:g} s.")
         time.sleep(POLL)
-
-
-def listens(running: Running, port: int, *, udp: bool = False) -> bool:
-    """Whether a port is listened on in the network of this process. Raises HostError if it ended."""
-    if (status := running.process.poll()) is not None:
-        raise HostError(
-            f"{running.command} ended with status {status}.",
-            why=(running.stderr + running.stdout).strip()[-1500:] or "It said nothing.",
-        )
-    return listening(running.pid, port, udp=udp)
 
 
 def listening(pid: int, port: int, *, udp: bool = False) -> bool:
@@ -215,6 +358,11 @@ class Network:
     """Whether each host is a network of its own; else all are this machine."""
 
     @property
+    def is_near(self) -> bool:
+        """Whether its hosts are this machine, or namespaces of it."""
+        return all(host.is_near for host in self.hosts)
+
+    @property
     def hosts(self) -> list[Host]:
         return [*self.parties, *self.servers]
 
@@ -224,14 +372,21 @@ class Network:
         return self.servers[0]
 
     def port(self, preferred: int) -> int:
-        """A port to listen on: where hosts are separate, the one that is preferred."""
-        return preferred if self.separate else free_port()
+        """A port to listen on: where hosts are separate, the one that is preferred, or what is like it."""
+        if not self.separate:
+            return self.vps.free_port()
+        privileged = preferred < _UNPRIVILEGED and not all(host.is_root for host in self.hosts)
+        return preferred + _INSTEAD if privileged else preferred
+
+    def cpu_seconds(self, *, without: frozenset[int] = frozenset()) -> float:
+        """Of everything that was started so far, but the processes `without` and what is below them."""
+        return cpu.seconds_below(os.getpid(), without=without)
 
     def stop(self) -> None:
         """End all processes on all hosts, and forget what was done there."""
-        stop_all([running for host in self.hosts for running in host.running])
+        with ThreadPoolExecutor(len(self.hosts)) as pool:
+            list(pool.map(lambda host: host.stop(), self.hosts))
         for host in self.hosts:
-            host.running.clear()
             host.steps.clear()
 
 
@@ -246,7 +401,7 @@ def loopback(folder: Path, parties: int, servers: int = 2) -> Network:
     """All hosts are this machine; whatever needs a network of its own cannot take part."""
 
     def host(name: str) -> Host:
-        return Host(name, "127.0.0.1", folder / name)
+        return NearHost(name, "127.0.0.1", folder / name)
 
     return Network(
         "loopback",
@@ -254,6 +409,3 @@ def loopback(folder: Path, parties: int, servers: int = 2) -> Network:
         [host(f"vps{number or ''}") for number in range(servers)],
         separate=False,
     )
-
-
-PYTHON = Path(sys.executable)

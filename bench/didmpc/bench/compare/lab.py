@@ -17,7 +17,16 @@ from enum import StrEnum
 from pathlib import Path
 
 from didmpc.bench.cluster import Running
-from didmpc.bench.compare.hosts import PYTHON, Host, HostError, Network, environment, stop_all, wait_until
+from didmpc.bench.compare.hosts import (
+    PYTHON,
+    Host,
+    HostError,
+    NearHost,
+    Network,
+    environment,
+    stop_all,
+    wait_until,
+)
 from didmpc.bench.compare.profiles import PROFILES, Profile
 
 BRIDGE = "internet"
@@ -111,8 +120,8 @@ class Lab:
             _ip("-n", outer, "link", "set", "wan", "up")
             if self.exact:
                 _ip("-n", outer, "link", "set", "wan", "gso_max_segs", "1")
-        hosts = [
-            Host(
+        hosts: list[Host] = [
+            NearHost(
                 name,
                 address,
                 self.folder / name,
@@ -172,13 +181,13 @@ class Lab:
             }
             for outer, port in self._links
         ]
-        host = Host("delay-box", "", self.folder / "delay-box")
+        host = NearHost("delay-box", "", self.folder / "delay-box")
         (host.folder / "links").write_text(json.dumps({"links": links}) + "\n")
         # A shell, so that its stdin is a file: the box takes its orders there, and no pipe stays open.
         self.delay_box = box = host.start("sh", "-c", f"exec {PYTHON} -m didmpc.bench.compare.delay < links")
 
         def is_ready() -> bool:
-            if box.process.poll() is not None:
+            if box.poll() is not None:
                 raise HostError("The delay box ended.", why=box.stderr[-1500:])
             return "ready" in box.stdout
 

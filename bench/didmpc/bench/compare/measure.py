@@ -1,7 +1,6 @@
 """Figures of one contender on one network."""
 
 import json
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from didmpc.bench.cluster import Running
-from didmpc.bench.compare import capture, cpu, programs
+from didmpc.bench.compare import capture, programs
 from didmpc.bench.compare.contender import Connection, Contender
 from didmpc.bench.compare.hosts import Host, HostError, Network, stop_all
 from didmpc.bench.compare.lab import Lab
@@ -32,10 +31,10 @@ def finish(connection: Connection, running: Sequence[Running], within: float = R
         waiting = list(running)
         while waiting:
             for each in waiting:
-                if (status := each.process.poll()) not in (None, 0):
+                if (status := each.poll()) not in (None, 0):
                     last = (each.stderr.strip() or each.stdout.strip())[-1000:]
                     raise HostError(f"A party's program ended with status {status}.", why=last)
-            waiting = [each for each in waiting if each.process.poll() is None]
+            waiting = [each for each in waiting if each.poll() is None]
             if waiting and time.monotonic() > until:
                 last = (waiting[0].stderr.strip() or waiting[0].stdout.strip())[-1000:]
                 raise HostError(f"The program did not end within {within:g} s.", why=last)
@@ -81,9 +80,9 @@ class Measured:
 
     def run(self, what: Work, *, without: frozenset[int] = frozenset(), within: float = RUN_WITHIN) -> Json:
         """One run with its figures; CPU time is that of all processes but those named by `without`."""
-        before = cpu.seconds_below(os.getpid(), without=without)
+        before = self.network.cpu_seconds(without=without)
         said = finish(self.connection, self.connection.start(what), within)
-        after = cpu.seconds_below(os.getpid(), without=without)
+        after = self.network.cpu_seconds(without=without)
         return figures(said) | {"cpu_seconds": after - before, "said": said}
 
 
@@ -167,12 +166,12 @@ def survives_cut(measured: Measured, lab: Lab, what: Work, *, seconds: float = 1
     in_the_middle = threading.Event()
 
     def cut_and_mend() -> None:
-        while "The rounds begin." not in running[-1].stderr and running[-1].process.poll() is None:
+        while "The rounds begin." not in running[-1].stderr and running[-1].poll() is None:
             if time.monotonic() - began > RUN_WITHIN / 4:
                 return
             time.sleep(POLL)
         time.sleep(1.0)
-        if running[-1].process.poll() is not None:
+        if running[-1].poll() is not None:
             return
         in_the_middle.set()
         lab.cut(victim)

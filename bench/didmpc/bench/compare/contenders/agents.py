@@ -12,21 +12,26 @@ from didmpc.bench.compare.programs import Work
 
 ORDER = 30
 PORT = 443
+# No entries in anybody's key ring: what is kept here goes with the folder.
+_VARIABLES = {"PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
 
 
 @dataclass(slots=True)
 class Recorded(Cluster):
     """A cluster whose set-up is kept as evidence of the host that each command runs on."""
 
-    hosts: dict[tuple[str, ...], Host] = field(default_factory=dict)
+    hosts: dict[str, Host] = field(default_factory=dict)
+    """By the name of the home there."""
     setting_up: bool = True
 
     def start_command(
         self, home: Path, arguments: Sequence[str | Path], *, name: str, prefix: Sequence[str] = ()
     ) -> Running:
-        running = Cluster.start_command(self, home, arguments, name=name, prefix=prefix)
+        host = self.hosts[home.name]
+        variables = _VARIABLES | {"DIDMPC_HOME": str(host.home(home)), "HOME": str(host.folder)}
+        running = host.start(host.python.with_name("didmpc"), *arguments, environment=variables)
+        self._running.append(running)
         if self.setting_up:
-            host = self.hosts.get((*prefix, home.name)) or next(iter(self.hosts.values()))
             kind = StepKind.DAEMON if "start" in arguments else StepKind.COMMAND
             host.note(kind, ["didmpc", *(_shown(argument) for argument in arguments)])
         return running
@@ -43,10 +48,13 @@ class Sessions(Connection):
     """Programs run by `didmpc run` and `didmpc join`."""
 
     cluster: Cluster
+    host: Host
+    """Of the party who runs what the others join."""
     flags: tuple[str, ...]
 
     def start(self, work: Work) -> list[Running]:
-        return self.cluster.begin(work.program, *self.flags, arguments=work.arguments)
+        program = self.host.stage(work.program.parent) / work.program.name
+        return self.cluster.begin(program, *self.flags, arguments=work.arguments)
 
     def output(self, finished: Running) -> str:
         text = finished.stdout
@@ -65,6 +73,7 @@ class Didmpc(Contender):
     def __init__(self, name: str, title: str, *, mediators: int, flags: tuple[str, ...] = ()) -> None:
         self.name, self.title = name, title
         self._mediators, self._flags = mediators, flags
+        self.servers = mediators
 
     @contextmanager
     def connect(self, network: Network) -> Iterator[Sessions]:
@@ -72,10 +81,14 @@ class Didmpc(Contender):
         folder = network.vps.folder / self.name
         servers = network.servers[: self._mediators]
         known = {
-            **{(*host.prefix, name.lower()): host for host, name in zip(network.parties, names, strict=True)},
-            **{(*host.prefix, f"mediator-{number + 1}"): host for number, host in enumerate(servers)},
+            **{name.lower(): host for host, name in zip(network.parties, names, strict=True)},
+            **{f"mediator-{number + 1}": host for number, host in enumerate(servers)},
         }
-        with Recorded(folder, names, mediator_count=self._mediators, hosts=known) as cluster:
+        # What one party has not got is said by all: they run and join with the same flags.
+        sandboxed = None if network.is_near else all(host.is_sandboxed() for host in network.parties)
+        with Recorded(
+            folder, names, mediator_count=self._mediators, hosts=known, sandboxed=sandboxed
+        ) as cluster:
             try:
                 for number, server in enumerate(servers):
                     address = ("--host", server.address) if network.separate else ()
@@ -83,19 +96,18 @@ class Didmpc(Contender):
                         f"mediator-{number + 1}",
                         *address,
                         port=network.port(PORT) if network.separate else 0,
-                        prefix=server.prefix,
                     )
                 for mediator, server in zip(cluster.mediators, servers, strict=True):
                     mediator.ready()
                     server.give(network.parties, "the mediator's invitation (a link)")
-                cluster.start_agents(prefixes=[host.prefix for host in network.parties])
+                cluster.start_agents()
                 cluster.introduce()
                 for guest in network.parties[1:]:
                     network.parties[0].give([guest], "an invitation (a link)")
             except ClusterError as error:
                 raise HostError(f"{self.title} could not be set up.", why=str(error)) from None
             cluster.setting_up = False
-            yield Sessions(cluster, self._flags)
+            yield Sessions(cluster, network.parties[0], self._flags)
 
 
 CONTENDERS = (

@@ -8,7 +8,7 @@ from functools import partial
 
 from didmpc.bench.cluster import Running
 from didmpc.bench.compare.contender import MPYC_PORT, Addresses, Contender, Requirement
-from didmpc.bench.compare.hosts import PYTHON, Host, HostError, Network, listens, wait_until
+from didmpc.bench.compare.hosts import Host, Network, wait_until
 
 ORDER = 42
 PORT = 443
@@ -36,7 +36,7 @@ class Coturn(Contender):
             secret=True,
         )
         server = vps.daemon("turnserver", "-m", "1", "-c", configuration)
-        wait_until(partial(listens, server, PORT), "coturn listening")
+        wait_until(partial(vps.listens, server, PORT), "coturn listening")
         relayed = {}
         for number, host in enumerate(parties[1:], 1):
             vps.give([host], "its address, a user and a password, in secret")
@@ -44,8 +44,8 @@ class Coturn(Contender):
             for other in parties[:number]:
                 other.give([host], "its address")  # TURN lets in only who is named
             client = host.daemon(
-                PYTHON, "-m", "didmpc.bench.compare.turn", f"{vps.address}:{PORT}", host.name, str(MPYC_PORT),
-                *dialing, environment={"TURN_PASSWORD": passwords[host.name]},
+                host.python, "-m", "didmpc.bench.compare.turn", f"{vps.address}:{PORT}",
+                host.name, str(MPYC_PORT), *dialing, environment={"TURN_PASSWORD": passwords[host.name]},
             )  # fmt: skip
             relayed[number] = _relayed(client, host)
             host.give(parties[:number], "its relayed address")
@@ -61,8 +61,7 @@ class Coturn(Contender):
 
 def _relayed(client: Running, host: Host) -> tuple[str, int]:
     def has_said() -> bool:
-        if client.process.poll() is not None:
-            raise HostError(f"The TURN client of {host.name} ended.", why=client.stderr[-1500:])
+        host.raise_if_ended(client)
         return "\n" in client.stdout
 
     wait_until(has_said, f"An address at the TURN server for {host.name}")

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from didmpc.bench.compare.contender import MPYC_PORT, Addresses, Contender, Requirement
-from didmpc.bench.compare.hosts import Network, listens, shows, wait_until
+from didmpc.bench.compare.hosts import Network, shows, wait_until
 
 ORDER = 53
 PORT = 7654
@@ -27,7 +27,7 @@ class N2n(Contender):
     def connect(self, network: Network) -> Iterator[Addresses]:
         vps = network.vps
         server = vps.daemon("supernode", "-l", str(PORT))
-        wait_until(partial(listens, server, PORT, udp=True), "The supernode listening")
+        wait_until(partial(vps.listens, server, PORT, udp=True), "The supernode listening")
         first = network.parties[0]
         key = first.run("openssl", "rand", "-hex", "16").strip()
         first.give(network.parties[1:], "the key, in secret")

@@ -34,16 +34,14 @@ class Nebula(Contender):
                     "nebula-cert", "keygen", "-out-key", f"{host.name}.key", "-out-pub", f"{host.name}.pub"
                 )
                 host.give([authority], "its public key")
-                (authority.folder / f"{host.name}.pub").write_bytes(
-                    (host.folder / f"{host.name}.pub").read_bytes()
-                )
+                host.pass_to(authority, f"{host.name}.pub")
                 authority.run(
                     "nebula-cert", "sign", "-name", host.name, "-ip", f"{address}/24",
                     "-in-pub", f"{host.name}.pub", "-out-crt", f"{host.name}.crt",
                 )  # fmt: skip
                 authority.give([host], "its certificate and the CA's")
                 for name in ("ca.crt", f"{host.name}.crt"):
-                    (host.folder / name).write_bytes((authority.folder / name).read_bytes())
+                    authority.pass_to(host, name)
         network.vps.give(network.parties, "its address and port")
         for number, (host, _) in enumerate(hosts):
             host.write("nebula.yml", self._configuration(network, host, number, lighthouse))

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
 from didmpc.bench.compare.contender import MPYC_PORT, Addresses, Contender, Requirement
-from didmpc.bench.compare.hosts import Host, Network, listens, shows, wait_until
+from didmpc.bench.compare.hosts import Host, Network, shows, wait_until
 
 ORDER = 54
 PORT = 443
@@ -38,12 +37,14 @@ class OpenVpn(Contender):
             f"cert {vps.name}.crt\nkey {vps.name}.key\nclient-config-dir clients\n",
         )
         # Not OpenVPN's client-to-client: the kernel forwards, so that what passes here can be captured.
-        vps.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+        before = vps.quietly("sysctl", "-n", "net.ipv4.ip_forward").strip()
+        undo = ("sysctl", "-qw", f"net.ipv4.ip_forward={before}")
+        vps.run("sysctl", "-qw", "net.ipv4.ip_forward=1", undo=undo)
         inner = [f"10.96.0.{number + 11}" for number in range(len(network.parties))]
         for host, address in zip(network.parties, inner, strict=True):
             vps.write(f"clients/{host.name}", f"ifconfig-push {address} 255.255.255.0\n")
         server = vps.daemon("openvpn", "--config", configuration)
-        wait_until(partial(listens, server, PORT), "OpenVPN listening")
+        wait_until(partial(vps.listens, server, PORT), "OpenVPN listening")
         vps.give(network.parties, "its address")
         for host, address in zip(network.parties, inner, strict=True):
             client = host.write(
@@ -64,7 +65,7 @@ class OpenVpn(Contender):
         )  # fmt: skip
         if host is not authority:
             host.give([authority], "its certificate request")
-            self._copy(host, authority, request)
+            host.pass_to(authority, request)
         authority.run(
             "openssl", "x509", "-req", "-in", request, "-days", "30", "-CA", "ca.crt", "-CAkey", "ca.key",
             "-CAcreateserial", "-out", certificate,
@@ -72,11 +73,7 @@ class OpenVpn(Contender):
         if host is not authority:
             authority.give([host], "its certificate and the CA's")
             for name in (certificate, "ca.crt"):
-                self._copy(authority, host, name)
-
-    def _copy(self, source: Host, target: Host, name: str) -> None:
-        path: Path = target.folder / name
-        path.write_bytes((source.folder / name).read_bytes())
+                authority.pass_to(host, name)
 
 
 CONTENDERS = (OpenVpn(),)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from didmpc.bench.compare.contender import MPYC_PORT, Addresses, Contender
-from didmpc.bench.compare.hosts import PYTHON, Network, listens, wait_until
+from didmpc.bench.compare.hosts import Network, wait_until
 
 ORDER = 20
 
@@ -26,10 +26,10 @@ class RawRelay(Contender):
         splices = [f"{ports[host.name]}={host.address}:{own[host.name]}" for host in dialed]
         for host in dialed:
             host.give([network.vps], "its address and port")
-        relay = network.vps.daemon(PYTHON, "-m", "didmpc.bench.compare.splice", *splices)
+        relay = network.vps.daemon(network.vps.python, "-m", "didmpc.bench.compare.splice", *splices)
         network.vps.give(network.parties, "its address and ports")
         for port in ports.values():
-            wait_until(partial(listens, relay, port), f"The relay listening on {port}")
+            wait_until(partial(network.vps.listens, relay, port), f"The relay listening on {port}")
         views = [
             [
                 (host.address, own[host.name])

@@ -1,13 +1,12 @@
 """SSH tunnels by way of a public server: each party's port is forwarded there, and fetched there."""
 
-import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from didmpc.bench.compare.contender import MPYC_PORT, Addresses, Contender, Requirement, find_command
-from didmpc.bench.compare.hosts import Host, Network, listening, listens, wait_until
+from didmpc.bench.compare.contender import MPYC_PORT, Addresses, Contender, Requirement
+from didmpc.bench.compare.hosts import Host, Network, wait_until
 
 ORDER = 40
 
@@ -29,24 +28,20 @@ class Ssh(Contender):
         for host in parties:
             host.give([vps], "its public key")
         host_key = self._key(vps, "host_key")
-        authorized = vps.write(
-            "authorized_keys", "".join(key.with_suffix(".pub").read_text() for key in keys)
-        )
+        authorized = vps.write("authorized_keys", "".join(f"{host.text('id.pub')}\n" for host in parties))
         configuration = vps.write(
             "sshd_config",
             f"Port {port}\nListenAddress {vps.address}\nHostKey {host_key}\nPidFile none\nStrictModes no\n"
             f"AuthorizedKeysFile {authorized}\nPasswordAuthentication no\nKbdInteractiveAuthentication no\n"
             "PermitRootLogin prohibit-password\nUsePAM no\nAllowTcpForwarding yes\n",
         )
-        (vps.folder / "run").mkdir(exist_ok=True)
-        if network.separate:  # our own /run, where sshd wants an empty folder
+        if vps.is_root:  # where it then wants an empty folder
             vps.quietly("mkdir", "-p", "/run/sshd")
-        sshd = find_command("sshd")
-        assert sshd is not None
+        sshd = vps.quietly("sh", "-c", "command -v sshd").strip()  # it starts itself anew by its full path
         server = vps.daemon(sshd, "-D", "-e", "-f", configuration)
-        wait_until(lambda: listens(server, port), "sshd listening")
+        wait_until(partial(vps.listens, server, port), "sshd listening")
         vps.give(parties, "its address, port and host key")
-        known = f"[{vps.address}]:{port} " + host_key.with_suffix(".pub").read_text()
+        known = f"[{vps.address}]:{port} " + vps.text("host_key.pub") + "\n"
 
         own = [network.port(MPYC_PORT) for _ in parties]
         meeting = [network.port(7100 + number) for number in range(len(parties))]
@@ -65,12 +60,12 @@ class Ssh(Contender):
             tunnel = host.daemon(
                 "ssh", "-tt", "-p", str(port), "-i", key, "-oUserKnownHostsFile=" + str(known_hosts),
                 "-oExitOnForwardFailure=yes", "-oServerAliveInterval=15", "-oBatchMode=yes", "-F", "none",
-                *back, *there, f"{getpass.getuser()}@{vps.address}", "sleep infinity",
+                *back, *there, f"{vps.user}@{vps.address}", "sleep infinity",
             )  # fmt: skip
             for local in near[me][me + 1 :]:
-                wait_until(partial(listens, tunnel, local), f"The tunnel of {host.name}")
+                wait_until(partial(host.listens, tunnel, local), f"The tunnel of {host.name}")
             if me:
-                wait_until(partial(listening, server.pid, meeting[me]), f"The port of {host.name}")
+                wait_until(partial(vps.listens, server, meeting[me]), f"The port of {host.name}")
         views = [
             [
                 ("127.0.0.1", near[me][number] if number > me else own[number])

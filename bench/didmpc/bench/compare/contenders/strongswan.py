@@ -6,7 +6,7 @@ from functools import partial
 from itertools import combinations
 
 from didmpc.bench.compare.contender import MPYC_PORT, Addresses, Contender, Requirement
-from didmpc.bench.compare.hosts import Host, Network, listens, shows, wait_until
+from didmpc.bench.compare.hosts import Host, Network, shows, wait_until
 
 ORDER = 55
 PORT = 500
@@ -40,7 +40,8 @@ class StrongSwan(Contender):
         for host in parties:
             host.give([other for other in parties if other is not host], "its address")
         for number, host in enumerate(parties):
-            host.run("ip", "address", "add", f"{inner[number]}/32", "dev", "lo")
+            inside = (f"{inner[number]}/32", "dev", "lo")
+            host.run("ip", "address", "add", *inside, undo=("ip", "address", "delete", *inside))
             # The file system is shared between hosts, so each daemon takes orders at a socket of its own.
             settings = host.write(
                 "strongswan.conf",
@@ -48,7 +49,7 @@ class StrongSwan(Contender):
                 f" plugins {{\n  vici {{\n   socket = {_orders(host)}\n  }}\n }}\n}}\n",
             )
             daemon = host.daemon("charon-systemd", environment={"STRONGSWAN_CONF": str(settings)})
-            wait_until(partial(listens, daemon, PORT, udp=True), f"strongSwan listening at {host.name}")
+            wait_until(partial(host.listens, daemon, PORT, udp=True), f"strongSwan listening at {host.name}")
             others = [
                 _connection(parties, inner, number, other, keys[min(number, other), max(number, other)])
                 for other in range(len(parties))

@@ -7,6 +7,8 @@ from didmpc.bench.compare.contender import MPYC_PORT, Addresses, Contender, Requ
 from didmpc.bench.compare.hosts import Network
 
 ORDER = 10
+_SETTINGS = ".config"
+"""Where MPyC looks for certificates, below the folder that it is started in."""
 
 
 def direct(network: Network) -> list[list[tuple[str, int]]]:
@@ -43,28 +45,30 @@ class Tls(Contender):
     def connect(self, network: Network) -> Iterator[Addresses]:
         authority = network.parties[0]
         curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-        folder = authority.folder / ".config"
-        folder.mkdir(exist_ok=True)
-        ca, ca_key = folder / "mpyc_ca.crt", folder / "mpyc_ca.key"
+        ca, ca_key = f"{_SETTINGS}/mpyc_ca.crt", f"{_SETTINGS}/mpyc_ca.key"
+        for host in network.parties:
+            host.quietly("mkdir", "-p", _SETTINGS)
         authority.run(
             "openssl", "req", "-x509", *curve, "-days", "30",
             "-subj", "/CN=MPyC CA", "-keyout", ca_key, "-out", ca,
         )  # fmt: skip
         for number, host in enumerate(network.parties):
-            own = host.folder / ".config"
-            own.mkdir(exist_ok=True)
-            key, request, certificate = (own / f"party_{number}.{kind}" for kind in ("key", "csr", "crt"))
+            own = f"{_SETTINGS}/party_{number}"
+            key, request, certificate = f"{own}.key", f"{own}.csr", f"{own}.crt"
             # MPyC dials "MPyC party N", whatever the host's name.
             subject = f"/CN=MPyC party {number}"
             host.run("openssl", "req", "-new", *curve, "-subj", subject, "-keyout", key, "-out", request)
+            if host is not authority:
+                host.give([authority], "its certificate request")
+                host.pass_to(authority, request)
             authority.run(
                 "openssl", "x509", "-req", "-in", request, "-days", "30",
                 "-CA", ca, "-CAkey", ca_key, "-CAcreateserial", "-out", certificate,
             )  # fmt: skip
             if host is not authority:
-                host.give([authority], "its certificate request")
                 authority.give([host], "its certificate and the CA's")
-                (own / "mpyc_ca.crt").write_bytes(ca.read_bytes())
+                for name in (certificate, ca):
+                    authority.pass_to(host, name)
             host.give([other for other in network.parties if other is not host], "its address and port")
         yield Addresses(network, direct(network), flags=("--ssl",))
 

@@ -34,8 +34,7 @@ class Tinc(Contender):
         for host in network.parties:
             for other in network.parties:
                 if other is not host:
-                    file = other.folder / "hosts" / other.name
-                    (host.folder / "hosts" / other.name).write_bytes(file.read_bytes())
+                    other.pass_to(host, f"hosts/{other.name}")
         for number, host in enumerate(network.parties):
             host.daemon("tincd", "--config=.", "-D", "--pidfile=tinc.pid")
             device = f"tinc{number}"

@@ -6,7 +6,7 @@ from functools import partial
 
 from didmpc.bench.cluster import Running
 from didmpc.bench.compare.contender import MPYC_PORT, Addresses, Contender, Requirement
-from didmpc.bench.compare.hosts import PYTHON, Host, HostError, Network, listens, stop_all, wait_until
+from didmpc.bench.compare.hosts import Host, HostError, Network, stop_all, wait_until
 
 ORDER = 60
 AUTHORITIES, RELAYS = 3, 4
@@ -62,7 +62,7 @@ class Tor(Contender):
         testing = _start_network(network.vps)
         daemons: dict[str, Running] = {}
         for host in parties:
-            (host.folder / "testing").write_text(testing)
+            host.put("testing", testing.encode())
             host.write(
                 "torrc",
                 f"DataDirectory {host.folder}/tor\nSocksPort {SOCKS_PORT}\n"
@@ -71,9 +71,8 @@ class Tor(Contender):
             daemons[host.name] = host.daemon("tor", "-f", "torrc", "--defaults-torrc", "testing")
         onions = []
         for host in parties:
-            file = host.folder / "onion" / "hostname"
-            wait_until(file.exists, f"An onion address of {host.name}")
-            onions.append(file.read_text().strip())
+            wait_until(partial(host.exists, "onion/hostname"), f"An onion address of {host.name}")
+            onions.append(host.text("onion/hostname"))
             host.give([other for other in parties if other is not host], "its onion address")
         for host in parties:
             ready = partial(_says, daemons[host.name], "Bootstrapped 100%")
@@ -86,13 +85,13 @@ class Tor(Contender):
                     "socat", f"TCP-LISTEN:{NEAR_PORT + number},bind=127.0.0.1,reuseaddr,fork,nodelay",
                     f"SOCKS4A:127.0.0.1:{onions[number]}:{MPYC_PORT},socksport={SOCKS_PORT},nodelay",
                 )  # fmt: skip
-                wait_until(partial(listens, near, NEAR_PORT + number), f"socat at {host.name}")
+                wait_until(partial(host.listens, near, NEAR_PORT + number), f"socat at {host.name}")
             views.append([("127.0.0.1", NEAR_PORT + n if n > me else MPYC_PORT) for n in range(len(parties))])
         yield Addresses(network, views, accepts_early=True)
 
     def _wait_for_services(self, parties: list[Host], onions: list[str]) -> None:
         """A service can be reached some time after its address is known; MPyC would not try twice."""
-        listeners = [host.start(PYTHON, "-c", _LISTEN) for host in parties[1:]]
+        listeners = [host.start(host.python, "-c", _LISTEN) for host in parties[1:]]
         for number, host in enumerate(parties):
             for onion in onions[number + 1 :]:
                 wait_until(partial(_reaches, host, onion), f"A way from {host.name}", within=READY_WITHIN)
@@ -109,7 +108,7 @@ def _reaches(host: Host, onion: str) -> bool:
 
 
 def _says(running: Running, words: str) -> bool:
-    if running.process.poll() is not None:
+    if running.poll() is not None:
         raise HostError("Tor ended.", why=(running.stdout + running.stderr)[-1500:])
     return words in running.stdout
 
@@ -122,7 +121,7 @@ def _start_network(server: Host) -> str:
     names = [f"authority{number}" for number in range(AUTHORITIES)]
     lines = [_authority(server, name, 5000 + number, 7000 + number) for number, name in enumerate(names)]
     testing = _TESTING + "".join(lines)
-    (server.folder / "testing").write_text(testing)
+    server.put("testing", testing.encode())
     for number, name in enumerate(names):
         _start(server, name, 5000 + number, f"{_VOTING}DirPort {7000 + number}\n")
     for number in range(RELAYS):
@@ -133,15 +132,14 @@ def _start_network(server: Host) -> str:
 def _authority(server: Host, name: str, or_port: int, directory_port: int) -> str:
     """Its keys; the line that says where it is and who."""
     keys = server.folder / name / "keys"
-    keys.mkdir(parents=True, mode=0o700)
-    keys.parent.chmod(0o700)
+    server.quietly("mkdir", "-m", "700", keys.parent, keys)
     server.quietly(
         "sh", "-c",
         f"cd {name}/keys && echo | tor-gencert --create-identity-key -m 12 --passphrase-fd 0 "
         f"-a {server.address}:{directory_port} "
         "-i authority_identity_key -s authority_signing_key -c authority_certificate",
     )  # fmt: skip
-    certificate = _fields((keys / "authority_certificate").read_text())
+    certificate = _fields(server.text(f"{name}/keys/authority_certificate"))
     said = server.quietly(
         "tor", "--list-fingerprint", "--quiet", "-f", "none", "--defaults-torrc", "none",
         "--ignore-missing-torrc",
@@ -160,12 +158,13 @@ def _fields(text: str) -> Mapping[str, str]:
 
 
 def _start(server: Host, name: str, port: int, more: str) -> None:
-    (server.folder / f"{name}.torrc").write_text(
+    configuration = (
         f"Nickname {name}\nAddress {server.address}\nORPort {server.address}:{port}\nSocksPort 0\n"
         f"DataDirectory {server.folder}/{name}\nExitRelay 0\n{more}"
     )
+    server.put(f"{name}.torrc", configuration.encode())
     running = server.start("tor", "-f", f"{name}.torrc", "--defaults-torrc", "testing")
-    wait_until(partial(listens, running, port), f"Tor's {name} listening")
+    wait_until(partial(server.listens, running, port), f"Tor's {name} listening")
 
 
 CONTENDERS = (Tor(),)

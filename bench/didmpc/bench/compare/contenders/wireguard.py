@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from functools import partial
 
 from didmpc.bench.compare.contender import MPYC_PORT, Addresses, Contender, Requirement
-from didmpc.bench.compare.hosts import Network, listens, shows, wait_until
+from didmpc.bench.compare.hosts import Network, shows, wait_until
 
 ORDER = 50
 PORT = 51820
@@ -30,7 +30,7 @@ class WireGuard(Contender):
         for host in network.parties:
             # What `wg` asks for is a file that holds the key.
             host.run("sh", "-c", "umask 077; wg genkey > private.key; wg pubkey < private.key > public.key")
-            public.append((host.folder / "public.key").read_text().strip())
+            public.append(host.text("public.key"))
             host.give(
                 [other for other in network.parties if other is not host], "its public key, address, port"
             )
@@ -55,7 +55,7 @@ class WireGuard(Contender):
             host.run("wg", "set", device, "listen-port", str(PORT), "private-key", "private.key", *peers)
             host.run("ip", "address", "add", f"{inner[number]}/24", "dev", device)
             host.run("ip", "link", "set", device, "mtu", "1420", "up")
-            wait_until(partial(listens, daemon, PORT, udp=True), "WireGuard listening")
+            wait_until(partial(host.listens, daemon, PORT, udp=True), "WireGuard listening")
         addresses = [(address, MPYC_PORT) for address in inner]
         yield Addresses(network, [addresses for _ in inner])
 

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from didmpc.bench.compare.contender import MPYC_PORT, Addresses, Contender, Requirement, find_command
-from didmpc.bench.compare.hosts import Network, listens, shows, wait_until
+from didmpc.bench.compare.contender import MPYC_PORT, Addresses, Contender, Requirement
+from didmpc.bench.compare.hosts import Network, shows, wait_until
 
 ORDER = 56
 PORT = 443
@@ -24,11 +24,9 @@ class Yggdrasil(Contender):
     @contextmanager
     def connect(self, network: Network) -> Iterator[Addresses]:
         vps = network.vps
-        command = find_command("yggdrasil")
-        assert command is not None
         inner = []
         for number, host in enumerate((vps, *network.parties)):
-            settings = json.loads(host.run(command, "-genconf", "-json"))
+            settings = json.loads(host.run("yggdrasil", "-genconf", "-json"))
             settings |= {
                 "IfName": f"ygg{number}",
                 "AdminListen": "none",
@@ -38,10 +36,10 @@ class Yggdrasil(Contender):
                 "Peers": [] if host is vps else [f"tcp://{vps.address}:{PORT}"],
             }
             file = host.write("yggdrasil.json", json.dumps(settings, indent=1), secret=True)
-            address = host.run(command, "-useconffile", file, "-address").strip()
-            daemon = host.daemon(command, "-useconffile", file)
+            address = host.run("yggdrasil", "-useconffile", file, "-address").strip()
+            daemon = host.daemon("yggdrasil", "-useconffile", file)
             if host is vps:
-                wait_until(partial(listens, daemon, PORT), "Yggdrasil listening")
+                wait_until(partial(vps.listens, daemon, PORT), "Yggdrasil listening")
                 vps.give(network.parties, "its address and port")
                 continue
             inner.append(address)

@@ -29,6 +29,8 @@ class Work:
     name: str
     program: Path
     arguments: tuple[str, ...] = ()
+    data: bool = False
+    """Whether there is a folder `data` beside it."""
 
 
 def micro(folder: Path, *, rounds: int, size: int, times: int) -> Work:
@@ -40,11 +42,12 @@ def demo(folder: Path, program: Path, *arguments: str) -> Work:
     """An MPyC program that knows nothing of us, with the `data/` beside it."""
     _stage(folder, "timed.py")
     shutil.copy(program, folder / program.name)
-    if (data := program.parent / "data").is_dir():
+    data = program.parent / "data"
+    if data.is_dir():
         shutil.copytree(data, folder / "data", dirs_exist_ok=True)
     entry = folder / f"timed_{program.stem}.py"
     entry.write_text(_TIMED.format(name=program.stem))
-    return Work(program.stem, entry, arguments)
+    return Work(program.stem, entry, arguments, data=data.is_dir())
 
 
 def _stage(folder: Path, name: str) -> Path:
