@@ -125,7 +125,30 @@ async def test_the_documented_programs_work_between_real_agents(salary: Path, mo
     assert not homes[0].exists()
 
 
+@pytest.mark.parametrize(
+    ("parties", "options", "said"),
+    [
+        (2, {}, "Two parties can keep nothing from each other"),
+        (3, {"threshold": 0}, "With threshold 0 each party can read"),
+        (3, {"threshold": 2}, "A threshold of 2 is not possible"),
+        (3, {"arguments": ["-M3"]}, "an option of MPyC"),
+        (3, {"program": "demo:none"}, "There is no demo 'none'"),
+        (3, {"program": "missing.py"}, "missing.py"),
+        (3, {"program": "git+https://example.org/demos.git@main#a.py"}, "does not name one commit"),
+    ],
+)
+async def test_what_cannot_run_is_refused_before_anything_is_started(
+    salary: Path, monkeypatch, parties: int, options: dict[str, Any], said: str
+):
+    monkeypatch.setattr(rehearsal.tempfile, "mkdtemp", lambda **_: pytest.fail("something was started"))
+    given = {"program": salary, **options}
+    with pytest.raises(LocalMisuse, match=said):
+        await rehearse(given.pop("program"), parties, **given)
+
+
 def test_a_rehearsal_tells_what_it_takes_and_leaves_nothing(salary: Path):
+    rounds = "        for _ in range(50):\n            await mpc.output(mpc.SecInt()(1))\n"
+    salary.write_text(SALARY.replace("    print", rounds + "    print"))
     inputs = []
     for number in range(3):
         inputs.append(salary.parent / f"{number}.txt")
@@ -135,7 +158,7 @@ def test_a_rehearsal_tells_what_it_takes_and_leaves_nothing(salary: Path):
     report = json.loads(done.stdout)
     assert report["ok"] and [each["output"] for each in report["parties"]] == ["Total: 3003\n"] * 3
     assert report["threshold"] == 1 and "private unless 2 work together" in done.stderr
-    assert report["rounds"] >= 1 and report["messages"] == 15
+    assert report["rounds"] >= 10 and report["messages"] == 15 + 50 * 3
     expected = {each["round_trip_ms"]: each["seconds"] for each in report["expected"]}
     assert report["seconds"] < expected[15] < expected[60]
     assert set(leftovers()) == before

@@ -17,7 +17,7 @@ Agents = dict[str, Agent]
     [
         (2, 0, False, "Two parties can keep nothing", "--with NAME,HELPER"),
         (5, 0, True, "With threshold 0 each party can read", "--threshold 2"),
-        (3, 0, False, "If only two take part", "--least 3"),
+        (3, 0, False, "If only two take part", "--at-least 3"),
     ],
 )
 def test_threshold_0_is_refused_with_the_way_out(m, threshold, chosen, what, fix):

@@ -70,11 +70,15 @@ class Bridge(asyncio.Protocol):
     def go(self) -> None:
         self._write(encode(FrameType.GO))
 
-    def data(self, pid: int, start: int, data: bytes) -> None:
-        """Queue a peer's bytes for `flush`; no bytes mean that its generation `start` has ended."""
+    def data(self, pid: int, start: int, data: bytes) -> int:
+        """Queue a peer's bytes for `flush`; no bytes mean that its generation `start` has ended.
+
+        Returns how many bytes the program has not read yet.
+        """
         size = len(data)
         self._out += HEADER.pack(_DATA if size else _END, pid, start, size), data
-        self._queued += HEADER.size + size
+        self._queued = queued = self._queued + HEADER.size + size
+        return self.backlog if self._behind else queued
 
     def flush(self) -> None:
         if self._out and self.configured:

@@ -120,7 +120,8 @@ class Peer:
         except SessionError:
             self.refused_packets += 1  # whoever relays may garble; only authentic packets count for anything
             return
-        self.touched = self.touched or self.link.has_to_answer
+        if not self.touched:
+            self.touched = self.link.has_to_answer
         for event in events:
             if type(event) is Data:
                 self._listener.peer_data(self, event.start, event.data)

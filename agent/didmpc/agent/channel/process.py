@@ -37,6 +37,7 @@ from didmpc.protocols.mpc.receipt import SALT_BYTES, output_hash
 from didmpc.protocols.session.link import Link, LinkLimits
 
 EXIT_INTERRUPTED = 130
+_DATA = FrameType.DATA
 
 log = logging.getLogger(__name__)
 
@@ -243,42 +244,27 @@ class Channel:
 
     def _program_frames(self, frames: list[Frame]) -> None:
         """One read of the socket pair: to the links, and out, in this turn."""
-        touched: dict[int, list[bytes]] = {}
-        generation = 0
+        peers = self._peers
         for frame in frames:
-            if frame.type is FrameType.DATA and (frame.start == generation or not touched):
-                generation = frame.start
-                touched.setdefault(frame.pid, []).append(frame.payload)
+            kind, pid, start, data = frame
+            if kind is _DATA and pid in peers:
+                peers[pid].send(start, data)
             else:
-                self._send_batch(touched, generation)
-                touched = {}
-                if frame.type is FrameType.DATA:
-                    generation = frame.start
-                    touched[frame.pid] = [frame.payload]
-                else:
-                    self._program_says(frame)
-        self._send_batch(touched, generation)
+                self._program_says(frame)
         self._traffic.pump()
 
-    def _send_batch(self, batch: Mapping[int, list[bytes]], start: int) -> None:
-        """MPyC's bytes for a peer are a stream: what was read together becomes one record, if it is short."""
-        for pid, pieces in batch.items():
-            peer = self._peers.get(pid)
-            if peer is not None:
-                short = len(pieces) > 1 and sum(map(len, pieces)) <= PIECE
-                for piece in (b"".join(pieces),) if short else pieces:
-                    peer.send(start, piece)
-            elif pid in self._frame_paths:
-                for piece in pieces:  # mode didcomm: one message of MPyC, one message of DIDComm
-                    self._frame_paths[pid].send(start, piece)
-            else:
-                self._program_broken(f"The program wrote to party {pid}, which there is none.")
+    def _send(self, pid: int, start: int, data: bytes) -> None:
+        if pid in self._peers:
+            self._peers[pid].send(start, data)
+        elif pid in self._frame_paths:  # mode didcomm: one message of MPyC, one message of DIDComm
+            self._frame_paths[pid].send(start, data)
+        else:
+            self._program_broken(f"The program wrote to party {pid}, which there is none.")
 
     def _deliver(self, pid: int, start: int, data: bytes) -> None:
         if not data:
             self._peer_ended_generation = True
-        self._bridge.data(pid, start, data)
-        if self._bridge.backlog > self._limits.program_backlog:
+        if self._bridge.data(pid, start, data) > self._limits.program_backlog:
             why = f"Your program has left more than {self._limits.program_backlog:,} bytes of it unread."
             self._end(Cause.of_peer("overflow", pid, self._names[pid], why))
 
@@ -287,8 +273,8 @@ class Channel:
     def _program_says(self, frame: Frame) -> None:
         try:
             match frame.type:
-                case FrameType.END:
-                    self._send_batch({frame.pid: [b""]}, frame.start)
+                case FrameType.DATA | FrameType.END:  # which is empty
+                    self._send(frame.pid, frame.start, frame.payload)
                 case FrameType.STATE:
                     self._share_state(frame.json())
                 case FrameType.FAILED:

@@ -40,11 +40,14 @@ class Traffic:
         self._pump(now())
 
     def _pump(self, at: float) -> None:
+        pumped = False
         for peer in self.peers.values():
             if peer.touched:
                 peer.pump(at)
-        for relay in self.relays.values():
-            relay.flush()
+                pumped = True
+        if pumped:
+            for relay in self.relays.values():
+                relay.flush()
 
     def _after_read(self, at: float) -> None:
         """One read of a relay's socket: its data to the program, and what the links answer."""

@@ -11,7 +11,7 @@ import typer
 from didmpc.agent.cli.completion import contact_names, invitation_ids
 from didmpc.agent.cli.config import Settings, home_of
 from didmpc.agent.cli.errors import WrongUsage, described, exit_status, report, write_json, write_json_line
-from didmpc.agent.cli.links import check_writable, invitation_text, lifetime
+from didmpc.agent.cli.links import check_writable, invitation_text, lifetime, why_no_file
 from didmpc.agent.cli.lobby import LobbyScreen, check_options
 from didmpc.agent.cli.options import (
     HomeOption,
@@ -368,6 +368,7 @@ def join(
     if link is not None and from_ is not None:
         raise WrongUsage("A link says whose proposal it is.", fix="Leave out --from.")
     invitation = None if link is None else invitation_text(link, "join")
+    receipt = _receipt(receipt)
     params = {
         "invitation": invitation,
         "from": from_,
@@ -400,7 +401,7 @@ def join(
         trusts=trust,
         as_json=as_json or json_lines,
         json_lines=json_lines,
-        receipt=_receipt(receipt),
+        receipt=receipt,
     )
 
 
@@ -531,8 +532,11 @@ def _output(path: Path | None) -> str | None:
             raise WrongUsage(
                 f"The output folder {path} is not empty.", why="Nothing is overwritten.", fix=fix
             )
-    elif path.exists() or not path.parent.is_dir():
-        raise WrongUsage(f"The output folder {path} cannot be made.", fix=fix)
+        why = why_no_file(path)
+    else:
+        why = "It is a file." if path.exists() else why_no_file(path.parent)
+    if why:
+        raise WrongUsage(f"Files of the program cannot be kept in {path}.", why=why, fix=fix)
     return str(path)
 
 
@@ -540,8 +544,8 @@ def _receipt(path: Path | None) -> Path | None:
     if path is None:
         return None
     path = path.expanduser().absolute()
-    if path.exists() or not path.parent.is_dir():
-        why = "Nothing is overwritten." if path.exists() else "Its folder does not exist."
+    why = "Nothing is overwritten." if path.exists() else why_no_file(path.parent)
+    if why:
         raise WrongUsage(f"The receipt cannot be written to {path}.", why=why, fix="Name a new file.")
     return path
 

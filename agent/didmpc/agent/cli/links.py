@@ -3,6 +3,7 @@
 import io
 import re
 import shutil
+import tempfile
 from pathlib import Path
 
 from didmpc.agent.cli.errors import WrongUsage
@@ -54,16 +55,26 @@ def invitation_text(given: str, command: str = "accept") -> str:
 
 def check_writable(file: Path) -> None:
     """Raise `WrongUsage` where a link cannot be written to."""
-    if file.is_dir() or not file.absolute().parent.is_dir():
-        raise WrongUsage(
-            f"The link cannot be written to {file}.", why="It is a folder, or its folder is missing."
-        )
+    path = file.expanduser().absolute()
+    why = "It is a folder." if path.is_dir() else why_no_file(path.parent)
+    if why:
+        raise WrongUsage(f"The link cannot be written to {file}.", why=why, fix="Name another file.")
+
+
+def why_no_file(folder: Path) -> str:
+    """Why no new file can be written in a folder; empty where one can. It is tried, which root needs too."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(b"\n")
+    except OSError as problem:
+        return f"{folder}: {problem.strerror}."
+    return ""
 
 
 def write_link(file: Path, url: str) -> None:
     """Write a link to a file of the owner's only. Raises `DidmpcError`."""
     try:
-        write_private(file.absolute(), url.encode() + b"\n")
+        write_private(file.expanduser().absolute(), url.encode() + b"\n")
     except OSError as problem:
         raise DidmpcError(f"The link cannot be written to {file}.", why=f"{problem.strerror}.") from problem
 

@@ -20,7 +20,7 @@ from didmpc.agent.cli.options import (
     size_in_bytes,
     time_in_seconds,
 )
-from didmpc.agent.cli.programs import DASHES, ProgramCommand
+from didmpc.agent.cli.programs import DASHES, ProgramCommand, program_text
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.words import duration, plural, size
 from didmpc.protocols.errors import DidmpcError
@@ -107,7 +107,7 @@ def rehearse(
     screen = Screen.standard()
     show = _Show(screen, quiet=as_json, every=show_all)
     try:
-        report = asyncio.run(_interruptible(program, parties, options, show))
+        report = asyncio.run(_interruptible(program_text(program), parties, options, show))
     except RehearsalFailed as failure:
         if as_json:
             _write(failure.parts, ok=False, failure=failure)

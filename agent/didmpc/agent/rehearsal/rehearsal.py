@@ -16,7 +16,10 @@ from typing import Any
 from didmpc.agent.api.agent import Agent
 from didmpc.agent.api.computing import Computation, ComputationFailed, Outcome
 from didmpc.agent.api.events import Event
+from didmpc.agent.program import repository
 from didmpc.agent.rehearsal.forecast import Forecast, forecast, rounds_of
+from didmpc.agent.sessions import host as hosts
+from didmpc.agent.sessions import sources
 from didmpc.agent.sessions.seat import REHEARSAL
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 
@@ -112,6 +115,7 @@ async def rehearse(
     `options` are those of `Agent.run`. Raises `RehearsalFailed`, or another `DidmpcError` where it did not
     begin. Whatever happens, no process and no file of it stays behind.
     """
+    await _check(str(program), parties, {"arguments": list(arguments), **options})
     names = [f"party-{pid}" for pid in range(parties)]
     own_inputs = [*inputs, *([None] * parties)][:parties]
     began = time.monotonic()
@@ -150,6 +154,17 @@ async def rehearse(
         on_step(Step(f"Once more, with a round trip of {2 * DELAY} ms between the parties, to count rounds."))
         (folder / "delay").write_text(str(DELAY))
         return _report(parts, await compute(lambda step: None))
+
+
+async def _check(program: str, parties: int, params: Mapping[str, Any]) -> None:
+    """What is wrong whoever takes part is said before anything is started. Raises `DidmpcError`."""
+    threshold = hosts.threshold_of(params, parties, parties)
+    hosts.arguments_of(params)
+    if program.startswith(repository.PREFIX):  # it is fetched once, by the one who proposes it
+        repository.Place.parse(program)
+        return
+    found = await sources.find(program)
+    hosts.check_runs(found.bundle, sources.stated(found, params), parties, threshold)
 
 
 async def _introduce(agents: Sequence[Agent], names: Sequence[str]) -> None:

@@ -92,7 +92,7 @@ class Plan:
     @classmethod
     async def of(cls, params: Mapping[str, Any], contacts: Contacts) -> "Plan":
         """Check the parameters of `run`; raises `LocalMisuse` with what to do instead."""
-        arguments = _arguments(params)
+        arguments = arguments_of(params)
         parties, least = _numbers(params)
         # Whoever makes a link asks no contact unless he names it.
         guests = () if parties and params.get("with") is None else _guests(params.get("with"), contacts)
@@ -111,23 +111,13 @@ class Plan:
                 else f"{m} parties cannot compute together.",
                 why=f"There may be {terms.PARTIES[0]} to {terms.PARTIES[1]}.",
             )
-        threshold = params.get("threshold")
-        surely = least or m
-        threshold = (surely - 1) // 2 if threshold is None else int(threshold)
-        if not 0 <= 2 * threshold < surely:
-            raise LocalMisuse(
-                f"A threshold of {threshold} is not possible with {surely} parties.",
-                why=f"MPyC needs an honest majority: at most {(surely - 1) // 2} of {surely} may unite.",
-                fix=f"Use --threshold {(surely - 1) // 2}, or more parties.",
-            )
-        privacy.check_proposed(params, m, threshold, chosen=params.get("threshold") is not None)
+        threshold = threshold_of(params, m, least or m)
         own_input = Path(params["input"]) if params.get("input") else None
         if own_input is not None and not (own_input.is_file() and os.access(own_input, os.R_OK)):
             raise LocalMisuse(f"The input {own_input} cannot be read.", fix="Name a file with --input FILE.")
         program = await sources.find(str(params["program"]))
         statement = sources.stated(program, params)
-        consent.check_fits(statement, m, threshold)
-        consent.check_modules(needed_modules(program.bundle.entry, program.bundle.contents))
+        check_runs(program.bundle, statement, m, threshold)
         return cls(
             bundle=program.bundle,
             source=program.source,
@@ -156,7 +146,29 @@ class Plan:
         )
 
 
-def _arguments(params: Mapping[str, Any]) -> tuple[str, ...]:
+def threshold_of(params: Mapping[str, Any], m: int, surely: int) -> int:
+    """The threshold with m parties of which `surely` so many take part; raises `LocalMisuse`."""
+    chosen = params.get("threshold")
+    most = (surely - 1) // 2
+    threshold = most if chosen is None else int(chosen)
+    if not 0 <= threshold <= most:
+        raise LocalMisuse(
+            f"A threshold of {threshold} is not possible with {surely} parties.",
+            why=f"MPyC needs an honest majority: at most {most} of {surely} may unite.",
+            fix=f"Use --threshold {most}, or more parties.",
+        )
+    privacy.check_proposed(params, m, threshold, chosen=chosen is not None)
+    return threshold
+
+
+def check_runs(bundle: Bundle, statement: Statement, m: int, threshold: int) -> None:
+    """Raise `LocalMisuse` where a program is not for so many parties, or cannot run on this machine."""
+    consent.check_fits(statement, m, threshold)
+    consent.check_modules(needed_modules(bundle.entry, bundle.contents))
+
+
+def arguments_of(params: Mapping[str, Any]) -> tuple[str, ...]:
+    """The program's arguments; raises `LocalMisuse` for such as are not the program's."""
     try:
         arguments = messages.arguments({"arguments": params.get("arguments") or []})
     except MessageError as problem:

@@ -33,7 +33,7 @@ def check_proposed(params: Mapping[str, Any], m: int, threshold: int, *, chosen:
         raise LocalMisuse(
             "If only two take part they can keep nothing from each other.",
             why="The threshold holds for as few as may begin: 0 with two, 1 with three.",
-            fix=f"Begin with three at least (a helper needs no input):  --least 3     {WAIVE}",
+            fix=f"Begin with three at least (a helper needs no input):  --at-least 3     {WAIVE}",
         )
     raise LocalMisuse(
         "With threshold 0 each party can read what the others put in.",

@@ -6,14 +6,15 @@ an address and no identity. Afterwards every binary message is one sealed hop fr
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import aiohttp
 
 from didmpc.agent.channel.clock import now
 from didmpc.agent.channel.limits import Limits
-from didmpc.agent.channel.paths.websocket import TEXT, WebSocket, masked, masked_frame
+from didmpc.agent.channel.paths.websocket import TEXT, WebSocket, mask, masked_frame
+from didmpc.agent.channel.paths.path import LinkEnd
 from didmpc.protocols import did as dids
 from didmpc.protocols.envelope import pack_authcrypt, unpack
 from didmpc.protocols.errors import DidmpcError, SessionError
@@ -28,6 +29,7 @@ OPEN_LIFETIME = 60
 PING_AFTER = 2.0
 DEAD_AFTER = 8.0
 _LARGE = 4096  # bytes; for a smaller frame copies are cheaper than looking after its memory
+_DATA = hop.FrameType.DATA.value
 _clock = time.perf_counter
 
 
@@ -40,17 +42,17 @@ class Leg:
     def __init__(
         self,
         *,
-        on_data: Callable[[int, bytes], None],
+        ends: Mapping[int, LinkEnd],
         on_frame: Callable[[hop.Frame], None],
         on_read: Callable[[float], None],
         on_writable: Callable[[], None],
         limits: Limits,
     ) -> None:
-        self._on_data = on_data
+        self._ends = ends  # by the numbers of their channels
         self._on_frame = on_frame
         self._after_read = on_read
         self.socket = WebSocket(
-            on_message=self._message,
+            on_message=self._answered,
             on_read=self._read,
             on_writable=on_writable,
             on_lost=self._set_lost,
@@ -102,6 +104,7 @@ class Leg:
         self._sealer = PacketSealer(session.secret_send, session.sid_out, ordered=True)
         self._opener = PacketOpener(session.secret_receive, session.sid_in)
         self.exporter = session.exporter
+        self.socket.on_message = self._packet
 
     # --- sending
 
@@ -123,7 +126,7 @@ class Leg:
             room = bytearray().join((bytes(HEADER.size), frame, bytes(TAG_BYTES)))
             sealer.seal_in_place(room)
             self.crypto_seconds += _clock() - started
-            self._out += masked(room)
+            self._out += mask(room), room
 
     def flush(self) -> None:
         if self._out:
@@ -149,34 +152,41 @@ class Leg:
 
     # --- receiving
 
-    def _message(self, message: bytes) -> None:
+    def _answered(self, message: bytes) -> None:
+        """Before the session is there, only its `accept` is looked at."""
+        if not self._answer.done():
+            self._answer.set_result(message)
+
+    def _packet(self, packet: bytes) -> None:
         opener = self._opener
-        if opener is None or message[:1] == b"{":
-            # Before the session is there, only its `accept` is looked at; afterwards, nothing unsealed.
-            if opener is None and not self._answer.done():
-                self._answer.set_result(message)
-            return
+        assert opener is not None
         started = _clock()
         try:
-            plaintext = opener.open(message)
+            frame = opener.open(packet)
             self.crypto_seconds += _clock() - started
-            if hop.is_data(plaintext):
-                self._on_data(*hop.split_data(plaintext))
-                return
-            frame = hop.decode(plaintext)
-            if isinstance(frame, hop.Ping):
-                self.send(hop.encode_pong(frame.token))
-            elif not isinstance(frame, hop.Pong):
-                self._on_frame(frame)
+            if frame[0] == _DATA and len(frame) >= hop.HEADER.size:
+                end = self._ends.get(hop.channel_of(frame))
+                if end is not None:
+                    end.packet_received(frame[hop.HEADER.size :])
+            else:
+                self._control(hop.decode(frame))
         except DidmpcError:
-            # WebSockets keep order and content: this is no accident of the network. A new leg starts afresh.
-            self.abort()
+            if packet[:1] != b"{":  # an envelope: now that there is a session, nothing unsealed counts
+                # WebSockets keep order and content: this is no accident of the network. A new leg starts afresh.
+                self.abort()
+
+    def _control(self, frame: hop.Frame) -> None:
+        if isinstance(frame, hop.Ping):
+            self.send(hop.encode_pong(frame.token))
+        elif not isinstance(frame, hop.Pong):
+            self._on_frame(frame)
 
     def _read(self) -> None:
         self._heard = at = now()
         if self._opener is not None:
             self._after_read(at)
-            self.flush()
+            if self._out:
+                self.flush()
 
     def _set_lost(self, reason: str) -> None:
         self._out.clear()

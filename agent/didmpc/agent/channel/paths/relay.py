@@ -57,10 +57,7 @@ class RelayChannel:
     def write(self, packet: bytes) -> None:
         if self._held or len(packet) > self._credit:
             self._held.append(packet)  # what a link says beside its budget (control) waits for credit
-        else:
-            self._write(packet)
-
-    def _write(self, packet: bytes) -> None:
+            return
         leg = self._relay.leg
         if leg is not None:
             self._credit -= len(packet)
@@ -106,9 +103,10 @@ class RelayChannel:
             self.bind(exporter)
 
     def _write_held(self) -> None:
-        held = self._held
+        held, self._held = self._held, deque()
         while held and len(held[0]) <= self._credit:
-            self._write(held.popleft())
+            self.write(held.popleft())
+        self._held = held
 
 
 class Relay:
@@ -121,6 +119,7 @@ class Relay:
         self._on_read = on_read
         self._limits = limits
         self._channels: dict[int, RelayChannel] = {}
+        self._ends: dict[int, LinkEnd] = {}  # by the same numbers
         self.leg: Leg | None = None
         self._spent_crypto = 0.0
         self.envelopes = 0
@@ -129,6 +128,7 @@ class Relay:
         """One more channel; bound at once where the leg is up already, else with the next leg."""
         number = len(self._channels) + 1
         channel = self._channels[number] = RelayChannel(self, number, capability, end)
+        self._ends[number] = end
         if self.leg is not None:
             channel.bind(self.leg.exporter)
             self.leg.flush()
@@ -146,7 +146,7 @@ class Relay:
         ) as http:
             while True:
                 leg = Leg(
-                    on_data=self._data,
+                    ends=self._ends,
                     on_frame=self._frame,
                     on_read=self._on_read,
                     on_writable=self._writable,
@@ -208,11 +208,6 @@ class Relay:
             await self.leg.close(timeout)
 
     # --- what the leg calls
-
-    def _data(self, number: int, packet: bytes) -> None:
-        channel = self._channels.get(number)
-        if channel is not None:
-            channel.end.packet_received(packet)
 
     def _frame(self, frame: hop.Frame) -> None:
         if isinstance(frame, hop.Bound | hop.Unbound | hop.Credit | hop.Error):

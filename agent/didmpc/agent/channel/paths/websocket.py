@@ -8,7 +8,8 @@ import asyncio
 import base64
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+import struct
+from collections.abc import Callable, Sequence
 
 import aiohttp
 
@@ -29,18 +30,16 @@ _CONTROL = 0x8
 _FINAL = 0x80
 _WHOLE_MESSAGE = _FINAL | BINARY
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_LONG, _LONGER = struct.Struct(">BBH"), struct.Struct(">BBQ")
 _KEYS_AT_ONCE = 1024
+_keys: list[bytes] = []  # fresh and unpredictable (RFC 6455, section 5.3), each for one frame
 
 
-def _keys() -> Iterator[bytes]:
-    """Masking keys, fresh and unpredictable (RFC 6455, section 5.3); a system call for many of them."""
-    while True:
-        pool = os.urandom(4 * _KEYS_AT_ONCE)
-        for place in range(0, len(pool), 4):
-            yield pool[place : place + 4]
-
-
-_next_key = _keys().__next__
+def _more_keys() -> bytes:
+    """One masking key, and many for later by the same system call."""
+    pool = os.urandom(4 * _KEYS_AT_ONCE)
+    _keys.extend(pool[place : place + 4] for place in range(0, len(pool), 4))
+    return _keys.pop()
 
 
 class WebSocketError(RemoteViolation):
@@ -51,21 +50,20 @@ class WebSocketError(RemoteViolation):
 
 def masked_frame(payload: bytes, opcode: int = BINARY) -> bytes:
     """A whole frame as a client sends it."""
-    return b"".join(masked(bytearray(payload), opcode))
+    body = bytearray(payload)
+    return mask(body, opcode) + body
 
 
-def masked(payload: bytearray, opcode: int = BINARY) -> tuple[bytes, bytearray]:
-    """The same in two pieces; the payload is masked where it is."""
+def mask(payload: bytearray, opcode: int = BINARY) -> bytes:
+    """Mask a payload where it is; returns what goes before it."""
     size = len(payload)
-    if size < 126:
-        head = bytes((_FINAL | opcode, 0x80 | size))
-    elif size < 65536:
-        head = bytes((_FINAL | opcode, 0xFE)) + size.to_bytes(2, "big")
-    else:
-        head = bytes((_FINAL | opcode, 0xFF)) + size.to_bytes(8, "big")
-    key = _next_key()
+    key = _keys.pop() if _keys else _more_keys()
     _mask(key, payload)
-    return head + key, payload
+    if size < 126:
+        return bytes((_FINAL | opcode, 0x80 | size)) + key
+    if size < 65536:
+        return _LONG.pack(_FINAL | opcode, 0xFE, size) + key
+    return _LONGER.pack(_FINAL | opcode, 0xFF, size) + key
 
 
 class WebSocket(asyncio.Protocol):
@@ -81,7 +79,8 @@ class WebSocket(asyncio.Protocol):
         frame_limit: int,
         buffer_limit: int,
     ) -> None:
-        self._on_message = on_message
+        self.on_message = on_message
+        """Who is told of messages; it may be changed at any time."""
         self._on_read = on_read
         self._on_writable = on_writable
         self._on_lost = on_lost
@@ -145,7 +144,7 @@ class WebSocket(asyncio.Protocol):
     # --- writing
 
     def write(self, frames: Sequence[bytes | bytearray]) -> None:
-        """Write frames made by `masked_frame` or `masked`, in one system call where the socket takes it."""
+        """Write frames made by `masked_frame` or `mask`, in one system call where the socket takes it."""
         transport = self._transport
         if transport is None or transport.is_closing():
             return
@@ -172,8 +171,8 @@ class WebSocket(asyncio.Protocol):
             self._parse(data)
         except WebSocketError as error:
             self._fail(str(error))
-            return
-        self._on_read()
+        else:
+            self._on_read()
 
     def eof_received(self) -> None:
         self.writable = False
@@ -214,7 +213,7 @@ class WebSocket(asyncio.Protocol):
                 self._keep(data, position, after - position)
                 return
             if first == _WHOLE_MESSAGE and not self._fragments:
-                self._on_message(data[payload:after])
+                self.on_message(data[payload:after])
             else:
                 self._frame(first, data[payload:after])
             position = after
@@ -229,7 +228,7 @@ class WebSocket(asyncio.Protocol):
     def _frame(self, first: int, payload: bytes) -> None:
         final, opcode = first & _FINAL, first & 0x0F
         if opcode in (BINARY, TEXT) and final and not self._fragments:
-            self._on_message(payload)
+            self.on_message(payload)
         elif opcode & _CONTROL:
             self._control(opcode, payload, bool(final))
         elif opcode in (BINARY, TEXT, CONTINUATION) and (opcode == CONTINUATION) == bool(self._fragments):
@@ -239,7 +238,7 @@ class WebSocket(asyncio.Protocol):
             if final:
                 message = b"".join(self._fragments)
                 self._fragments.clear()
-                self._on_message(message)
+                self.on_message(message)
         else:
             raise WebSocketError("A frame was out of its order.")
 
