@@ -1,5 +1,6 @@
 """Logs: who is named and how, what is never written, and their two forms."""
 
+import asyncio
 import io
 import json
 import logging
@@ -7,6 +8,7 @@ import re
 import signal
 import stat
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -14,11 +16,13 @@ from mediator_parts import Client, Process
 from operator_parts import mediator_command
 
 from didmpc.mediator import logs
+from didmpc.mediator.app import Running
 from didmpc.mediator.home import Home
 from didmpc.mediator.logs import JsonLines, Names, TextLines
 from didmpc.protocols import pickup
 from didmpc.protocols.did import canonical
 from didmpc.protocols.identity import Identity
+from didmpc.protocols.message import ENCRYPTED
 
 DID = re.compile(r"did:[a-z0-9]+:")
 
@@ -135,3 +139,18 @@ async def test_by_default_a_real_exchange_leaves_no_line_at_all(
     process = await Process(tmp_path).start("--port", "0")
     await exchange(http, process)
     assert await process.stop(signal.SIGTERM) == (0, "")
+
+
+async def test_a_client_that_goes_before_its_answer_comes_is_no_error(
+    mediator: Running, alice: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    address = urlsplit(alice.url)
+    for _ in range(20):
+        body = alice.pack(pickup.status_request(), return_route="all")
+        _, writer = await asyncio.open_connection(address.hostname, address.port)
+        head = f"POST / HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Type: {ENCRYPTED}\r\n"
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        await writer.drain()
+        writer.transport.abort()
+    assert await alice.waiting() == 0
+    assert [each.getMessage() for each in caplog.records if each.levelno >= logging.ERROR] == []

@@ -111,6 +111,8 @@ class Gate:
             self._metrics.limits_hit.labels("write-seconds").inc()
             if request.transport is not None:
                 request.transport.abort()
+        except ConnectionError:
+            return  # nobody is there to read the answer
 
 
 class _Handler(web.RequestHandler):
