@@ -165,15 +165,12 @@ class Servers:
         """
         assert not self.primary.is_running, "the old primary still runs"
         alive = [each for each in self.standbys if each.is_running]
+        for each in alive:
+            await self._wait(each, lambda each=each: self._has_replayed(each), "all WAL to be replayed by")
         if server is None:
-            received = {
-                each.name: await self.ask(
-                    each,
-                    "SELECT (greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) - '0/0')::bigint",
-                )
-                for each in alive
-            }
-            server = max(alive, key=lambda each: received[each.name])
+            replayed = "SELECT (pg_last_wal_replay_lsn() - '0/0')::bigint"
+            reached = {each.name: await self.ask(each, replayed) for each in alive}
+            server = max(alive, key=lambda each: reached[each.name])
         await asyncio.to_thread(self._run, server, "pg_ctl", "promote", "-w", "-D", server.data)
         self.primary = server
         await self._make_slots()
@@ -347,6 +344,11 @@ class Servers:
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
             return False
         return True
+
+    async def _has_replayed(self, server: Server) -> bool:
+        """Whether it waits for more than it has, which without a primary never comes."""
+        waits = "SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'startup'"
+        return await self.ask(server, waits) in ("RecoveryRetrieveRetryInterval", "RecoveryWalStream")
 
     async def _wait(self, server: Server, condition: Any, what: str) -> None:
         until = time.monotonic() + WITHIN
