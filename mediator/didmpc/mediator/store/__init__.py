@@ -1,6 +1,6 @@
 """What the mediator keeps: `Store` says what it must do, `sqlite` and `postgres` do it."""
 
-from didmpc.mediator.store.errors import StoreFailed, StoreFull
+from didmpc.mediator.store.errors import StoreFailed, StoreFull, StoreUnsure
 from didmpc.mediator.store.interface import Store
 from didmpc.mediator.store.records import (
     EXPIRY_BATCH,
@@ -29,4 +29,5 @@ __all__ = [
     "Store",
     "StoreFailed",
     "StoreFull",
+    "StoreUnsure",
 ]

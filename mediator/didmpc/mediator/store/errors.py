@@ -12,3 +12,7 @@ class StoreFailed(DidmpcError):
 
 class StoreFull(StoreFailed):
     """There is no space for what was asked."""
+
+
+class StoreUnsure(StoreFailed):
+    """Whether it was done is not known: the store did not confirm it. Nobody is told that it was."""
