@@ -109,7 +109,7 @@ def test_what_names_no_commit_or_another_protocol_is_refused(typed: str) -> None
 
 async def test_whoever_joins_fetches_no_local_repository_that_a_host_names() -> None:
     source = {"kind": "git", "repository": "file:///home/victim/x", "commit": COMMIT, "path": "x.py"}
-    with pytest.raises(LocalMisuse, match="names no place"):
+    with pytest.raises(LocalMisuse, match="cannot fetch this program"):
         await sources.fetch_again(source)
 
 

@@ -40,6 +40,10 @@ async def test_people_who_know_nobody_else_compute_together(
     for agent in agents.values():
         await agent.until_over()
     assert messages.KNOCK in office.seen
+    for agent in agents.values():  # what ran can be read when it is over
+        ran = await agent.sessions.show({"source": True}, Terminal())
+        assert {seat["name"] for seat in ran["seats"]} >= {"bob", "carol"} and len(ran["seats"]) == 3
+        assert ran["contents"][0]["text"] == steps.read_text()
     # Neither a contact nor a DID is left of those who met by the link.
     assert [len(agents[name].people.all()) for name in ("alice", "bob", "carol")] == [2, 1, 1]
     assert agents["bob"].keys.visits == []

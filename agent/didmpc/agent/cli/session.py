@@ -49,8 +49,8 @@ def show(
 ) -> None:
     """Show a session: a proposal that waits for your answer, one that runs, or one that is over.
 
-    With --source its program, before you agree to it or while it runs. Nothing of it runs for that. What
-    could steer your terminal is made visible; --json has every byte.
+    With --source its program: before you agree to it, while it runs and after that. Nothing of it runs for
+    that. What could steer your terminal is made visible; --json has every byte.
     """
     found = ask(home_of(home), "session-show", {"session": session, "source": source}, timeout=90.0)
     if as_json:

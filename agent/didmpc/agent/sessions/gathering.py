@@ -15,6 +15,7 @@ from didmpc.agent.sessions.channel_process import ChannelProcess
 from didmpc.agent.sessions.confinement import Confinement
 from didmpc.agent.sessions.history import History
 from didmpc.agent.sessions.inbox import Inbox
+from didmpc.agent.sessions.kept_programs import KeptPrograms
 from didmpc.agent.sessions.programs import Programs
 from didmpc.agent.sessions.receipts import ReceiptBook
 from didmpc.agent.sessions.seat import Seat
@@ -49,6 +50,7 @@ class Workshop:
     label: str
     confinement: Confinement
     programs: Programs
+    kept: KeptPrograms
     trust: Trust
     receipts: ReceiptBook
 
@@ -108,9 +110,11 @@ class Gathering:
             workshop.history,
             workshop.receipts,
         )
-        self.workshop.history.begin(self.attempt, facts)
+        workshop.history.begin(self.attempt, {**facts, **seat.facts()})
+        keeping = asyncio.create_task(workshop.kept.keep(seat.bundle, workshop.history.programs))
         try:
             await attempt.connect(stream.event)
+            await keeping
         except BaseException as error:
             cause = cause_of(error, self.workshop.label)
             self.workshop.history.end(self.attempt, ok=False, cause=cause["what"], stats=None)

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ KEPT = 500
 FACTS = (
     *("title", "program", "sha256", "lines", "source", "arguments"),
     *("parties", "m", "threshold", "mode", "role", "said_by", "learns", "asks"),
+    *("manifest_sha256", "seats", "you"),
 )
 
 
@@ -70,11 +71,20 @@ class History:
         self._write()
 
     def list(self) -> list[dict[str, Any]]:
-        """All known sessions, newest first."""
+        """All known sessions, newest first, without their seats."""
+        return [
+            {name: fact for name, fact in entry.items() if name != "seats"} for entry in self._newest_first()
+        ]
+
+    def programs(self) -> frozenset[str]:
+        """The hashes of all programs that sessions ran."""
+        return frozenset(str(entry.get("sha256")) for entry in self._entries.values())
+
+    def _newest_first(self) -> Sequence[dict[str, Any]]:
         return sorted(self._entries.values(), key=lambda entry: -entry.get("started", 0))
 
     def _write(self) -> None:
-        kept = self.list()[:KEPT]
+        kept = self._newest_first()[:KEPT]
         self._entries = {entry["attempt"]: entry for entry in kept}
         try:
             write_private(self._path, json.dumps(kept).encode())

@@ -9,6 +9,7 @@ from typing import Any
 
 from didmpc.agent.program.bundle import Bundle
 from didmpc.agent.sandbox.policy import Limits, Mechanism
+from didmpc.protocols.did import canonical
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mpc import abort
 from didmpc.protocols.mpc.manifest import Manifest
@@ -47,6 +48,20 @@ class Seat:
     def without_session(self) -> list[int]:
         """The pids of those that we talk to in ordinary DIDComm messages."""
         return [pid for pid in self.peers if not self.manifest.uses_session(self.pid, pid)]
+
+    def facts(self) -> dict[str, Any]:
+        """Who takes part and what all signed, to be kept and shown."""
+        places = [
+            {
+                "pid": pid,
+                "name": name,
+                "role": party.role,
+                "did": canonical(party.did),
+                "versions": dict(party.versions),
+            }
+            for pid, (name, party) in enumerate(zip(self.names, self.manifest.roster, strict=True))
+        ]
+        return {"manifest_sha256": self.manifest.sha256, "seats": places, "you": self.pid}
 
     def peer_of(self, did: str) -> int | None:
         """The pid of another party that speaks with `did`; None for anybody else."""

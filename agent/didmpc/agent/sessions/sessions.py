@@ -5,7 +5,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from didmpc.agent.sessions.guest import Guest
 from didmpc.agent.sessions.history import History
 from didmpc.agent.sessions.host import Host, Plan
 from didmpc.agent.sessions.inbox import Inbox
+from didmpc.agent.sessions.kept_programs import MOST, KeptPrograms
 from didmpc.agent.sessions.programs import Known, Programs
 from didmpc.agent.sessions.receipts import ReceiptBook
 from didmpc.agent.sessions.reception import WAITING_EVERY
@@ -70,6 +71,7 @@ class Sessions:
             wallet.settings.label,
             Confinement(home),
             Programs(mailbox),
+            KeptPrograms(home / "programs"),
             Trust(home / "trusted.json"),
             ReceiptBook(home / "receipts", history),
         )
@@ -129,7 +131,8 @@ class Sessions:
                 return shown
         for entry in self.list():
             if str(entry["attempt"]).startswith(wanted):
-                return {**entry, **self._of_running(str(entry["attempt"]), source=source)}
+                shown = self._workshop.history.find(str(entry["attempt"])) or entry
+                return {**shown, "contents": await self._contents(shown)} if source else dict(shown)
         raise LocalMisuse(
             f"There is no session {wanted!r}." if wanted else "There is no session yet.",
             fix="See them:  didmpc sessions     Wait for a proposal:  didmpc join",
@@ -144,23 +147,19 @@ class Sessions:
                 return stack.enter_context(programs.about(proposal, host))
         return None
 
-    def _of_running(self, attempt: str, *, source: bool) -> dict[str, Any]:
-        """What is signed of a session that runs here; raises `LocalMisuse` where its program is gone."""
-        gathering = self._running.get(attempt)
-        if gathering is None or gathering.seat is None:
-            if source:
-                raise LocalMisuse(
-                    "The program of a session that is over is not kept.",
-                    why="Its hash is, so it can be compared:  didmpc session show",
-                )
-            return {}
-        seat = gathering.seat
-        places = [
-            {"pid": pid, "name": name, "role": party.role, "did": party.did, "versions": dict(party.versions)}
-            for pid, (name, party) in enumerate(zip(seat.names, seat.manifest.roster, strict=True))
-        ]
-        shown = {"manifest_sha256": seat.manifest.sha256, "seats": places, "you": seat.pid}
-        return {**shown, "contents": reading.contents(seat.bundle)} if source else shown
+    async def _contents(self, entry: Mapping[str, Any]) -> Sequence[dict[str, Any]]:
+        """The program of a session that runs or ran here; raises `LocalMisuse` where it is gone."""
+        gathering = self._running.get(str(entry["attempt"]))
+        seat = None if gathering is None else gathering.seat
+        kept, sha256 = self._workshop.kept, str(entry.get("sha256"))
+        bundle = seat.bundle if seat is not None else await asyncio.to_thread(kept.find, sha256)
+        if bundle is None:
+            raise LocalMisuse(
+                "The program of this session is no longer here.",
+                why=f"Of what ran, {MOST >> 20} MiB are kept, the newest; its hash is {sha256}.",
+                fix="Whoever proposed it can tell you where it is; compare the hash:  didmpc session show",
+            )
+        return reading.contents(bundle)
 
     async def trusted(self, params: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
         """The programs that are trusted."""

@@ -43,11 +43,14 @@ async def fetch_again(source: Mapping[str, str]) -> Program:
         return await find(f"{repository.PREFIX}{source['repository']}@{source['commit']}#{source['path']}")
     if source["kind"] == "demo":
         return await find(f"{shipped.PREFIX}{source['name']}")
+    which = "a git repository" if source["kind"] == "git" else "a file"
     raise LocalMisuse(
-        "The proposal names no place from which this program can be fetched.",
-        why="It is a file on the host's machine.",
-        fix="Join without --fetch: the host sends it, and its hash is compared. Read it:  "
-        "didmpc session show --source",
+        f"--fetch cannot fetch this program: it is from {which} on the host's own machine.",
+        why=f"The proposal names {source['repository']}, a path that means something else on yours."
+        if source["kind"] == "git"
+        else "The proposal names no repository.",
+        fix="Leave out --fetch: the host sends it, and its hash is compared. Read it:  "
+        "didmpc session show --source     Or compare with a copy of yours:  --program FILE",
     )
 
 
