@@ -36,7 +36,7 @@ async def world(
     balancer_host: str = "127.0.0.1",
     **customers: Any,
 ) -> AsyncIterator[Faults]:
-    """Nodes and load at work. At the end nothing may be missing, doubled, miscounted or said in a traceback."""
+    """Nodes and load at work. At the end nothing may be missing, doubled, miscounted or a traceback."""
     nodes = Nodes(folder, (), servers=servers, places=places, balancer_host=balancer_host)
     try:
         await asyncio.to_thread(nodes.start_mediators)
