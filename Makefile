@@ -30,7 +30,7 @@ LOCKED := install --quiet --require-hashes --only-binary :all:
 FUZZ_VENV := .cache/fuzz-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-netlab test-hosting test-cluster soak soak-sessions soak-kills lint types imports check bench fuzz lock clean install install-report interop-peers
+.PHONY: help demo test test-netlab test-hosting test-cluster soak soak-sessions soak-kills lint types imports check bench fuzz lock clean install install-fleet install-report interop-peers
 
 help:
 	@echo "make demo     install, then a joint computation of 3 parties in real processes (PARTIES=5 PROGRAM=demos/vote.py)"
@@ -48,6 +48,7 @@ help:
 	@echo "make bench    what a session costs: didmpc bench session (BENCH_FLAGS='messages --quick')"
 	@echo "make fuzz     atheris on each target of tests/fuzz (TARGET=message RUNS=1000000)"
 	@echo "make install  only install; afterwards: . $(BIN)/activate && didmpc --help"
+	@echo "make install-fleet  also what didmpc bench --hosts needs (asyncssh)"
 	@echo "make install-report  also what the plots of didmpc bench compare --html need (matplotlib)"
 	@echo "make interop-peers  other implementations of DIDComm, for the tests against them"
 	@echo "make lock     write requirements/*.txt and the npm peers' locks anew (needs the package indexes)"
@@ -110,6 +111,9 @@ fuzz: $(FUZZ_VENV)/.installed
 	done
 	@echo "make fuzz: $(RUNS) runs of each target, nothing found."
 
+install-fleet: $(VENV)/.fleet
+	@echo "Installed. Next:  didmpc bench --hosts FILE"
+
 install-report: $(VENV)/.report
 	@echo "Installed. Next:  didmpc bench compare --html report.html"
 
@@ -153,6 +157,12 @@ $(VENV)/.report: $(VENV)/.run requirements/report.txt
 	@$(PIP) $(LOCKED) -r requirements/report.txt
 	@touch $@
 
+# What only `didmpc bench --hosts` needs.
+$(VENV)/.fleet: $(VENV)/.run requirements/fleet.txt
+	@echo "==> Installing asyncssh into $(VENV), from requirements/fleet.txt"
+	@$(PIP) $(LOCKED) -r requirements/fleet.txt
+	@touch $@
+
 # Other implementations of DIDComm, each in an environment of its own; the script keeps its own stamps.
 interop-peers: $(VENV)/.python
 	@$(BIN)/python tests/interop/install.py
@@ -177,10 +187,12 @@ lock: $(UV)
 	@$(COMPILE) --extra numpy --extra postgres --group pyproject.toml:dev -c requirements/run.txt \
 	  pyproject.toml requirements/build.in -o requirements/dev.txt
 	@$(COMPILE) --extra report -c requirements/dev.txt pyproject.toml -o requirements/report.txt
+	@$(COMPILE) --extra fleet -c requirements/dev.txt pyproject.toml -o requirements/fleet.txt
 	@$(COMPILE) requirements/didcomm.in -o requirements/didcomm.txt
 	@$(COMPILE) requirements/didcomm-messaging.in -o requirements/didcomm-messaging.txt
 	@$(COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
 	@$(COMPILE) requirements/hosting.in -o requirements/hosting.txt
+	@$(COMPILE) requirements/netlab.in -o requirements/netlab.txt
 	@for peer in tests/interop/npm_* tests/hosting/npm_*; do npm install --prefix $$peer --package-lock-only --ignore-scripts \
 	  --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel error || exit 1; done
 	@echo "make lock: wrote requirements/*.txt and tests/interop/*/package-lock.json."

@@ -6,17 +6,19 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from didmpc.protocols.errors import LocalMisuse
 
+if TYPE_CHECKING:
+    from didmpc.bench.compare.fleet.plan import Fleet
+
 app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Measure on this machine what the documentation gives figures for.",
 )
 
 
@@ -304,8 +306,56 @@ def list_contenders(
     show(as_json=as_json)
 
 
+def _open_fleet(
+    hosts: Path | None, *, profile: list[str] | None, from_captures: dict[str, bool]
+) -> "Fleet | None":
+    """Raises LocalMisuse for what hosts elsewhere cannot do."""
+    if hosts is None:
+        return None
+    from didmpc.bench.compare.fleet.plan import read  # noqa: PLC0415
+    from didmpc.bench.compare.fleet.wire import raise_unless_possible  # noqa: PLC0415
+
+    unfit = ["--profile"] if profile else []
+    unfit += [name for name, wanted in from_captures.items() if wanted]
+    if unfit:
+        raise LocalMisuse(
+            f"{', '.join(unfit)} cannot be had with --hosts.",
+            why="The network of a fleet is as it is: nothing is delayed, captured, cut or put behind a NAT.",
+            fix="Leave it away, or measure on test hosts of this machine: without --hosts, as root.",
+        )
+    raise_unless_possible()
+    return read(hosts)
+
+
+_HOSTS = typer.Option(
+    "--hosts",
+    exists=True,
+    dir_okay=False,
+    metavar="FILE",
+    help="On other machines over SSH: a TOML file says which (docs/comparison-bench.md shows one).",
+)
+
+
+@app.callback(invoke_without_command=True)
+def bench(ctx: typer.Context, hosts: Annotated[Path | None, _HOSTS] = None) -> None:
+    """Measure on this machine what the documentation gives figures for."""
+    if hosts is None:
+        return
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(compare, ctx=ctx, hosts=hosts)
+    elif ctx.invoked_subcommand == "compare":
+        ctx.meta[__name__] = hosts
+    else:
+        raise LocalMisuse(
+            f"--hosts says nothing to `didmpc bench {ctx.invoked_subcommand}`.",
+            why="Only contenders are compared on other machines.",
+            fix="didmpc bench --hosts FILE",
+        )
+
+
 @app.command()
 def compare(
+    ctx: typer.Context,
     contenders: Annotated[
         list[str] | None,
         typer.Argument(metavar="[CONTENDER]...", help="See  didmpc bench list", show_default="all"),
@@ -314,7 +364,10 @@ def compare(
         list[str] | None,
         typer.Option(help="loopback (without root), lan, metro, world, mobile; repeat for several."),
     ] = None,
-    parties: Annotated[list[int] | None, typer.Option(min=2, max=9, help="How many; repeatable.")] = None,
+    hosts: Annotated[Path | None, _HOSTS] = None,
+    parties: Annotated[
+        list[int] | None, typer.Option(min=2, max=9, help="How many; repeatable.", show_default="3")
+    ] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each work, paired with plain TCP.")] = 3,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of the round-bound benchmark.")] = 100,
     size: Annotated[int, typer.Option(min=16, help="Bytes in a block of the bulk benchmark.")] = 1 << 20,
@@ -342,7 +395,11 @@ def compare(
     The parties are network namespaces of this machine, which needs root; as another user, name
     --profile loopback. Nothing outside of the namespaces is touched.
 
-    Example:  sudo didmpc bench compare tcp relay didmpc wireguard --profile metro
+    With --hosts they are other machines that you can log in to with a key. What is begun there is taken back,
+    also when this is killed.
+
+    Examples:  sudo didmpc bench compare tcp relay didmpc wireguard --profile metro
+               didmpc bench compare tcp relay didmpc --hosts hosts.toml --parties 3
     """
     from didmpc.bench.compare import command  # noqa: PLC0415
     from didmpc.bench.compare.compare import Plan, chosen, chosen_networks  # noqa: PLC0415
@@ -350,13 +407,16 @@ def compare(
 
     outputs = command.Outputs(csv=csv_file, html=html_file)
     outputs.check()
+    captured = {"--exposure": exposure, "--cut": cut, "--nat": nat}
+    fleet = _open_fleet(hosts or ctx.meta.get(__name__), profile=profile, from_captures=captured)
     names, networks = chosen(contenders or ()), chosen_networks(profile or ())
     with work_folder(directory) as folder:
         plan = Plan(
             folder=folder,
             names=names,
             profiles=networks,
-            parties=tuple(parties or (3,)),
+            parties=tuple(parties or (min(3, len(fleet.parties)) if fleet else 3,)),
+            fleet=fleet,
             repeats=repeats,
             rounds=rounds,
             size=size,

@@ -176,6 +176,10 @@ class Started(Running):
     def stderr(self) -> str:
         return self._stderr.read_text(encoding="utf-8", errors="replace")
 
+    def files(self) -> tuple[tuple[str, Path], ...]:
+        """Where its output goes: each stream, and its file."""
+        return (("stdout", self._stdout), ("stderr", self._stderr))
+
     def poll(self) -> int | None:
         return self.process.poll()
 

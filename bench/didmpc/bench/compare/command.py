@@ -104,9 +104,12 @@ def run(plan: Plan) -> Json:
         "command": shlex.join(["didmpc", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": machine(plan.folder),
-        "software": {name: known[name].versions() for name in plan.names if not known[name].missing()},
+        "software": {}
+        if plan.fleet
+        else {name: known[name].versions() for name in plan.names if not known[name].missing()},
     }
-    if plan.profiles == (LOOPBACK,) and not (plan.exposure or plan.cut or plan.nat):
+    on_hosts = plan.profiles != (LOOPBACK,) or plan.exposure or plan.cut or plan.nat
+    if plan.fleet is not None or not on_hosts:
         result = compare(plan)
     else:
         kept = plan.folder / "result.json"

@@ -10,6 +10,8 @@ from typing import Any
 
 from didmpc.bench.compare import measure, programs
 from didmpc.bench.compare.contender import Contender, contenders
+from didmpc.bench.compare.fleet.network import connected
+from didmpc.bench.compare.fleet.plan import Fleet
 from didmpc.bench.compare.hosts import HostError, Network, loopback
 from didmpc.bench.compare.lab import Lab, Site, lab
 from didmpc.bench.compare.measure import Exposure, Measured
@@ -44,6 +46,8 @@ class Plan:
     exposure: bool = False
     cut: bool = False
     nat: bool = False
+    fleet: Fleet | None = None
+    """Other machines, instead of the networks of `profiles`."""
     say: Callable[[str], None] = print
 
 
@@ -72,6 +76,8 @@ def chosen_networks(names: Iterable[str]) -> tuple[str, ...]:
 def compare(plan: Plan) -> Json:
     """All of it; what a contender cannot do is part of the result. Raises HostError without hosts."""
     result: Json = {"runs": [], "exposure": [], "cut": [], "nat": []}
+    if plan.fleet is not None:
+        return result | _compare_fleet(plan, plan.fleet)
     for parties in plan.parties:
         for name in plan.profiles:
             if name == LOOPBACK:
@@ -99,6 +105,24 @@ def compare(plan: Plan) -> Json:
     return result
 
 
+def _compare_fleet(plan: Plan, fleet: Fleet) -> Json:
+    """Hosts stay connected from the first contender to the last."""
+    found: Json = {"runs": []}
+    known = contenders()
+    with connected(fleet.with_parties(max(plan.parties)), plan.say) as network:
+        found["hosts"] = network.about()
+        for parties in plan.parties:
+            found["runs"] += _compare_on(network.with_parties(parties), plan)
+        found["software"] = {
+            name: network.versions(known[name])
+            for name in plan.names
+            if known[name].reason_to_skip(network) is None
+        }
+        for about, after in zip(found["hosts"], network.about(), strict=True):
+            about["load_after"] = after["load_before"]
+    return found
+
+
 def _not_counted(made: Lab) -> frozenset[int]:
     return frozenset({made.delay_box.pid} if made.delay_box else ())
 
@@ -110,11 +134,11 @@ def _each(plan: Plan, network: Network, body: Callable[[Contender, ExitStack], J
     for name in plan.names:
         one = known[name]
         entry: Json = {"contender": name, "title": one.title, "reference": one.reference}
-        if reason := one.reason_to_skip(network):
-            found.append(entry | {"skipped": reason})
-            continue
-        plan.say(f"{network.name}, {len(network.parties)} parties: {one.title}")
         try:
+            if reason := one.reason_to_skip(network):
+                found.append(entry | {"skipped": reason})
+                continue
+            plan.say(f"{network.name}, {len(network.parties)} parties: {one.title}")
             with ExitStack() as stack:
                 stack.callback(network.stop)
                 entry |= body(one, stack)

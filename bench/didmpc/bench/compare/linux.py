@@ -7,6 +7,7 @@ import signal
 NEW_MOUNTS, NEW_UTS, NEW_IPC, NEW_PIDS, NEW_NET = 0x00020000, 0x04000000, 0x08000000, 0x20000000, 0x40000000
 _PRIVATE, _RECURSIVE = 1 << 18, 1 << 14
 _SET_DEATH_SIGNAL = 1
+_SET_CHILD_SUBREAPER = 36
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -40,3 +41,8 @@ def mount(kind: str, target: str, *, flags: int = 0) -> None:
 def keep_mounts_private() -> None:
     """What is mounted from now on is seen in this mount namespace only."""
     _check(_libc.mount(b"none", b"/", None, _PRIVATE | _RECURSIVE, None), "/")
+
+
+def adopt() -> None:
+    """Become the parent of every process below this one whose own parent ends."""
+    _check(_libc.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0), "prctl")

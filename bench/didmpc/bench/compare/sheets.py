@@ -33,17 +33,24 @@ def sheets(result: Json) -> list[Sheet]:
         found.append(_reach(result))
     if result.get("software"):
         found.append(_software(result))
+    if result.get("hosts"):
+        found.append(_hosts(result["hosts"]))
     return found
 
 
 def caution(result: Json) -> str:
     """A sentence about a machine that was busy, or nothing."""
-    about = result["machine"]
-    load = max(float(about[name]) for name in ("load_before", "load_after") if name in about)
+    machines = result.get("hosts") or [result["machine"]]
+    load, cores, where = max(
+        (float(about[name]), about["cores"], about.get("host", "The machine"))
+        for about in machines
+        for name in ("load_before", "load_after")
+        if name in about
+    )
     if load < BUSY:
         return ""
     return (
-        f"The machine was busy with other work (load average {load:.1f} on {about['cores']} cores): "
+        f"{where} was busy with other work (load average {load:.1f} on {cores} cores): "
         "only ratios of the same pair mean anything here, and those that depend on CPU little."
     )
 
@@ -286,6 +293,26 @@ def _software(result: Json) -> Sheet:
         [
             (titles.get(name, name), ", ".join(f"{what} {version}" for what, version in versions.items()))
             for name, versions in result["software"].items()
+        ],
+    )
+
+
+# --- hosts of a fleet
+
+
+def _hosts(hosts: list[Json]) -> Sheet:
+    return Sheet(
+        "Hosts",
+        "The machines that took part, and how busy they were. Commands of the set-up came over SSH, which is "
+        "in the time from nothing to connected.",
+        ("host", "address", "where", "cores", "processor", "system", "Python", "load before", "after"),
+        [
+            (
+                *(str(each[name] or "-") for name in ("host", "address", "label")),
+                *(str(each[name]) for name in ("cores", "processor", "system", "python")),
+                *(str(each[name]) for name in ("load_before", "load_after")),
+            )
+            for each in hosts
         ],
     )
 
