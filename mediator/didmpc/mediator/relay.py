@@ -363,17 +363,21 @@ class Relay:
         """How much may be set aside for what goes to and comes from this end; at last nothing."""
         return self._credit(end)
 
-    def connect_elsewhere(self, end: End, link: Leg, number: int, window: int, credit: int) -> None:
+    def connect_elsewhere(
+        self, end: End, link: Leg, number: int, window: int, credit: int, epoch: int
+    ) -> None:
         """Connect an end with its other one, which is at another node and has this number on the link there.
 
-        `end` may send `credit` of `window` at once; the other node gives more as it has room again.
+        `end` may send `credit` of `window` at once; the other node gives more as it has room again. `epoch` is
+        that of the other end.
         """
         place = (end.channel, 1 - end.side)
         former = self._ends.get(place)
         if former is not None:
             self._detach(former)
         found = ChannelEnd(*place, end.expires, b"", end.account)
-        stand_in = self._ends[place] = link.ends[number] = End(link, number, found, elsewhere=True)
+        stand_in = End(link, number, found, epoch=epoch, elsewhere=True)
+        self._ends[place] = link.ends[number] = stand_in
         link.former.discard(number)
         self._connect(stand_in, end, window, credit)
 
