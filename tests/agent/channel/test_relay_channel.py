@@ -10,10 +10,12 @@ from aiohttp.test_utils import TestServer
 
 from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.orders import RelayPath
+from didmpc.agent.channel.paths.leg import Leg
 from didmpc.agent.channel.paths.relay import Relay, RelayChannel
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import Bound, Credit, Data, Error, ErrorCode, Unbound, UnboundReason
+from didmpc.protocols.session.packet import PacketOpener, PacketSealer
 
 
 class FakeRelay:
@@ -129,13 +131,14 @@ def test_a_refused_channel_is_claimed_again_after_a_while_with_the_same_key(
     hop.verify_bind(first, b"exporter of one leg")
 
 
-def test_packets_go_to_the_link_of_their_channel_and_to_no_other():
-    relay = Relay(RelayPath("did", "url", bytes(32), True), on_read=lambda _: None, limits=Limits())
-    ends = [FakeEnd(), FakeEnd()]
-    numbers = [relay.add(bytes(32), end).number for end in ends]
-    relay._data(numbers[1], b"packet")
-    relay._data(max(numbers) + 1, b"of a channel that there is not")
-    assert [end.packets for end in ends] == [[], [b"packet"]]
+async def test_packets_go_to_the_link_of_their_channel_and_to_no_other():
+    ends = {1: FakeEnd(), 2: FakeEnd()}
+    leg = Leg(ends=ends, on_frame=print, on_read=lambda _: None, on_writable=lambda: None, limits=Limits())
+    leg._opener = PacketOpener(bytes(32), bytes(8))
+    mediator = PacketSealer(bytes(32), bytes(8), ordered=True)
+    leg._packet(mediator.seal(hop.encode_data(2, b"packet")))
+    leg._packet(mediator.seal(hop.encode_data(3, b"of a channel that there is not")))
+    assert [end.packets for end in ends.values()] == [[], [b"packet"]]
 
 
 class Ear:

@@ -71,7 +71,7 @@ class End:
         assert not self.ready
         self.ready = True
 
-    def peer_data(self, peer: Peer, start: int, data: bytes) -> None:
+    def peer_data(self, pid: int, start: int, data: bytes) -> None:
         assert self.ready and not self.closed
         self.received.append((start, data))
 

@@ -178,7 +178,7 @@ class Carrier:
     def peer_proofs(self, peer: Peer, proofs: tuple[bytes, ...]) -> None:
         """Contacts know each other already."""
 
-    def peer_data(self, peer: Peer, start: int, data: bytes) -> None:
+    def peer_data(self, pid: int, start: int, data: bytes) -> None:
         self._to_listener(lambda listener: listener.record_came(start, data))
 
     def peer_state(self, peer: Peer, state: Mapping[str, Any]) -> None:

@@ -45,7 +45,7 @@ class PeerListener(Protocol):
 
     def peer_proofs(self, peer: "Peer", proofs: tuple[bytes, ...]) -> None: ...
 
-    def peer_data(self, peer: "Peer", start: int, data: bytes) -> None: ...
+    def peer_data(self, pid: int, start: int, data: bytes) -> None: ...
 
     def peer_state(self, peer: "Peer", state: Mapping[str, Any]) -> None: ...
 
@@ -64,6 +64,7 @@ class Peer:
         self.name = name
         self.link = link
         self._listener = listener
+        self._deliver = listener.peer_data
         self._paths: dict[str, Path] = {}  # by the wire form that they carry
         self.touched = False
         """Whether there may be something to say: written by the program, owed to the peer, or held back."""
@@ -124,7 +125,7 @@ class Peer:
             self.touched = self.link.has_to_answer
         for event in events:
             if type(event) is Data:
-                self._listener.peer_data(self, event.start, event.data)
+                self._deliver(self.pid, *event)
             else:
                 self._tell(event)
 

@@ -30,7 +30,7 @@ from didmpc.agent.channel.progress import Progress, interval
 from didmpc.agent.channel.traffic import Traffic
 from didmpc.agent.channel.ui import UserInterface
 from didmpc.agent.channel.witness import Program
-from didmpc.agent.program.wire import PIECE, Frame, FrameType, WireError
+from didmpc.agent.program.wire import Frame, FrameType, WireError
 from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, MessageError, SessionError
 from didmpc.protocols.mpc.receipt import SALT_BYTES, output_hash
@@ -49,6 +49,7 @@ class Channel:
         loop = asyncio.get_running_loop()
         self._loop = loop
         self._limits = limits = limits or Limits()
+        self._most_backlog = limits.program_backlog
         self._fault: asyncio.Future[Cause] = loop.create_future()
         self._begun: asyncio.Future[Session] = loop.create_future()
         self._signature: asyncio.Future[str] = loop.create_future()
@@ -261,11 +262,11 @@ class Channel:
         else:
             self._program_broken(f"The program wrote to party {pid}, which there is none.")
 
-    def _deliver(self, pid: int, start: int, data: bytes) -> None:
+    def peer_data(self, pid: int, start: int, data: bytes) -> None:
         if not data:
             self._peer_ended_generation = True
-        if self._bridge.data(pid, start, data) > self._limits.program_backlog:
-            why = f"Your program has left more than {self._limits.program_backlog:,} bytes of it unread."
+        if self._bridge.data(pid, start, data) > self._most_backlog:
+            why = f"Your program has left more than {self._most_backlog:,} bytes of it unread."
             self._end(Cause.of_peer("overflow", pid, self._names[pid], why))
 
     # --- what the program says
@@ -473,7 +474,7 @@ class Channel:
         path = self._frame_paths.get(pid)
         if path is None:
             path = self._frame_paths[pid] = FramePath(
-                pid, send_line=self._send_frame, deliver=self._deliver, limits=self._limits
+                pid, send_line=self._send_frame, deliver=self.peer_data, limits=self._limits
             )
         return path
 
@@ -519,9 +520,6 @@ class Channel:
     def peer_proofs(self, peer: Peer, proofs: tuple[bytes, ...]) -> None:
         """Whom they prove is known to the daemon, which has the secrets of our contacts."""
         self._daemon.send({"contacts": {"pid": peer.pid, "proofs": [b64url(proof) for proof in proofs]}})
-
-    def peer_data(self, peer: Peer, start: int, data: bytes) -> None:
-        self._deliver(peer.pid, start, data)
 
     def peer_state(self, peer: Peer, state: Mapping[str, Any]) -> None:
         if self._liveness is not None:

@@ -47,7 +47,8 @@ class Traffic:
                 pumped = True
         if pumped:
             for relay in self.relays.values():
-                relay.flush()
+                if relay.leg is not None:
+                    relay.leg.flush()
 
     def _after_read(self, at: float) -> None:
         """One read of a relay's socket: its data to the program, and what the links answer."""

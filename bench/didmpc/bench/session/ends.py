@@ -127,7 +127,7 @@ class SessionCarrier:
     def peer_ready(self, peer: Peer) -> None:
         self.ready.set()
 
-    def peer_data(self, peer: Peer, start: int, data: bytes) -> None:
+    def peer_data(self, pid: int, start: int, data: bytes) -> None:
         self.received(data)
 
     def peer_failed(self, peer: Peer, kind: str, error: DidmpcError) -> None:

@@ -26,6 +26,7 @@ from didmpc.protocols.session.frames import (
 ACK_EVERY = 64
 ACK_DELAY = 0.1
 _QUEUED_OVERHEAD = 200  # bytes that holding a record costs beside its data
+_SMALL = 4096  # bytes; more is better put together once, with its padding
 _LAST_RECORD = (1 << 64) - 1
 
 
@@ -136,6 +137,23 @@ class Outbox:
             self._put_in(pieces, record, now)
             used, first = size, False
         return used, again
+
+    def take_lone(self, now: float) -> bytes | None:
+        """The frame of the one record that waits to be sent, if it is the only one and small, and the window
+        is open; it counts as sent."""
+        if len(self.queue) != 1 or self.again:
+            return None
+        record = self.queue[0]
+        number, size, flight = record.number, record.size, self._flight
+        if size > _SMALL or (flight and self._window_closed(record)):
+            return None
+        self.queue.clear()
+        self._unsent = number + 1
+        flight[number] = record
+        self._flight_bytes += size
+        record.sent_at = now
+        self._by_time.append((now, record))
+        return record.header + record.data
 
     def _put_in(self, pieces: list[bytes], record: _Sending, now: float) -> None:
         record.sent_at = now

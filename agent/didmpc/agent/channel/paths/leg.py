@@ -13,8 +13,8 @@ import aiohttp
 
 from didmpc.agent.channel.clock import now
 from didmpc.agent.channel.limits import Limits
-from didmpc.agent.channel.paths.websocket import TEXT, WebSocket, mask, masked_frame
 from didmpc.agent.channel.paths.path import LinkEnd
+from didmpc.agent.channel.paths.websocket import TEXT, WebSocket, mask, masked_frame
 from didmpc.protocols import did as dids
 from didmpc.protocols.envelope import pack_authcrypt, unpack
 from didmpc.protocols.errors import DidmpcError, SessionError
@@ -29,7 +29,7 @@ OPEN_LIFETIME = 60
 PING_AFTER = 2.0
 DEAD_AFTER = 8.0
 _LARGE = 4096  # bytes; for a smaller frame copies are cheaper than looking after its memory
-_DATA = hop.FrameType.DATA.value
+_DATA, _HEAD = hop.FrameType.DATA.value, hop.HEADER.size
 _clock = time.perf_counter
 
 
@@ -164,15 +164,15 @@ class Leg:
         try:
             frame = opener.open(packet)
             self.crypto_seconds += _clock() - started
-            if frame[0] == _DATA and len(frame) >= hop.HEADER.size:
-                end = self._ends.get(hop.channel_of(frame))
+            if len(frame) >= _HEAD and frame[0] == _DATA:
+                end = self._ends.get(int.from_bytes(frame[1:_HEAD], "big"))
                 if end is not None:
-                    end.packet_received(frame[hop.HEADER.size :])
+                    end.packet_received(frame[_HEAD:])
             else:
                 self._control(hop.decode(frame))
         except DidmpcError:
-            if packet[:1] != b"{":  # an envelope: now that there is a session, nothing unsealed counts
-                # WebSockets keep order and content: this is no accident of the network. A new leg starts afresh.
+            # WebSockets keep order and content: this is no accident of the network. A new leg starts afresh.
+            if packet[:1] != b"{":  # an envelope: once there is a session, nothing counts that is not sealed
                 self.abort()
 
     def _control(self, frame: hop.Frame) -> None:
