@@ -93,6 +93,22 @@ def test_a_run_shows_its_figures_each_path_and_who_is_waited_for_since_when() ->
     ]
 
 
+def test_rates_are_those_of_the_last_seconds_and_nothing_is_said_of_the_end() -> None:
+    pictures = [
+        {**PROGRESS, "seconds": float(second), "rounds": 100 * second, "bytes": 5_000 * second}
+        for second in range(1, 11)
+    ]
+    slower = {**PROGRESS, "seconds": 16.0, "rounds": 1_060, "bytes": 50_000}
+    assert (
+        "round 1,000 (100/s)   2,408 messages   50.0 kB (5.0 kB/s)"
+        in texts(after({"event": "started"}, *pictures))[0]
+    )
+    assert (
+        "round 1,060 (10/s)   2,408 messages   50.0 kB (0 bytes/s)"
+        in texts(after({"event": "started"}, *pictures, slower))[0]
+    )
+
+
 def test_a_party_that_cannot_be_reached_is_shown_with_the_time_that_is_left() -> None:
     lost = {"event": "peer", "name": "Bob", "state": "unreachable", "seconds_left": 115.0}
     state = after({"event": "started"}, PROGRESS, lost)

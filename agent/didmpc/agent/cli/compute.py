@@ -177,7 +177,8 @@ def run(
         Mode,
         typer.Option(
             "--mode",
-            help="session: sealed packets; didcomm: ordinary messages, slow; auto: whichever all can.",
+            help="session: sealed packets; didcomm: ordinary messages, slow, and no deadlock is suspected; "
+            "auto: whichever all can.",
         ),
     ] = Mode.session,
     wire: Annotated[
@@ -204,7 +205,7 @@ def run(
             min=DEADLOCK_GRACES[0],
             max=DEADLOCK_GRACES[1],
             metavar="SECONDS",
-            help="How long all programs may wait for each other before that ends the run.",
+            help="How long all programs may wait for each other before that ends the run; with sessions only.",
         ),
     ] = DEADLOCK_GRACE,
     wait: WaitOption = None,

@@ -63,6 +63,9 @@ def proposal(event: Event, *, host: bool, place: bool = True) -> list[tuple[str,
         lines.append(
             ("Mode didcomm: each message travels as an ordinary DIDComm message, which is slow.", "yellow")
         )
+        lines.append(
+            ("In that mode programs that wait for each other for ever are not found out: Ctrl-C.", "yellow")
+        )
     elif event.get("wire") == "json":
         lines.append(("Packets travel as envelopes in JSON through the mailboxes: slower.", "yellow"))
     if event.get("trusted"):

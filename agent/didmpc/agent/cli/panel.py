@@ -16,6 +16,8 @@ Line = tuple[str, str]
 MOST_ROWS = 12
 """Parties in a panel; of the others their number."""
 LONGEST_NAME = 24
+RATES_OVER = 5.0
+"""Seconds over which rounds and bytes a second are counted."""
 
 LOBBY_STYLES = {
     "joined": "green",
@@ -58,6 +60,8 @@ class Run:
     figures: Event
     unreachable: Mapping[str, float]
     """By name: until when a party that cannot be reached is waited for."""
+    lately: tuple[tuple[float, int, int], ...] = ()
+    """Seconds, rounds and bytes of the last pictures, the oldest first."""
 
 
 State = Lobby | Run | None
@@ -71,7 +75,7 @@ def take(state: State, event: Event, now: float) -> State:
         case "started":
             return state if isinstance(state, Run) else Run(now, {}, {})
         case "progress" if isinstance(state, Run):
-            return replace(state, figures=event)
+            return replace(state, figures=event, lately=_lately(state.lately, event))
         case "peer" if isinstance(state, Run):
             away = {name: until for name, until in state.unreachable.items() if name != event.get("name")}
             left = event.get("seconds_left")
@@ -100,6 +104,24 @@ def _gathering(lobby: Lobby, event: Event, now: float) -> Lobby:
         names = tuple(str(name) for name in event.get("for") or [])
         return replace(lobby, waits_for=names, ends_at=ends_at)
     return lobby
+
+
+def _lately(before: tuple[tuple[float, int, int], ...], event: Event) -> tuple[tuple[float, int, int], ...]:
+    now = float(event["seconds"])
+    old = [each for each in before if each[0] < now - RATES_OVER][-1:]
+    new = [each for each in before if each[0] >= now - RATES_OVER]
+    return *old, *new, (now, int(event["rounds"]), int(event["bytes"]))
+
+
+def rates(run: Run) -> tuple[float, float] | None:
+    """Rounds and bytes a second, of the last seconds; None before there are two pictures."""
+    if len(run.lately) < 2:
+        return None
+    (began, *before), (ended, *after) = run.lately[0], run.lately[-1]
+    if ended <= began:
+        return None
+    rounds, octets = (max(0, b - a) / (ended - began) for a, b in zip(before, after, strict=True))
+    return rounds, octets
 
 
 def lines(state: State, now: float, columns: int) -> list[Line]:
@@ -149,10 +171,16 @@ def run_lines(run: Run, now: float) -> list[Line]:
     figures = run.figures
     head = [f"Running {duration(int(now - run.started))}"]
     if figures:
+        each_second = rates(run)
+        by_rounds, by_bytes = (
+            ("", "")
+            if each_second is None
+            else (f" ({each_second[0]:,.0f}/s)", f" ({size(each_second[1])}/s)")
+        )
         head += [
-            f"round {figures['rounds']:,}",
+            f"round {figures['rounds']:,}{by_rounds}",
             plural(figures["messages"], "message"),
-            size(figures["bytes"]),
+            f"{size(figures['bytes'])}{by_bytes}",
             f"{figures['crypto_us_per_message']:,.1f} us of cryptography per message",
         ]
     shown: list[Line] = [("   ".join(head), "bold")]
