@@ -15,10 +15,12 @@ from pathlib import Path
 import pytest
 
 from didmpc.bench.compare import compare as comparison
-from didmpc.bench.compare import measure
+from didmpc.bench.compare import measure, programs
 from didmpc.bench.compare.compare import Plan
 from didmpc.bench.compare.contender import contenders
-from didmpc.bench.compare.hosts import PYTHON, wait_until
+from didmpc.bench.compare.fleet import network
+from didmpc.bench.compare.fleet.plan import read
+from didmpc.bench.compare.hosts import PYTHON, HostError, wait_until
 from didmpc.bench.compare.isolate import run_isolated
 from didmpc.bench.compare.lab import Site, lab
 from didmpc.bench.compare.profiles import MEGABIT, Profile
@@ -330,3 +332,97 @@ def test_sessions_compute_behind_a_firewall_that_lets_out_443_only(on_hosts, tmp
         return found
 
     assert on_hosts(body, sites=(Site.ONLY_443,)) == {"didmpc": True, "tcp": False}
+
+
+# --- a fleet
+
+
+CONTROL = "198.18.0.254"
+"""Of the bridge, from where the bench logs in."""
+
+
+@pytest.fixture
+def sshd_on(tmp_path):
+    """Start a real sshd on each host of a lab; returns the file of hosts that tells them."""
+    needs("ssh-keygen", "sshd")
+
+    def start(made, *, python=PYTHON, options=""):
+        subprocess.run(["ip", "address", "add", f"{CONTROL}/24", "dev", "internet"], check=True)
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "id"], check=True)
+        Path("/run/sshd").mkdir(exist_ok=True)  # our own /run
+        known, running = [], {}
+        for host in made.network.hosts:
+            host.quietly("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", "host_key")
+            configuration = host.put(
+                "sshd_config",
+                f"Port 22\nListenAddress {host.address}\nHostKey {host.folder}/host_key\nPidFile none\n"
+                f"StrictModes no\nAuthorizedKeysFile {tmp_path}/id.pub\nPasswordAuthentication no\n"
+                f"PermitRootLogin prohibit-password\nUsePAM no\n{options}".encode(),
+            )
+            running[host.name] = sshd = host.start("/usr/sbin/sshd", "-D", "-e", "-f", configuration)
+            wait_until(lambda host=host, sshd=sshd: host.listens(sshd, 22), f"sshd at {host.name}")
+            known.append(f"{host.address} {host.text('host_key.pub')}\n")
+        (tmp_path / "known_hosts").write_text("".join(known))
+        head = f'key = "{tmp_path}/id"\nknown_hosts = "known_hosts"\npython = "{python}"\nname = "fleet"\n'
+        places = [f'[[servers]]\naddress = "{host.address}"\n' for host in made.network.servers]
+        places += [f'[[parties]]\naddress = "{host.address}"\n' for host in made.network.parties]
+        (tmp_path / "hosts.toml").write_text(head + "".join(places))
+        return read(tmp_path / "hosts.toml"), running
+
+    return start
+
+
+def test_a_fleet_does_the_same_work_with_each_contender(on_hosts, sshd_on, tmp_path):
+    """All that can share this machine's file system and settings, over sshd, as root, at a distance."""
+
+    def body(made):
+        fleet, _ = sshd_on(made)
+        plan = Plan(
+            folder=tmp_path / "plan",
+            names=tuple(name for name in names() if name != "tor"),
+            parties=(3,),
+            repeats=1,
+            rounds=10,
+            size=4096,
+            fleet=fleet,
+            say=lambda text: None,
+        )
+        return comparison.compare(plan)
+
+    result = on_hosts(body, profile=Profile("far", round_trip=0.01), netem=False)
+    assert [host["address"] for host in result["hosts"]] == [
+        "198.18.0.1", "198.18.0.2", "198.18.0.101", "198.18.0.102", "198.18.0.103",
+    ]  # fmt: skip
+    assert [(run["contender"], run["failed"]) for run in result["runs"] if "failed" in run] == []
+    measured = {run["contender"]: run for run in result["runs"] if "figures" in run}
+    assert {"tcp", "tls", "relay", "didmpc", "didmpc-two", "didmpc-didcomm", "ssh"} <= set(measured)
+    assert all("not installed" in run["skipped"] for run in result["runs"] if "skipped" in run)
+    assert measured["tcp"]["figures"]["micro"]["round_ms"] > 10, "a round crosses the distance"
+    assert measured["relay"]["ratios"]["tcp"]["micro round_ms"]["median"] > 1.2
+    assert all(run["effort"]["evidence"] for run in measured.values())
+    assert {run["network"] for run in result["runs"]} == {"fleet"}
+
+
+def test_a_fleet_ends_in_words_when_a_host_is_gone(on_hosts, sshd_on, tmp_path):
+    """Cut off for longer than a connection is held, in the midst of a program."""
+
+    def body(made):
+        fleet, _ = sshd_on(made)
+        plan = Plan(folder=tmp_path / "plan", names=("tcp",), fleet=fleet, say=lambda text: None)
+        work = programs.micro(tmp_path / "long", rounds=100_000, size=16, times=1)
+        with network.connected(fleet, plan.say) as far, ExitStack() as stack:
+            hello = measure.hello(tmp_path / "hello")
+            one = measure.connect(stack, contenders()["tcp"], far, hello)
+            running = one.connection.start(work)
+            wait_until(lambda: "The rounds begin." in running[-1].stderr, "The rounds")
+            made.cut(made.network.parties[1])
+            with pytest.raises(HostError) as error:
+                measure.finish(one.connection, running, within=110)
+            began = time.monotonic()
+            far.stop()
+        made.mend(made.network.parties[1])
+        return str(error.value), time.monotonic() - began
+
+    said, _ = on_hosts(body)
+    assert "party1" in said
+    assert "was lost" in said
