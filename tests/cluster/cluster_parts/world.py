@@ -3,13 +3,14 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from cluster_parts.faults import Faults
 from cluster_parts.load import Load, load
-from cluster_parts.nodes import Nodes, Place
+from cluster_parts.network import OUTSIDE, Network, NetworkFaults
+from cluster_parts.nodes import Nodes
 from cluster_parts.servers import Server, Servers
 from didmpc.bench.soak import Log
 
@@ -32,17 +33,19 @@ async def world(
     seed: int,
     log: Log,
     *,
-    places: Sequence[Place] = (Place(), Place(), Place()),
-    balancer_host: str = "127.0.0.1",
+    network: Network | None = None,
     **customers: Any,
 ) -> AsyncIterator[Faults]:
     """Nodes and load at work. At the end nothing may be missing, doubled, miscounted or a traceback."""
-    nodes = Nodes(folder, (), servers=servers, places=places, balancer_host=balancer_host)
+    nodes = Nodes(folder, (), servers=servers)
+    if network is not None:
+        nodes.places, nodes.balancer_host = network.places, OUTSIDE
     try:
         await asyncio.to_thread(nodes.start_mediators)
         async with load(nodes.did, seed, **customers) as customers_at_work:
-            faults = Faults(nodes, servers, customers_at_work, random.Random(seed), log)
-            log.write("begin", seed=seed, nodes=len(places), servers=len(servers.all))
+            parts = nodes, servers, customers_at_work, random.Random(seed), log
+            faults = Faults(*parts) if network is None else NetworkFaults(*parts, network=network)
+            log.write("begin", seed=seed, nodes=len(nodes.nodes), servers=len(servers.all))
             yield faults
             await verdict(faults, log)
         await asyncio.to_thread(nodes.stop_in_order)
