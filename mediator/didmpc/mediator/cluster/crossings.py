@@ -6,7 +6,8 @@ which credit each may give its client. From there on packets go over the link un
 what a client has taken comes back as credit: so what waits is bounded, at both nodes.
 
 A link or node that is lost is an UNBOUND for the ends that are left. They are connected again when the link
-is back, or when the other end is bound at another node. Nothing is kept: what was lost the parties send again.
+is back, or when the other end is bound at another node. Nothing is kept: what was lost, the parties send
+again.
 """
 
 import asyncio

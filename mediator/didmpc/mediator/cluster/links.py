@@ -22,6 +22,7 @@ from didmpc.mediator.relay import Relay
 from didmpc.protocols.errors import DidmpcError, RemoteViolation
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.relay import hop
+from didmpc.protocols.session.handshake import Established
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +174,10 @@ class Links:
         """Make a link with a node that dials; hang up on anybody else."""
         heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
+        def hung_up() -> None:
+            if not heard.done():
+                heard.set_exception(ConnectionResetError("it hung up"))
+
         def once(message: bytearray) -> None:
             if heard.done():
                 wire.abort()  # it speaks before it has our answer
@@ -180,9 +185,7 @@ class Links:
                 heard.set_result(bytes(message))
 
         wire.on_message = once
-        wire.on_lost = lambda: (
-            None if heard.done() else heard.set_exception(ConnectionResetError("it hung up"))
-        )
+        wire.on_lost = hung_up
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 opened = handshake.read(self._identity, await heard)
@@ -201,7 +204,7 @@ class Links:
 
     # --- both
 
-    def _link(self, wire: Wire, established: handshake.Established, peer: int) -> Link:
+    def _link(self, wire: Wire, established: Established, peer: int) -> Link:
         link = Link(
             wire,
             established,

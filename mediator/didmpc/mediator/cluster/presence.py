@@ -1,9 +1,9 @@
 """Which node delivers live to an account: the one that a socket of it came to last.
 
-Going live claims the account in the table `live`, under a higher epoch. The node that had it is told over the
-link (`Taken`), stops, and says what is on its way to its sockets (`Yielded`): that is handed out here only when
-those sockets have ended or their leases lapse. Where the link is down, both say it through the database at
-their next beat; a node whose lease has ended is waited for no longer. Nothing is pushed before.
+Going live claims the account in the table `live`, under a higher epoch. The node that had it is told over
+the link (`Taken`), stops, and says what is on its way to its sockets (`Yielded`): that is handed out here
+only when those sockets have ended or their leases lapse. Where the link is down, both say it through the
+database at their next beat; a node whose lease has ended is waited for no longer. Nothing is pushed before.
 
 A node whose lease has ended pushes nothing (`Lease`). Sockets that stay on a node which delivers no more hear
 nothing until the account is vacant again.
@@ -159,7 +159,8 @@ class Presence:
     async def _ask_held(self, owner: int, account: str) -> frozenset[int]:
         self._token += 1
         token = self._token
-        answer = self._asked[token] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[frozenset[int]] = asyncio.get_running_loop().create_future()
+        self._asked[token] = answer
         try:
             if not self._links.tell(owner, AskHeld(token, account)):
                 raise Unavailable
@@ -346,7 +347,7 @@ class Presence:
             live.changed.set()
 
     async def look_around(self) -> None:
-        """Every few beats: doorbells that were lost, accounts that are vacant or shut. Raises `StoreFailed`."""
+        """Every few beats: doorbells that were lost, accounts that are vacant. Raises `StoreFailed`."""
         # From the mail of two looks ago: what has a lower number may have been committed later.
         if any(live.is_mine for live in self._live.values()):
             accounts, last = await self._tables.news(self._me, self._seen_before)

@@ -205,7 +205,8 @@ class Tables:
     async def shut(self, accounts: Collection[str]) -> frozenset[str]:
         """Which of these accounts have gone, or are denied."""
         rows = await self._read(
-            "SELECT w.a FROM unnest($1::text[]) AS w(a) WHERE NOT EXISTS (SELECT FROM account WHERE did = w.a)"
+            "SELECT w.a FROM unnest($1::text[]) AS w(a)"
+            " WHERE NOT EXISTS (SELECT FROM account WHERE did = w.a)"
             " OR EXISTS (SELECT FROM rule WHERE did = w.a AND NOT allowed)",
             list(accounts),
         )
@@ -292,8 +293,9 @@ class Tables:
 
 
 async def _read_nodes(connection: Connection) -> tuple[NodeRow, ...]:
-    rows = await connection.fetch(_NODES)
-    return tuple(NodeRow(*tuple(row)[:7], figures=json.loads(row["figures"])) for row in rows)
+    return tuple(
+        NodeRow(**{**row, "figures": json.loads(row["figures"])}) for row in await connection.fetch(_NODES)
+    )
 
 
 def _claim(row: Any) -> Claim:
