@@ -162,7 +162,7 @@ class AwkwardMediator:
                 for name in pickup.parse_messages_received(message):
                     self.acknowledged.append(name)
                     box.mail.pop(name, None)
-        return pickup.status(message, pickup.Status(len(box.mail)))
+        return pickup.status(message, pickup.Status(len(box.mail), live_delivery=self.live))
 
     async def _send(self, socket: web.WebSocketResponse, message: Message) -> None:
         addressed = replace(message, from_=self.identity.did)

@@ -243,7 +243,7 @@ async def test_a_flood_stays_with_the_mediator_and_arrives_later(
     start: Start, mediator: AwkwardMediator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(inbox, "IN_FLIGHT", 8)
-    monkeypatch.setattr(mailbox, "PING_EVERY", 0.2)
+    monkeypatch.setattr(mailbox, "LOOK_EVERY", (0.2, 0.2))
     alice = await start("Alice")
     notes = Notes(alice)
     gate = asyncio.Event()
@@ -532,7 +532,7 @@ async def test_fetching_does_not_wait_for_a_slow_sender(
     start: Start, mediator: AwkwardMediator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mailbox, "FETCH_PATIENCE", 0.1)
-    monkeypatch.setattr(mailbox, "PING_EVERY", 0.1)
+    monkeypatch.setattr(mailbox, "LOOK_EVERY", (0.1, 0.1))
     alice, bob = await start("Alice"), await start("Bob")
     notes = Notes(alice)
 
@@ -547,3 +547,28 @@ async def test_fetching_does_not_wait_for_a_slow_sender(
         await bob.mailbox.send(note(text), await bob.mailbox.new_identity(keep=False), theirs.did)
         await asyncio.sleep(0.3)
     await eventually(lambda: notes.texts == ["quick"], within=2.0)
+
+
+def test_an_agent_with_nothing_to_do_looks_for_mail_less_and_less_often() -> None:
+    pauses = [30.0]
+    for _ in range(5):
+        pauses.append(mailbox.pause_after(pauses[-1], idle=True))
+    assert pauses == [30, 60, 120, 240, 240, 240]
+    assert mailbox.pause_after(240, idle=False) == 30
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_a_mediator_that_pushes_nothing_is_asked_as_often_as_ever(
+    start: Start, mediator: AwkwardMediator, monkeypatch: pytest.MonkeyPatch, live: bool
+) -> None:
+    looked: list[bool] = []
+
+    def pause_after(pause: float, *, idle: bool) -> float:
+        looked.append(idle)
+        return 0.01
+
+    monkeypatch.setattr(mailbox, "pause_after", pause_after)
+    mediator.live = live
+    await start("Alice")
+    await eventually(lambda: len(looked) >= 4)
+    assert looked[1:4] == [live] * 3

@@ -52,7 +52,9 @@ HEARTBEAT = 20.0  # seconds between WebSocket pings; no pong within half of it e
 BACK_OFF = (0.2, 10.0)
 CONNECT_WITHIN = 10.0
 ASK_WITHIN = 15.0
-PING_EVERY = 30.0
+# Seconds between two looks for mail that was not pushed, each with a ping: so many at first, then twice as many
+# while nothing comes or goes. The WebSocket's own pings keep NATs open and tell when the way is gone.
+LOOK_EVERY = (30.0, 240.0)
 FETCH_PATIENCE = 2.0  # for what was fetched to be handled, before more is asked for
 FETCH = 10  # messages per delivery-request: even of the largest size they fit into one frame
 KEYLIST_PAGE = 200
@@ -68,6 +70,11 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[[Unpacked], Awaitable[None]]
 OnRotation = Callable[[str, str], Awaitable[None]]
+
+
+def pause_after(pause: float, *, idle: bool) -> float:
+    """Seconds until mail is looked for again; `idle`: nothing came or went in the last so many."""
+    return min(2 * pause, LOOK_EVERY[1]) if idle else LOOK_EVERY[0]
 
 
 class NotAdmitted(DidmpcError):
@@ -116,6 +123,7 @@ class Mailbox:
         self._connection: Connection | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._was_up = False
+        self._pushes = True
         self._problem: DidmpcError | None = None
         self._meter = Meter()
         self._packets: dict[bytes, Callable[[bytes], None]] = {}
@@ -366,9 +374,12 @@ class Mailbox:
         self._was_up = True
         self.connected.set()
         log.info("connected to the mediator %s", self.host)
+        pause, envelopes = LOOK_EVERY[0], -1
         while True:
             await self._fetch(connection)
-            await asyncio.sleep(PING_EVERY)
+            idle = self._pushes and self._meter.envelopes == envelopes
+            pause, envelopes = pause_after(pause, idle=idle), self._meter.envelopes
+            await asyncio.sleep(pause)
             await self._measure(connection)
 
     async def _set_up(self, connection: Connection) -> None:
@@ -383,7 +394,8 @@ class Mailbox:
             self._registered(connection), self._discover(connection), self._measure(connection)
         )
         await self._reconcile(connection, registered)
-        await connection.ask(pickup.live_delivery_change(True), CONNECT_WITHIN)
+        status = await connection.ask(pickup.live_delivery_change(True), CONNECT_WITHIN)
+        self._pushes = status.body.get("live_delivery") is not False
 
     def _denied(self) -> NotAdmitted:
         return NotAdmitted(

@@ -205,7 +205,7 @@ def run(
             min=DEADLOCK_GRACES[0],
             max=DEADLOCK_GRACES[1],
             metavar="SECONDS",
-            help="How long all programs may wait for each other before that ends the run; with sessions only.",
+            help="How long all programs may wait for each other before that ends it; with sessions only.",
         ),
     ] = DEADLOCK_GRACE,
     wait: WaitOption = None,
