@@ -52,8 +52,8 @@ HEARTBEAT = 20.0  # seconds between WebSocket pings; no pong within half of it e
 BACK_OFF = (0.2, 10.0)
 CONNECT_WITHIN = 10.0
 ASK_WITHIN = 15.0
-# Seconds between two looks for mail that was not pushed, each with a ping: so many at first, then twice as many
-# while nothing comes or goes. The WebSocket's own pings keep NATs open and tell when the way is gone.
+# Seconds between two looks for mail that was not pushed, each with a ping: so many at first, then twice as
+# many while nothing comes or goes. The WebSocket's own pings keep NATs open and tell when the way is gone.
 LOOK_EVERY = (30.0, 240.0)
 FETCH_PATIENCE = 2.0  # for what was fetched to be handled, before more is asked for
 FETCH = 10  # messages per delivery-request: even of the largest size they fit into one frame
