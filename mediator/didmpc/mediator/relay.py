@@ -368,8 +368,8 @@ class Relay:
     ) -> None:
         """Connect an end with its other one, which is at another node and has this number on the link there.
 
-        `end` may send `credit` of `window` at once; the other node gives more as it has room again. `epoch` is
-        that of the other end.
+        `end` may send `credit` of `window` at once; the other node gives more as it has room again.
+        `epoch` is that of the other end.
         """
         place = (end.channel, 1 - end.side)
         former = self._ends.get(place)

@@ -25,7 +25,7 @@ CREATE SEQUENCE node_epoch;
 -- Which node delivers live to an account. Those before it, that have not yet said that they stopped, are
 -- `formers`; `held` is what they said that is on its way to their sockets.
 CREATE TABLE live(
-    account text PRIMARY KEY,
+    account text COLLATE "C" PRIMARY KEY,
     node bigint NOT NULL REFERENCES node(id) ON DELETE CASCADE,
     epoch bigint NOT NULL,
     formers bigint[] NOT NULL DEFAULT '{}',
