@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from didmpc.mediator import left
 from didmpc.mediator.accounts import Accounts
 from didmpc.mediator.channels import Channels, Hops
 from didmpc.mediator.configuration import Configuration, address
@@ -347,6 +348,7 @@ def _cannot_bind(host: str, port: int, problem: OSError, option: str) -> LocalMi
 
 def open_store(home: Home, limits: Limits) -> Store:
     """The store of a home whose lock the caller holds. Raises `LocalMisuse`."""
+    left.check_not_left(home.root)
     try:
         return SqliteStore(home.root, limits)
     except (sqlite3.Error, OSError) as problem:

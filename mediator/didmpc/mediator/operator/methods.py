@@ -11,11 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from didmpc.mediator import logs
+from didmpc.mediator import left, logs
 from didmpc.mediator.home import Home, Settings
 from didmpc.mediator.operator.backup import back_up
 from didmpc.mediator.operator.control import Json, Method
 from didmpc.mediator.store import Store
+from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols.errors import LocalMisuse
 
 log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 PAGE = 500
 LONGEST_DID = 8192
 MOST_USES = 100_000
+MOST_HOLD_SECONDS = 60
 _DID = re.compile(r"did:[a-z0-9]+:[A-Za-z0-9._:%-]+")
 
 
@@ -70,6 +72,9 @@ class Operator:
             "backup": self.backup,
             "page": self.page,
             "ready": self.ready,
+            "hold": self.hold,
+            "release": self.release,
+            "leave": self.leave,
         }
 
     def stop(self) -> None:
@@ -175,6 +180,38 @@ class Operator:
         ids = [number for number in params.get("ids", ()) if isinstance(number, int)]
         await self._store.remove_operator_messages(ids)
         return {"removed": len(ids)}
+
+    # --- while everything is moved to another store
+
+    async def hold(self, params: Json) -> Json:
+        """Take nothing in for some seconds. The same number again: nothing was taken in since then."""
+        seconds = _whole(params, "seconds", 1, MOST_HOLD_SECONDS)
+        return {"hold": await self._movable().hold(float(seconds))}
+
+    async def release(self, _: Json) -> Json:
+        store = self._movable()
+        if left.left_for(self._home.root) is None:
+            store.release()
+        return {}
+
+    async def leave(self, params: Json) -> Json:
+        """Take nothing in ever again, if nothing was since that hold began."""
+        store = self._movable()
+        if store.held() is None or store.held() != params.get("hold"):
+            raise LocalMisuse("The mediator has taken mail in again.", fix="Give the same command again.")
+        await store.hold(float("inf"))
+        await asyncio.to_thread(left.leave, self._home.root, str(params.get("target", "another store")))
+        log.warning(
+            "everything was moved to %s; this mediator takes nothing in any more", params.get("target")
+        )
+        return {}
+
+    def _movable(self) -> SqliteStore:
+        if not isinstance(self._store, SqliteStore):
+            raise LocalMisuse(
+                "Several mediators may write to this store.", fix="Stop them all before it is moved."
+            )
+        return self._store
 
     async def backup(self, params: Json) -> Json:
         target = Path(str(params.get("file", "")))

@@ -37,6 +37,18 @@ class SqliteStore(
     async def close(self) -> None:
         await self._database.close()
 
+    # --- while it is moved to another store
+
+    async def hold(self, seconds: float) -> int:
+        """Take nothing in for so long: every write raises `StoreFailed`. See `Database.hold`."""
+        return await self._database.hold(seconds)
+
+    def held(self) -> int | None:
+        return self._database.held()
+
+    def release(self) -> None:
+        self._database.release()
+
     async def expire(self, now: float) -> int:
         self._ballast.hold(self._limits.free_disk_bytes)
 

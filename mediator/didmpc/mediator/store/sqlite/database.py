@@ -106,6 +106,8 @@ class Database:
         self._reader.executescript(_READER_PRAGMAS)
         self._jobs: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self._closed = False
+        self._holds = 0
+        self._held_until = 0.0
         self._thread = threading.Thread(target=self._write_loop, name="store writer", daemon=True)
         self._queries: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self._reading = threading.Thread(target=self._read_loop, name="store reader", daemon=True)
@@ -119,7 +121,26 @@ class Database:
         """
         if self._closed:
             raise StoreFailed("The mediator is stopping.")
+        if time.monotonic() < self._held_until:
+            raise StoreFailed("It is being moved to another store.")
         return await self._handed_to(self._jobs, job, grows=grows)
+
+    async def hold(self, seconds: float) -> int:
+        """Write nothing for so long, from when it returns. The number is that of the time before if that has
+        not ended: nothing was written in between."""
+        if time.monotonic() >= self._held_until:
+            self._holds += 1
+        self._held_until = max(self._held_until, time.monotonic() + seconds)
+        await self._handed_to(self._jobs, lambda db: None)  # what was handed in before has been written
+        return self._holds
+
+    def held(self) -> int | None:
+        """The number of the hold that lasts."""
+        return self._holds if time.monotonic() < self._held_until else None
+
+    def release(self) -> None:
+        """Write again."""
+        self._held_until = 0.0
 
     async def read(self, job: Job[T]) -> T:
         """Run a query on the last committed state."""
@@ -261,6 +282,13 @@ def _tell(loop: asyncio.AbstractEventLoop, group: list[_Pending]) -> None:
 def _connect(path: Path) -> sqlite3.Connection:
     # Autocommit: transactions are begun and ended in words. Each connection is used by one thread at a time.
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False, cached_statements=256)
+
+
+def make(path: Path, steps: Sequence[str]) -> None:
+    """The file with its tables, where it is not there yet. Nobody else has it open."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    with contextlib.closing(_connect(path)) as writer:
+        _prepare(writer, steps)
 
 
 def _prepare(writer: sqlite3.Connection, steps: Sequence[str]) -> None:
