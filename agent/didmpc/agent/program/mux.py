@@ -52,13 +52,19 @@ class PeerTransport(asyncio.Transport):
         """Send at the end of the loop tick, or once every party has its first since the last receive."""
         if self.closed or not data:
             return  # as asyncio does when the peer has ended, or we have
-        mux = self._mux
-        if not self.buffer:
-            mux.later(self)
-        self.buffer.append(bytes(data))
-        if self._seen != mux.receives:
-            self._seen = mux.receives
-            mux.led()
+        mux, buffer = self._mux, self.buffer
+        if not buffer:
+            mux.dirty.append(self)
+        buffer.append(bytes(data))
+        if self._seen == mux.receives:
+            mux.flush_in_turn()
+            return
+        self._seen = mux.receives
+        mux.leads += 1
+        if mux.leads == mux.count:
+            mux.flush()  # the last to have its first message since the last receive sends for all
+        else:
+            mux.flush_in_turn()
 
     def writelines(self, list_of_data: Any) -> None:
         """Send as one message."""
@@ -106,9 +112,10 @@ class Mux:
         self._fail = fail
         self._decoder = Decoder()
         self._transports: dict[int, PeerTransport] = {}
-        self._dirty: list[PeerTransport] = []
+        self.count = len(peers)
+        self.dirty: list[PeerTransport] = []  # have something for the end of this loop tick
+        self.leads = 0  # transports that were written to since the last receive
         self._flushing = False  # at the end of this loop tick
-        self._leads = 0  # transports that were written to since the last receive
         self._early: list[Frame] = []  # of generations that we have not started yet
         self._early_bytes = dict.fromkeys(peers, 0)
         self._unsent: deque[memoryview] = deque()
@@ -137,18 +144,11 @@ class Mux:
 
     # -- out -----------------------------------------------------------------------------------------------
 
-    def later(self, transport: PeerTransport) -> None:
-        """`transport` has something for the end of this loop tick."""
+    def flush_in_turn(self) -> None:
+        """Flush at the end of this loop tick."""
         if not self._flushing:
             self._flushing = True
             self._loop.call_soon(self._flush_in_turn)
-        self._dirty.append(transport)
-
-    def led(self) -> None:
-        """A transport has its first message since the last receive; the last to have one sends for all."""
-        self._leads += 1
-        if self._leads == len(self._transports):
-            self.flush()
 
     def _flush_in_turn(self) -> None:
         self._flushing = False
@@ -156,9 +156,10 @@ class Mux:
 
     def flush(self) -> None:
         """Send all that waits for the end of the loop tick, with one system call."""
-        if not self._dirty:
+        dirty = self.dirty
+        if not dirty:
             return
-        dirty, self._dirty = self._dirty, []
+        self.dirty = []
         pieces: list[bytes] = []
         for transport in dirty:
             chunks, transport.buffer = transport.buffer, []
@@ -170,7 +171,8 @@ class Mux:
                 self._send_many(transport, chunks)
             else:
                 pieces += HEADER.pack(_DATA, transport.pid, transport.start, size), data
-        self._send_all(pieces)
+        if pieces:
+            self.send_frame(b"".join(pieces))
 
     def _send_all(self, pieces: list[bytes]) -> None:
         if pieces:
@@ -255,7 +257,7 @@ class Mux:
             return
         self.receives += 1
         self.octets_read += len(data)
-        self._leads = 0
+        self.leads = 0
         if self.on_activity is not None:
             self.on_activity()
         try:

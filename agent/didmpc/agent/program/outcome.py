@@ -59,7 +59,7 @@ class Stats:
         self.rounds = 0
         self.unpickled = 0
         self.first_round: float | None = None
-        self.last_round: float | None = None
+        self.last_round: float | None = None  # when bytes of MPyC came in
         self.progressed = True  # something was received since the last send: the next send is a new round
 
     def sent(self, octets: int) -> None:
@@ -71,10 +71,6 @@ class Stats:
             self.rounds += 1
             if self.first_round is None:
                 self.first_round = time.monotonic()
-
-    def received(self) -> None:
-        """Note the time at which bytes of MPyC came in."""
-        self.last_round = time.monotonic()
 
     def to_json(self) -> dict[str, Any]:
         """The payload of STATS."""
