@@ -10,7 +10,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "mediator"))
 
 from cluster_parts.servers import Servers
-from postgres import binaries
+from postgres import binaries, database, postgres_server
+
+__all__ = ["database", "postgres_server"]
 
 
 @pytest.fixture

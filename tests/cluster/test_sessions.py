@@ -35,7 +35,7 @@ def log(tmp_path: Path) -> Iterator[Log]:
 @asynccontextmanager
 async def computation(folder: Path, servers: Servers, log: Log) -> AsyncIterator[Nodes]:
     """Breaks what it likes in its block, while three parties compute; then they have the right result."""
-    nodes = Nodes(folder, servers=servers)
+    nodes = Nodes(folder, store=servers.dsn, password=servers.password)
     try:
         await asyncio.to_thread(nodes.start)
         arguments = [str(STEPS), str(PAUSE), str(SIZE)]

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from cluster_parts.servers import Servers
 from didmpc.bench.balancer import Balancer
 from didmpc.bench.cluster import Cluster, ClusterError, Mediator, Running
 
@@ -37,6 +36,10 @@ class Node:
     """`faketime` with its arguments, for a node whose clock is wrong."""
 
     @property
+    def address(self) -> str:
+        return f"{self.place.host}:{self.port}"
+
+    @property
     def is_running(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
@@ -46,7 +49,9 @@ class Nodes(Cluster):
     """One mediator of several nodes, and agents that know nothing of that. Use as a context manager."""
 
     mediator_count: int = 1
-    servers: Servers = field(kw_only=True)
+    store: str = field(kw_only=True)
+    """The URL of the database, without the password."""
+    password: str = field(kw_only=True, repr=False)
     places: Sequence[Place] = field(default=(Place(), Place(), Place()), kw_only=True)
     balancer_host: str = field(default="127.0.0.1", kw_only=True)
     nodes: list[Node] = field(default_factory=list, init=False)
@@ -58,7 +63,7 @@ class Nodes(Cluster):
         self.directory.mkdir(parents=True, exist_ok=True)
         passwords = self.directory / "pgpass"
         passwords.touch(0o600)
-        passwords.write_text(f"*:*:*:*:{self.servers.password}\n")
+        passwords.write_text(f"*:*:*:*:{self.password}\n")
         self.variables = {**self.variables, "PGPASSFILE": str(passwords)}
         self.balancer = self._stack.enter_context(Balancer(host=self.balancer_host))
         for number, place in enumerate(self.places, 1):
@@ -87,7 +92,7 @@ class Nodes(Cluster):
         node.process = self.start_command(
             node.home,
             [
-                *("mediator", "start", "--json", "--store", self.servers.dsn),
+                *("mediator", "start", "--json", "--store", self.store),
                 *("--host", host, "--port", port, "--public-url", self.balancer.url),
                 *("--node-listen", f"{host}:0", "--allow-private", "--limits", "off"),
                 *flags,

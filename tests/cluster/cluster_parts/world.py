@@ -37,7 +37,7 @@ async def world(
     **customers: Any,
 ) -> AsyncIterator[Faults]:
     """Nodes and load at work. At the end nothing may be missing, doubled, miscounted or a traceback."""
-    nodes = Nodes(folder, (), servers=servers)
+    nodes = Nodes(folder, (), store=servers.dsn, password=servers.password)
     if network is not None:
         nodes.places, nodes.balancer_host = network.places, OUTSIDE
     try:
