@@ -5,17 +5,18 @@ They are drawn from a seed. Every fault ends with all nodes and servers up, and 
 
 import asyncio
 import random
-import shutil
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from cluster_parts.load import ANSWER_WITHIN, Load
 from cluster_parts.nodes import Nodes
 from cluster_parts.servers import Servers
 from didmpc.bench.soak import Log
 
-LIBFAKETIME = shutil.which("faketime")
+LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+"""Debian's `faketime`; None where it is not installed."""
 SETTLES = 3.0
 """Seconds in which answers that were under way arrive."""
 WATCHED = 4.0
@@ -114,9 +115,14 @@ class Faults:
         seconds = self.chance.choice((-60, 60))
         self._say("skew", node=node.name, seconds=seconds)
         await asyncio.to_thread(self.nodes.kill, node)
-        assert LIBFAKETIME is not None
-        # The clock of intervals stays right, as on a machine whose date is wrong.
-        node.clock = ("env", "FAKETIME_DONT_FAKE_MONOTONIC=1", LIBFAKETIME, "-f", f"{seconds:+d}s")
+        # The clock of intervals stays right, as on a machine whose date is wrong. Without the wrapper
+        # `faketime`, which would be killed instead of the node.
+        node.clock = (
+            "env",
+            f"LD_PRELOAD={LIBFAKETIME}",
+            f"FAKETIME={seconds:+d}s",
+            "FAKETIME_DONT_FAKE_MONOTONIC=1",
+        )
         try:
             await asyncio.to_thread(self.nodes.restart, node)
             await self.load.work(taken=60, acknowledged=60)

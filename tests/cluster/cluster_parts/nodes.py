@@ -33,7 +33,7 @@ class Node:
     process: Running | None = None
     port: int = 0
     clock: tuple[str, ...] = ()
-    """`faketime` with its arguments, for a node whose clock is wrong."""
+    """What gives a node a clock that is wrong."""
 
     @property
     def address(self) -> str:
