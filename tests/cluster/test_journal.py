@@ -75,3 +75,14 @@ def test_once_the_lease_has_lapsed_another_socket_may_have_it(journal: Journal) 
     journal.pushed("a", "1", "m", 0)
     journal.pushed("b", "1", "m", 10)
     assert journal.complaints() == []
+
+
+def test_what_was_promised_to_nobody_may_go_with_its_server_and_be_put_anew(journal: Journal) -> None:
+    journal.fetched("1", "m")
+    journal.taken("n")
+    journal.fetched("2", "n")
+    journal.forget_unpromised()
+    journal.fetched("3", "m")
+    assert journal.complaints() == []
+    journal.fetched("4", "n")
+    assert journal.complaints() == ["in the mailbox twice, as 2 and 4: n"]

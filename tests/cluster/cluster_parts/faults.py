@@ -227,10 +227,19 @@ class Faults:
         await self.servers.caught_up()
 
     async def lose_all_servers(self) -> None:
-        """Both standbys, then the primary for good: one of the standbys has all that counts."""
+        """Both standbys, then the primary for good: one of the standbys has all that counts.
+
+        The primary may have been restarted alone before: then it shows what it has promised to nobody.
+        """
         await self._without_standbys()
+        if self.chance.random() < 0.5:
+            self._say("restart", server=self.servers.primary.name)
+            self.servers.kill(self.servers.primary)
+            await self.servers.start(self.servers.primary)
+            await self._nothing_is_promised()
         self._say("kill", server=self.servers.primary.name)
         self.servers.kill(self.servers.primary)
+        self.load.journal.forget_unpromised()
         for standby in self.servers.standbys:
             await self.servers.start(standby)
         await self._replace_primary()

@@ -98,6 +98,11 @@ class Journal:
         for tag in tags:
             self._holders.pop(tag, None)
 
+    def forget_unpromised(self) -> None:
+        """A server is gone for good that alone had mail which was promised to nobody. It may be sent anew."""
+        for tag in self.names.keys() - self.taken_tags - self.acknowledged_tags:
+            del self.names[tag]
+
     def _came(self, name: str, tag: str) -> None:
         self.count["deliveries"] += 1
         if tag in self.acknowledged_tags:
