@@ -26,8 +26,8 @@ class FakeRelay:
         self.writable = True
         self.frames: list[bytes] = []
 
-    def send(self, frame: bytes) -> None:
-        self.frames.append(frame)
+    def send(self, head: bytes, payload: bytes = b"") -> None:
+        self.frames.append(head + payload)
 
     def flush(self) -> None:
         pass

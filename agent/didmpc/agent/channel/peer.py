@@ -109,7 +109,7 @@ class Peer:
     def path_writable(self) -> None:
         self.touched = True
 
-    def packet_received(self, packet: bytes) -> None:
+    def packet_received(self, packet: bytes | memoryview) -> None:
         try:
             events = self.link.receive(packet, now())
         except PeerViolation as error:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from math import inf
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -19,7 +19,7 @@ from didmpc.protocols.errors import LocalMisuse, SessionError
 from didmpc.protocols.session import frames, packet_json
 from didmpc.protocols.session.frames import Control, PeerViolation, Record, largest_unpadded, padded_length
 from didmpc.protocols.session.handshake import WIRE_BINARY, Established
-from didmpc.protocols.session.packet import SID, Aead, EpochLimits, SessionOver
+from didmpc.protocols.session.packet import SID, Aead, EpochLimits, SessionOver, unsealed
 from didmpc.protocols.session.records import ACK_DELAY, ACK_EVERY, Inbox, LinkOverflow, Outbox
 from didmpc.protocols.session.session import Session
 
@@ -54,6 +54,7 @@ RETIRED_SECONDS = 60.0
 _PINGS_REMEMBERED = 64
 _UNLIMITED = 1 << 62
 _AMPLE = 512 * 1024  # room for any packet of a link: all control there is and the largest record, as JSON
+_LARGE = 4096  # bytes; beyond that copies cost more than looking after memory
 _PADDING = [bytes(length) for length in range(64)]
 
 
@@ -294,7 +295,7 @@ class Link:
     def _new_session(self, established: Established, now: float) -> Session:
         return Session(established, now=now, epoch=self._limits.epoch, aead=self._aead)
 
-    def _session_of(self, packet: bytes) -> Session:
+    def _session_of(self, packet: bytes | memoryview) -> Session:
         sid = packet_json.parse(packet).sid if packet[:1] == b"{" else packet[SID]
         if sid == self._session.sid_in:
             return self._session
@@ -393,7 +394,7 @@ class Link:
 
     # --- receiving
 
-    def receive(self, packet: bytes, now: float) -> list[Event]:
+    def receive(self, packet: bytes | memoryview, now: float) -> list[Event]:
         """Take one packet; what it brings, in order. A refused packet changes nothing."""
         if self._over is not None:
             raise self._over
@@ -626,7 +627,13 @@ class Link:
         clock = self._clock
         started = clock() if clock else 0.0
         pieces.append(_PADDING[-used & 63] if used < 1024 else bytes(padded_length(used) - used))
-        packet = self._session.seal(b"".join(pieces), now)
+        session = self._session
+        packet: bytes
+        if used > _LARGE and session.seal_in_place is not None:
+            session.seal_in_place(room := unsealed(*pieces), now)
+            packet = cast("bytes", room)  # which nobody changes any more
+        else:
+            packet = session.seal(b"".join(pieces), now)
         stats = self.stats
         if clock:
             stats.seal_seconds += clock() - started

@@ -28,6 +28,7 @@ SID = slice(1, 9)
 """Where a packet names its session, unproven."""
 TAG_BYTES = 16
 OVERHEAD = HEADER.size + TAG_BYTES
+_ROOM_BEFORE, _ROOM_BEHIND = bytes(HEADER.size), bytes(TAG_BYTES)
 REPLAY_WINDOW = 1 << 14
 MAX_FAILED_OPENS = 1 << 20
 MAX_PACKET_BYTES = 1 << 20
@@ -43,9 +44,9 @@ def largest_plaintext(room: int) -> int:
     return room - OVERHEAD
 
 
-def unsealed(plaintext: bytes) -> bytearray:
-    """A packet to be, with the plaintext in its place: for `seal_in_place`."""
-    return bytearray(b"".join((bytes(HEADER.size), plaintext, bytes(TAG_BYTES))))
+def unsealed(*plaintext: bytes) -> bytearray:
+    """A packet to be, with the plaintext (in pieces) in its place: for `seal_in_place`."""
+    return bytearray().join((_ROOM_BEFORE, *plaintext, _ROOM_BEHIND))
 
 
 def inside(packet: bytearray) -> memoryview:
@@ -207,11 +208,11 @@ class PacketOpener:
     def __repr__(self) -> str:
         return f"<PacketOpener epoch={self.epoch} highest={self.highest} failed={self.failed}>"
 
-    def open(self, packet: bytes) -> bytes:
+    def open(self, packet: bytes | memoryview) -> bytes:
         """The plaintext of an authentic packet that was not opened before; else SessionError."""
         if not OVERHEAD <= len(packet) <= MAX_PACKET_BYTES:
             raise SessionError("A packet has an impossible length.", code=MALFORMED)
-        header = packet[: HEADER.size]
+        header = bytes(packet[: HEADER.size])
         number = int.from_bytes(header[_HEAD_BYTES:], "big")
         # nearly every packet is a new one of the present epoch
         fresh = number > self.highest and header[:_HEAD_BYTES] == self._head

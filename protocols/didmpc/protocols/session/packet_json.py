@@ -70,7 +70,7 @@ class JsonSealer(PacketSealer):
 class JsonOpener(PacketOpener):
     """Opens one direction of a session whose wire form is JSON; refusals as in the binary form."""
 
-    def open(self, packet: bytes) -> bytes:
+    def open(self, packet: bytes | memoryview) -> bytes:
         parsed = parse(packet)
         if parsed.sid != self._sid:
             raise SessionError("A packet belongs to no session here.", code="e.p.session.unknown")
@@ -99,12 +99,12 @@ class JsonPacket(NamedTuple):
     protected: bytes
 
 
-def parse(packet: bytes) -> JsonPacket:
+def parse(packet: bytes | memoryview) -> JsonPacket:
     """Read a packet strictly, without opening it. Raises SessionError (`e.p.session.packet`)."""
     if len(packet) > MAX_PACKET_BYTES:
         raise _malformed("it is too long")
     try:
-        value = read_object(packet)
+        value = read_object(bytes(packet))
     except ValueError as error:
         raise _malformed(str(error)) from None
     if set(value) != _MEMBERS or value["recipients"] != [{}]:

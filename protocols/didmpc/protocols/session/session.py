@@ -42,6 +42,8 @@ class Session:
         )
         self.seal: Callable[[bytes, float], bytes] = self._sealer.seal
         """One packet of a plaintext, at a time. Not after `retire`."""
+        self.seal_in_place = None if isinstance(self._sealer, JsonSealer) else self._sealer.seal_in_place
+        """The same for a packet to be (`packet.unsealed`); None in the JSON form."""
         self.largest_plaintext = packet_json.largest_plaintext if as_json else packet.largest_plaintext
         self._sealed = 0
 
@@ -69,6 +71,7 @@ class Session:
             self._sealed = self._sealer.number
             self._sealer = None
             self.seal = _retired
+            self.seal_in_place = None
 
 
 def _retired(plaintext: bytes, now: float) -> bytes:

@@ -22,7 +22,7 @@ from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.message import Message
 from didmpc.protocols.relay import hop
 from didmpc.protocols.session.handshake import ACCEPT, OPEN, Initiation, Party
-from didmpc.protocols.session.packet import HEADER, TAG_BYTES, PacketOpener, PacketSealer
+from didmpc.protocols.session.packet import PacketOpener, PacketSealer, unsealed
 
 HANDSHAKE_TIMEOUT = 10.0
 OPEN_LIFETIME = 60
@@ -113,17 +113,17 @@ class Leg:
         """Bytes that wait for the socket."""
         return self.socket.unwritten
 
-    def send(self, frame: bytes) -> None:
+    def send(self, head: bytes, payload: bytes = b"") -> None:
         """Seal one hop frame; it leaves with `flush`, in one write with all the others."""
         sealer = self._sealer
         assert sealer is not None
         started = _clock()
-        if len(frame) < _LARGE:
-            packet = sealer.seal(frame)
+        if len(payload) < _LARGE:
+            packet = sealer.seal(head + payload)
             self.crypto_seconds += _clock() - started
             self._out.append(masked_frame(packet))
         else:  # copied once, and then sealed and masked where it is
-            room = bytearray().join((bytes(HEADER.size), frame, bytes(TAG_BYTES)))
+            room = unsealed(head, payload)
             sealer.seal_in_place(room)
             self.crypto_seconds += _clock() - started
             self._out += mask(room), room
@@ -152,12 +152,12 @@ class Leg:
 
     # --- receiving
 
-    def _answered(self, message: bytes) -> None:
+    def _answered(self, message: bytes | memoryview) -> None:
         """Before the session is there, only its `accept` is looked at."""
         if not self._answer.done():
-            self._answer.set_result(message)
+            self._answer.set_result(bytes(message))
 
-    def _packet(self, packet: bytes) -> None:
+    def _packet(self, packet: bytes | memoryview) -> None:
         opener = self._opener
         assert opener is not None
         started = _clock()
@@ -167,7 +167,8 @@ class Leg:
             if len(frame) >= _HEAD and frame[0] == _DATA:
                 end = self._ends.get(int.from_bytes(frame[1:_HEAD], "big"))
                 if end is not None:
-                    end.packet_received(frame[_HEAD:])
+                    large = len(frame) > _LARGE
+                    end.packet_received(memoryview(frame)[_HEAD:] if large else frame[_HEAD:])
             else:
                 self._control(hop.decode(frame))
         except DidmpcError:

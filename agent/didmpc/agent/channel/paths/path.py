@@ -41,5 +41,5 @@ class LinkEnd(Protocol):
     def path_writable(self) -> None:
         """There is budget again."""
 
-    def packet_received(self, packet: bytes) -> None:
+    def packet_received(self, packet: bytes | memoryview) -> None:
         """One packet from the peer."""

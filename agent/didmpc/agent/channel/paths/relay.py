@@ -61,7 +61,7 @@ class RelayChannel:
         leg = self._relay.leg
         if leg is not None:
             self._credit -= len(packet)
-            leg.send(self._head + packet)
+            leg.send(self._head, packet)
 
     def flush(self) -> None:
         self._relay.flush()

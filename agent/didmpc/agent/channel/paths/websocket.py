@@ -31,6 +31,7 @@ _FINAL = 0x80
 _WHOLE_MESSAGE = _FINAL | BINARY
 _ACCEPT_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _LONG, _LONGER = struct.Struct(">BBH"), struct.Struct(">BBQ")
+_LARGE = 4096  # bytes; what is smaller is copied faster than looked at
 _KEYS_AT_ONCE = 1024
 _keys: list[bytes] = []  # fresh and unpredictable (RFC 6455, section 5.3), each for one frame
 
@@ -72,7 +73,7 @@ class WebSocket(asyncio.Protocol):
     def __init__(
         self,
         *,
-        on_message: Callable[[bytes], None],
+        on_message: Callable[[bytes | memoryview], None],
         on_read: Callable[[], None],
         on_writable: Callable[[], None],
         on_lost: Callable[[str], None],
@@ -213,7 +214,8 @@ class WebSocket(asyncio.Protocol):
                 self._keep(data, position, after - position)
                 return
             if first == _WHOLE_MESSAGE and not self._fragments:
-                self.on_message(data[payload:after])
+                large = size > _LARGE
+                self.on_message(memoryview(data)[payload:after] if large else data[payload:after])
             else:
                 self._frame(first, data[payload:after])
             position = after
