@@ -8,5 +8,6 @@ merge      what one side has and the other has not, in one go through both
 copying    a pass: the target is made equal to the source, and one that was broken off goes on
 verifying  counts and hashes of every table and mailbox, on both sides
 moving     passes while the mediator runs, the last one while it writes nothing, then the end of the old store
-command    the command
+run        what the command does
+command    what is typed
 """
