@@ -339,10 +339,13 @@ _HOSTS = typer.Option(
 @app.callback(invoke_without_command=True)
 def bench(ctx: typer.Context, hosts: Annotated[Path | None, _HOSTS] = None) -> None:
     """Measure on this machine what the documentation gives figures for."""
-    if hosts is None:
-        return
     if ctx.invoked_subcommand is None:
-        ctx.invoke(compare, ctx=ctx, hosts=hosts)
+        if hosts is None:
+            typer.echo(ctx.get_help())
+        else:
+            ctx.invoke(compare, ctx=ctx, hosts=hosts)
+    elif hosts is None:
+        return
     elif ctx.invoked_subcommand == "compare":
         ctx.meta[__name__] = hosts
     else:

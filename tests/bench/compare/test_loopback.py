@@ -20,6 +20,7 @@ from rich.console import Console
 
 from didmpc.bench.compare import compare as comparison
 from didmpc.bench.compare import cpu, hosts, measure, report
+from didmpc.bench.compare.aims import aims
 from didmpc.bench.compare.capture import Frame, openings, parse, sight
 from didmpc.bench.compare.command import Outputs, known_contenders, report_of
 from didmpc.bench.compare.compare import Plan, chosen, chosen_networks, compare, ratios
@@ -79,11 +80,78 @@ def test_the_result_is_json_a_table_and_csv(result):
     report.print_tables(result, Console(file=out, width=200))
     assert "raw TCP relay" in out.getvalue()
     rows = list(csv.DictReader(io.StringIO(report.as_csv(result))))
-    assert [(row["contender"], row["reference"]) for row in rows] == [
+    rounds = [row for row in rows if row["part"] == "runs" and row["figure"] == "round_ms"]
+    assert [(row["contender"], row["reference"]) for row in rounds] == [
         ("tcp", ""),
         ("relay", "tcp"),
         ("relay", ""),
     ]
+    assert float(rounds[2]["value"]) == result["runs"][1]["measured"][0]["relay"]["round_ms"]
+    of_relay = {row["figure"] for row in rows if (row["part"], row["contender"]) == ("set-up", "relay")}
+    assert of_relay == {
+        "setup_seconds", "added_round_ms", "processes",
+        "command", "daemon", "configuration", "exchange", "steps",
+    }  # fmt: skip
+    assert [row["figure"] for row in rows if row["contender"] == "wireguard"] == ["skipped"]
+    assert {"round_ms median", "bulk_seconds max"} <= {
+        row["figure"] for row in rows if row["part"] == "ratios"
+    }
+
+
+def test_processes_are_counted_with_those_of_servers(result):
+    tcp, relay, _ = result["runs"]
+    assert tcp["processes"] == 3
+    assert relay["processes"] == 4
+
+
+def entry(contender, network, trip, **ratios):
+    """What a result says of a contender, as far as aims go."""
+    names = {"rounds": "micro round_ms", "bulk": "micro bulk_seconds", "demo": "demo program_seconds"}
+    return {
+        "contender": contender,
+        "title": contender,
+        "network": network,
+        "parties": 3,
+        "processes": 17,
+        "measured": [{"work": "micro", "tcp": {"round_ms": trip}}, {"work": "demo", "tcp": {}}],
+        "ratios": {
+            "relay": {
+                names[name]: {"median": value, "min": value - 0.01, "max": value + 0.2}
+                for name, value in ratios.items()
+            }
+        },
+    }
+
+
+def aimed(*entries):
+    found = aims({"runs": entries, "machine": {"cores": 2}})
+    return [(aim.what, aim.where, aim.wanted, aim.verdict()) for aim in found]
+
+
+def test_aims_are_checked_where_they_hold():
+    assert aimed(entry("didmpc", "metro", 15.6, rounds=1.04, demo=1.09, bulk=1.5)) == [
+        ("rounds, times the relay", "metro, 3 parties", 1.05, "met"),
+        ("demo, times the relay", "metro, 3 parties", 1.05, "missed by 0.040"),
+        ("bulk at 100 Mbit/s, times the relay", "metro, 3 parties", 1.5, "met"),
+    ]
+    shared = "loopback, 3 parties; 2 cores, 17 processes"
+    assert aimed(entry("didmpc", "loopback", 0.4, rounds=1.8, demo=1.2, bulk=9.0)) == [
+        ("rounds, times the relay", shared, 1.6, "missed by 0.200"),
+        ("demo, times the relay", shared, None, "reported"),
+    ]
+    assert [row[2:] for row in aimed(entry("didmpc", "mobile", 61.0, rounds=1.06, bulk=1.2))] == [
+        (1.05, "missed by 0.010")
+    ]
+
+
+def test_the_price_of_having_no_session_is_shown_and_others_have_no_aims():
+    assert aimed(entry("didmpc-didcomm", "world", 61.0, rounds=7.5)) == [
+        ("rounds as DIDComm messages, times the relay", "world, 3 parties", None, "reported")
+    ]
+    assert (
+        aimed(entry("wireguard", "world", 61.0, rounds=0.5), entry("didmpc-two", "lan", 0.3, rounds=2)) == []
+    )
+    assert aimed({"contender": "didmpc", "failed": "no luck"}) == []
 
 
 @pytest.fixture(scope="module")

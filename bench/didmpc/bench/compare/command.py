@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from didmpc.bench.compare import markdown, page, plots, report, sheets
+from didmpc.bench.compare.aims import aims
 from didmpc.bench.compare.compare import LOOPBACK, Plan, compare
 from didmpc.bench.compare.contender import contenders
 from didmpc.bench.compare.isolate import run_isolated
@@ -116,7 +117,8 @@ def run(plan: Plan) -> Json:
         run_isolated(lambda: _keep(kept, compare(plan)))
         result = json.loads(kept.read_text())
     about["machine"]["load_after"] = round(os.getloadavg()[0], 2)
-    return about | result
+    whole = about | result
+    return whole | {"aims": [aim.as_json() for aim in aims(whole)]}
 
 
 def _keep(path: Path, result: Json) -> None:

@@ -191,6 +191,7 @@ def _paired(
     return {
         "relayed": one.relayed,
         "setup_seconds": own.setup_seconds,
+        "processes": own.processes,
         "effort": effort,
         "measured": runs,
         "figures": _figures(runs, one.name),

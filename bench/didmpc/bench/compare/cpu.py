@@ -1,7 +1,9 @@
-"""CPU time of everything that was started below this process."""
+"""Processes below this one: their CPU time, and how many they are."""
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 _TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
@@ -12,20 +14,40 @@ def seconds_below(pid: int, *, without: frozenset[int] = frozenset()) -> float:
 
     Not of `pid` itself, and of nothing at or below the processes `without`. Take differences of it.
     """
-    times: dict[int, tuple[int, float, float]] = {}
+    found = _processes()
+    total = found[pid].ended if pid in found else 0.0
+    return total + sum(found[each].own + found[each].ended for each in _below(pid, found, without))
+
+
+def processes_below(pid: int) -> int:
+    """How many descendants of `pid` there are."""
+    return sum(1 for _ in _below(pid, _processes(), frozenset()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    parent: int
+    own: float
+    ended: float
+    """Of children that it has waited for."""
+
+
+def _processes() -> dict[int, _Process]:
+    found = {}
     for entry in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, ValueError):
             # The name may hold anything, so fields are counted from its closing parenthesis.
             fields = (entry / "stat").read_text().rpartition(")")[2].split()
             own, ended = (sum(map(int, fields[at : at + 2])) / _TICK for at in (11, 13))
-            times[int(entry.name)] = int(fields[1]), own, ended
+            found[int(entry.name)] = _Process(int(fields[1]), own, ended)
+    return found
+
+
+def _below(pid: int, found: dict[int, _Process], without: frozenset[int]) -> Iterator[int]:
     children: dict[int, list[int]] = {}
-    for each, (parent, _, _) in times.items():
-        children.setdefault(parent, []).append(each)
-    total = times[pid][2] if pid in times else 0.0
+    for each, process in found.items():
+        children.setdefault(process.parent, []).append(each)
     waiting = [child for child in children.get(pid, []) if child not in without]
     while waiting:
-        each = waiting.pop()
-        total += times[each][1] + times[each][2]
+        yield (each := waiting.pop())
         waiting += [child for child in children.get(each, []) if child not in without]
-    return total

@@ -382,6 +382,10 @@ class Network:
         """Of everything that was started so far, but the processes `without` and what is below them."""
         return cpu.seconds_below(os.getpid(), without=without)
 
+    def processes(self) -> int:
+        """How many there are of what was started, and of what these have started."""
+        return cpu.processes_below(os.getpid())
+
     def stop(self) -> None:
         """End all processes on all hosts, and forget what was done there."""
         with ThreadPoolExecutor(len(self.hosts)) as pool:

@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,15 +18,22 @@ from didmpc.bench.compare.programs import Work
 
 RUN_WITHIN = 120.0
 POLL = 0.02
+LOOK_EVERY = 0.1
 Json = dict[str, Any]
 
 
-def finish(connection: Connection, running: Sequence[Running], within: float = RUN_WITHIN) -> list[Json]:
-    """Wait for a program at all parties; what each of them measured.
+def finish(
+    connection: Connection,
+    running: Sequence[Running],
+    within: float = RUN_WITHIN,
+    look: Callable[[], None] | None = None,
+) -> list[Json]:
+    """Wait for a program at all parties; what each of them measured. `look` is called now and then meanwhile.
 
     Raises HostError when one fails, takes too long or says nothing; then none is left running.
     """
     until = time.monotonic() + within
+    next_look = time.monotonic() + LOOK_EVERY
     try:
         waiting = list(running)
         while waiting:
@@ -38,6 +45,9 @@ def finish(connection: Connection, running: Sequence[Running], within: float = R
             if waiting and time.monotonic() > until:
                 last = (waiting[0].stderr.strip() or waiting[0].stdout.strip())[-1000:]
                 raise HostError(f"The program did not end within {within:g} s.", why=last)
+            if look is not None and time.monotonic() > next_look:
+                look()
+                next_look = time.monotonic() + LOOK_EVERY
             time.sleep(POLL)
     finally:
         stop_all(running, patience=2.0)
@@ -77,6 +87,8 @@ class Measured:
     network: Network
     connection: Connection
     setup_seconds: float
+    processes: int
+    """The most that were seen of it while the first program ran, the programs' own among them."""
 
     def run(self, what: Work, *, without: frozenset[int] = frozenset(), within: float = RUN_WITHIN) -> Json:
         """One run with its figures; CPU time is that of all processes but those named by `without`."""
@@ -90,10 +102,17 @@ def connect(
     stack: ExitStack, contender: Contender, network: Network, hello: Work, *, within: float = RUN_WITHIN
 ) -> Measured:
     """From nothing to a first program that has run: what people wait for. Raises HostError."""
+    before, most = network.processes(), 0
+
+    def look() -> None:
+        nonlocal most
+        most = max(most, network.processes() - before)
+
     began = time.monotonic()
     connection = stack.enter_context(contender.connect(network))
-    finish(connection, connection.start(hello), within)
-    return Measured(contender, network, connection, time.monotonic() - began)
+    running = connection.start(hello)
+    finish(connection, running, within, look)
+    return Measured(contender, network, connection, time.monotonic() - began, max(most, len(running)))
 
 
 def effort(network: Network) -> Json:

@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from didmpc.bench.compare import sheets
+from didmpc.bench.compare.aims import aims
 from didmpc.protocols.errors import LocalMisuse
 
 Json = dict[str, Any]
 MOST_BYTES = 64 * 1024 * 1024
-_COLUMNS = (
-    "network", "parties", "contender", "work", "run", "reference",
-    "round_ms", "bulk_seconds", "bulk_mbit_per_party", "program_seconds", "cpu_seconds",
-)  # fmt: skip
+_COLUMNS = ("part", "network", "parties", "contender", "work", "run", "reference", "figure", "value")
 _PARTS = {
     "runs": list,
     "exposure": list,
@@ -48,24 +46,61 @@ def print_tables(result: Json, console: Console) -> None:
 
 
 def rows(result: Json) -> Iterator[Json]:
-    """One for each run of a contender and of its references."""
+    """One for each figure: what was measured in each run, and what was found of each contender."""
     for entry in result["runs"]:
-        for number, run in enumerate(entry.get("measured", ())):
-            for name, figures in run.items():
+        where = {name: entry[name] for name in ("network", "parties", "contender")}
+        if "figures" not in entry:
+            yield from _values({"part": "runs"} | where, entry, ("skipped", "failed"))
+            continue
+        for number, run in enumerate(entry["measured"]):
+            for name, found in run.items():
                 if name != "work":
-                    yield {
-                        "network": entry["network"],
-                        "parties": entry["parties"],
-                        "contender": entry["contender"],
-                        "work": run["work"],
-                        "run": number,
-                        "reference": "" if name == entry["contender"] else name,
-                        **figures,
-                    }
+                    reference = "" if name == entry["contender"] else name
+                    about = {"part": "runs", "work": run["work"], "run": number, "reference": reference}
+                    yield from _values(about | where, found)
+        for reference, ratios in entry["ratios"].items():
+            for what, ratio in ratios.items():
+                work, _, figure = what.partition(" ")
+                about = {"part": "ratios", "work": work, "reference": reference}
+                for kind, value in ratio.items():
+                    yield about | where | {"figure": f"{figure} {kind}", "value": value}
+        yield from _values(
+            {"part": "set-up"} | where, entry, ("setup_seconds", "added_round_ms", "processes")
+        )
+        yield from _values({"part": "set-up"} | where, entry["effort"]["most_of_a_party"])
+    for part in ("exposure", "cut", "nat"):
+        for entry in result[part]:
+            about = {"part": part, "network": entry.get("site", ""), "contender": entry["contender"]}
+            yield from _values(about, _flat(entry, without=("site", "contender", "title", "reference")))
+    for aim in aims(result):
+        yield {
+            "part": "aims",
+            "network": aim.where,
+            "contender": "didmpc",
+            "figure": aim.what,
+            "value": aim.value,
+        }
+
+
+def _values(about: Json, found: Json, names: Iterable[str] | None = None) -> Iterator[Json]:
+    for name in found if names is None else names:
+        if found.get(name) is not None:
+            yield about | {"figure": name, "value": found[name]}
+
+
+def _flat(found: Json, *, without: Iterable[str] = ()) -> Json:
+    """Values in values, each by the names that lead to it; of lists the words, in one."""
+    flat: Json = {}
+    for name, value in found.items():
+        if isinstance(value, dict):
+            flat |= {f"{name} {inner}": each for inner, each in _flat(value).items()}
+        elif name not in without:
+            flat[name] = ", ".join(map(str, value)) if isinstance(value, list) else value
+    return flat
 
 
 def as_csv(result: Json) -> str:
-    """Every single run."""
+    """Every single figure, one on each line."""
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS)
     writer.writeheader()

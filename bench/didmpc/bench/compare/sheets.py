@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from didmpc.bench.compare.aims import Aim, aims
+
 Json = dict[str, Any]
 BUSY = 3.0
 """A load average from which on the other work of a machine is in the figures."""
@@ -25,7 +27,11 @@ class Sheet:
 
 def sheets(result: Json) -> list[Sheet]:
     """Those that the result has anything for."""
-    found = [_times(*group, entries) for group, entries in grouped(result["runs"]).items()]
+    found = [_aims(aimed)] if (aimed := aims(result)) else []
+    for group, entries in grouped(result["runs"]).items():
+        found.append(_figures(*group, entries))
+        if any(entry.get("ratios") for entry in entries):
+            found.append(_ratios(*group, entries))
     found += [_ease(entries) for entries in [_with_effort(result)] if entries]
     if result["exposure"]:
         found += [_security(result["exposure"]), _privacy(result["exposure"])]
@@ -88,20 +94,22 @@ def figures(entry: Json, work: str) -> Json:
 # --- time
 
 
-def _times(network: str, parties: int, entries: list[Json]) -> Sheet:
-    demos = sorted({what for entry in entries for what in entry.get("figures", {}) if what != "micro"})
+def _demos(entries: list[Json]) -> list[str]:
+    return sorted({what for entry in entries for what in entry.get("figures", {}) if what != "micro"})
+
+
+def _figures(network: str, parties: int, entries: list[Json]) -> Sheet:
+    demos = _demos(entries)
     headings = (
-        "contender", "connected s", "round ms", "added ms", "round x tcp (min-max)", "round x relay",
-        "bulk Mbit/s", "bulk x tcp (min-max)", "bulk x relay",
-        *(f"{demo} x {reference}" for demo in demos for reference in ("tcp", "relay")), "CPU s",
+        "contender", "connected s", "round ms", "added ms", "bulk Mbit/s", *(f"{demo} s" for demo in demos),
+        "CPU s", "processes",
     )  # fmt: skip
     rows = []
     for entry in entries:
         if "figures" not in entry:
             rows.append(_absent(entry, headings))
             continue
-        micro, ratios = entry["figures"]["micro"], entry["ratios"]
-        tcp, relay = ratios.get("tcp", {}), ratios.get("relay", {})
+        micro = entry["figures"]["micro"]
         added = entry["added_round_ms"]
         rows.append(
             (
@@ -109,22 +117,75 @@ def _times(network: str, parties: int, entries: list[Json]) -> Sheet:
                 f"{entry['setup_seconds']:.1f}",
                 f"{micro['round_ms']:.2f}",
                 "-" if added is None else f"{added:+.2f}",
-                _spread(tcp.get("micro round_ms")),
-                _median(relay.get("micro round_ms")),
                 f"{micro['bulk_mbit_per_party']:.0f}",
-                _spread(tcp.get("micro bulk_seconds")),
-                _median(relay.get("micro bulk_seconds")),
-                *(_median(each.get(f"{demo} program_seconds")) for demo in demos for each in (tcp, relay)),
+                *(f"{figures(entry, demo)['program_seconds']:.2f}" for demo in demos),
                 f"{micro['cpu_seconds']:.1f}",
+                str(entry.get("processes", "-")),
             )
         )
-    repeats = max((len(entry.get("measured", ())) for entry in entries), default=0)
     return Sheet(
-        f"Time: {network}, {parties} parties",
-        f"{repeats} runs, each paired with plain TCP (and the raw relay) right before it: medians.",
+        f"Figures: {network}, {parties} parties",
+        "Medians. Connected: from nothing to a first program that has run. Added: what a round takes longer "
+        "than over plain TCP in the same pair. Mbit/s: what each party sends. CPU and processes: of all "
+        "parties and servers, both micro-benchmarks.",
         headings,
         rows,
         [f"{entry['title']} skipped: {entry['skipped']}" for entry in entries if "skipped" in entry],
+    )
+
+
+def _ratios(network: str, parties: int, entries: list[Json]) -> Sheet:
+    works = {"micro round_ms": "round", "micro bulk_seconds": "bulk"}
+    works |= {f"{demo} program_seconds": demo for demo in _demos(entries)}
+    headings = (
+        "contender",
+        *(f"{work} x {reference}" for work in works.values() for reference in ("tcp", "relay")),
+    )
+    rows = [
+        (
+            entry["title"],
+            *(
+                _spread(entry["ratios"].get(reference, {}).get(work))
+                for work in works
+                for reference in ("tcp", "relay")
+            ),
+        )
+        for entry in entries
+        if entry.get("ratios")
+    ]
+    repeats = max((_repeats(entry) for entry in entries), default=0)
+    return Sheet(
+        f"Times plain TCP, and times the raw relay: {network}, {parties} parties",
+        f"{repeats} runs of each work, each paired with plain TCP (and, if relayed, with the raw TCP relay) "
+        "right before it. Ratios of time in the same pair: median (least-largest).",
+        headings,
+        rows,
+    )
+
+
+def _repeats(entry: Json) -> int:
+    return sum(run["work"] == "micro" for run in entry.get("measured", ()))
+
+
+# --- what it is to show
+
+
+def _aims(found: list[Aim]) -> Sheet:
+    return Sheet(
+        "Aims",
+        "didmpc in session mode through one mediator beside the raw TCP relay, in the same pairs: what is "
+        "aimed at as a median, and whether it is reached.",
+        ("what", "where", "median (least-largest)", "at most", "verdict"),
+        [
+            (
+                aim.what,
+                aim.where,
+                _spread({"median": aim.value, "min": aim.least, "max": aim.largest}),
+                "-" if aim.wanted is None else f"{aim.wanted:g}",
+                aim.verdict(),
+            )
+            for aim in found
+        ],
     )
 
 
@@ -326,10 +387,6 @@ def _absent(entry: Json, headings: Sequence[str]) -> tuple[str, ...]:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
-
-
-def _median(ratio: Json | None) -> str:
-    return f"{ratio['median']:.2f}" if ratio else "-"
 
 
 def _spread(ratio: Json | None) -> str:

@@ -106,6 +106,10 @@ class FarHost(Host):
         """Of all that was started there so far."""
         return float(self._wire.ask("cpu"))
 
+    def processes(self) -> int:
+        """How many of these there are."""
+        return int(self._wire.ask("processes"))
+
     def _heard(self, said: Json) -> None:
         number = int(said["process"])
         with self._telling:

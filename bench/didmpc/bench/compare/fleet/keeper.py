@@ -85,6 +85,9 @@ class Keeper:
     def cpu(self) -> float:
         return cpu.seconds_below(os.getpid())
 
+    def processes(self) -> int:
+        return cpu.processes_below(os.getpid())
+
     def start(self, command: list[str], environment: dict[str, str]) -> Json:
         logs = self._folder / "logs"
         logs.mkdir(exist_ok=True)
@@ -225,7 +228,7 @@ class Keeper:
 
 
 REQUESTS = frozenset(
-    "beat about versions sandboxed missing free_port cpu start signal kill listening "
+    "beat about versions sandboxed missing free_port cpu processes start signal kill listening "
     "put get exists undo clear".split()
 )
 

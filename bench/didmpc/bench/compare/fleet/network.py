@@ -32,6 +32,11 @@ class FleetNetwork(Network):
         with ThreadPoolExecutor(len(self.far)) as pool:
             return sum(pool.map(FarHost.cpu_seconds, self.far))
 
+    def processes(self) -> int:
+        """How many there are of these on all hosts."""
+        with ThreadPoolExecutor(len(self.far)) as pool:
+            return sum(pool.map(FarHost.processes, self.far))
+
     def about(self) -> list[Json]:
         """Each host's machine."""
         return [host.about() for host in self.far]
