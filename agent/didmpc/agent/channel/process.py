@@ -37,6 +37,8 @@ from didmpc.protocols.mpc.receipt import SALT_BYTES, output_hash
 from didmpc.protocols.session.link import Link, LinkLimits
 
 EXIT_INTERRUPTED = 130
+PIPE_BYTES = 1024 * 1024
+"""Asked of the kernel for the socket pair, so that a large frame needs no second turn; it may give less."""
 _DATA = FrameType.DATA
 
 log = logging.getLogger(__name__)
@@ -133,6 +135,8 @@ class Channel:
             if session.input is not None:
                 self._stdin.take_from(session.input)
             ours, theirs = socket.socketpair()
+            for end in (ours, theirs):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIPE_BYTES)
             with theirs:
                 self._program = Program(session.directory, theirs, session.sandbox, session.limits)
         except OSError as error:
