@@ -12,8 +12,6 @@ import pytest
 
 from didmpc.bench.cluster import Cluster
 
-REPETITIONS = 3
-
 
 def sample(demos: Path, program: str) -> dict[str, Path]:
     files = sorted((demos / "inputs" / program).iterdir())
@@ -120,16 +118,19 @@ def derangements(expected: str, got: str) -> None:
     assert drawn >= 14
 
 
+OF_MPYC = [
+    ("oneliners", [], same),
+    ("unanimous", [], same),
+    ("sort", [], same_but_for_the_shuffle),
+    ("id3gini", [], same),
+    ("aes", ["-1"], same),
+]
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.soak)])
 @pytest.mark.parametrize(
     ("program", "arguments", "compare"),
-    [
-        ("oneliners", [], same),
-        ("unanimous", [], same),
-        ("sort", [], same_but_for_the_shuffle),
-        ("id3gini", [], same),
-        ("aes", ["-1"], same),
-        pytest.param("secretsanta", ["5"], derangements, marks=pytest.mark.soak),  # long
-    ],
+    [*OF_MPYC, pytest.param("secretsanta", ["5"], derangements, marks=pytest.mark.soak)],  # long
 )
 def test_programs_of_mpyc_run_unmodified(
     cluster: Cluster,
@@ -137,9 +138,10 @@ def test_programs_of_mpyc_run_unmodified(
     program: str,
     arguments: list[str],
     compare: Callable[[str, str], None],
+    times: int,
 ) -> None:
     source = mpyc_demos / f"{program}.py"
     expected = local_run(source, arguments)
-    for _ in range(REPETITIONS):
+    for _ in range(times):
         first, *_others = cluster.compute(source, arguments=arguments)
         compare(expected, first["output"])
