@@ -11,9 +11,9 @@ import signal
 import socket
 import sqlite3
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
@@ -33,6 +33,7 @@ from didmpc.mediator.limits import MIB, UNLIMITED, Buckets, Limits
 from didmpc.mediator.links import Links
 from didmpc.mediator.mailboxes import Mailboxes
 from didmpc.mediator.metrics import Metrics
+from didmpc.mediator.neighbours import Alone
 from didmpc.mediator.notify import Notifier
 from didmpc.mediator.onward import Onward
 from didmpc.mediator.operator.control import ControlServer
@@ -57,12 +58,17 @@ from didmpc.mediator.web_dids import WebDids
 from didmpc.mediator.websocket import WebSockets
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 
+if TYPE_CHECKING:
+    from didmpc.mediator.cluster.cluster import Cluster
+
 log = logging.getLogger(__name__)
 
 SWEEP_EVERY = 60.0
 STOP_SECONDS = 4.0
 """For requests that are under way when it stops; then they are ended, and no answer says they were done."""
 BACKLOG = 512
+LOCAL_NODES = "127.0.0.1:0"
+"""Where nodes of one machine reach each other, unless they are told otherwise."""
 SPARE_FILES = 256
 """Open files beside those of connections: the store, the log, listeners, requests to others."""
 _PR_SET_DUMPABLE = 4
@@ -99,11 +105,15 @@ async def running(
     proxies: Proxies | None = None,
     contact: str = "",
     configuration: Configuration | None = None,
+    store_url: str = "",
+    node_listen: str = "",
+    node_url: str = "",
 ) -> AsyncIterator[Running]:
     """A mediator for as long as the block runs. Raises `LocalMisuse` where it cannot start.
 
     Without a port it takes the one of the last time; a public URL stays until another is given, and an
-    empty one takes it back. `configuration` is what its operator is shown.
+    empty one takes it back. `configuration` is what its operator is shown. With a `store_url` it is one of
+    any number of nodes on that database, which reach each other where `node_listen` and `node_url` say.
     """
     limits = limits or Limits()
     outside = outside or Outside()
@@ -115,7 +125,7 @@ async def running(
             settings = settings.listening(host, listener.getsockname()[1], public_url)
             home.save(settings)
             async with contextlib.AsyncExitStack() as stack:
-                store = open_store(home, limits)
+                store = await _store(home, limits, store_url)
                 stack.push_async_callback(store.close)
                 dialer = outside.dialer(listener.getsockname()[0], settings.url)
                 stack.push_async_callback(dialer.close)
@@ -134,9 +144,10 @@ async def running(
                     metrics_url = local_url(where, monitors.getsockname()[1])
                 if operator_listen:
                     screen = stack.enter_context(_listen(*address(operator_listen), "--operator-listen"))
+                cluster = await _cluster(stack, settings, store_url, node_listen, node_url)
                 await stack.enter_async_context(
                     _serving(
-                        *(home, settings, store, dids, places, registration, outgoing),
+                        *(home, settings, store, dids, places, registration, outgoing, cluster),
                         onwards=outside.onward,
                         relays=relays,
                         listener=listener,
@@ -153,6 +164,36 @@ async def running(
                 yield Running(settings, host, f"{metrics_url}/metrics")
 
 
+async def _store(home: Home, limits: Limits, url: str) -> Store:
+    if not url:
+        return open_store(home, limits)
+    from didmpc.mediator.store.postgres import PostgresStore  # noqa: PLC0415  (not loaded where it is not used)
+
+    return await PostgresStore.open(url, home.root, limits)
+
+
+async def _cluster(
+    stack: contextlib.AsyncExitStack, settings: Settings, store_url: str, node_listen: str, node_url: str
+) -> "Cluster | None":
+    """A place among the other nodes, where there can be some. Raises `LocalMisuse`, `StoreFailed`."""
+    if not store_url:
+        return None
+    from didmpc.mediator.cluster.cluster import Cluster  # noqa: PLC0415
+    from didmpc.mediator.cluster.tables import Tables  # noqa: PLC0415
+    from didmpc.mediator.store.postgres.connection import Postgres  # noqa: PLC0415
+
+    where, number = address(node_listen or LOCAL_NODES)
+    listener = stack.enter_context(_listen(where, number, "--node-listen"))
+    reached = node_url or local_url(*listener.getsockname()[:2]).removeprefix("http://")
+    tables = Tables(await Postgres.open(store_url, reads=2, writes=2))
+    stack.push_async_callback(tables.close)
+    cluster = await Cluster.join(
+        tables, keys=settings.fingerprint, public_url=settings.url, url=reached, listener=listener
+    )
+    stack.push_async_callback(cluster.leave)
+    return cluster
+
+
 @contextlib.asynccontextmanager
 async def _serving(
     home: Home,
@@ -162,6 +203,7 @@ async def _serving(
     places: Places,
     registration: Registration,
     outgoing: Outgoing,
+    cluster: "Cluster | None",
     *,
     onwards: bool,
     relays: bool,
@@ -177,19 +219,21 @@ async def _serving(
     metrics = Metrics()
     store.observe_commits(metrics.committed)
     health = Health(store)
-    quotas = Quotas(limits)
-    deliveries = Deliveries(store, quotas, limits)
+    neighbours = cluster or Alone()
+    clock = neighbours.clock
+    quotas = Quotas(limits, lambda: neighbours.nodes_there)
+    deliveries = Deliveries(store, quotas, limits, neighbours, clock)
     identities = [each for each in (identity, settings.nist_identity) if each is not None]
     onward = Onward(
         [each.did for each in identities],
         [service.uri for service in identity.document.services],
         dids,
-        Intake(store, deliveries, quotas, limits),
+        Intake(store, deliveries, quotas, limits, neighbours),
         outgoing,
         limits,
         forwards=onwards,
     )
-    relay = Relay(store, limits)
+    relay = Relay(store, limits, neighbours)
     links = Links(store, settings.url, limits)
     service = Service(
         identities,
@@ -200,12 +244,13 @@ async def _serving(
         [
             Accounts(store, dids, registration, identity.did, limits).handlers(),
             Mailboxes(store, onward, deliveries, limits).handlers(),
-            Channels(store, relay, limits).handlers() if relays else {},
+            Channels(store, relay, limits, neighbours).handlers() if relays else {},
             Hops(identity, relay, limits).handlers() if relays else {},
             links.handlers(),
             Courtesies(store, limits, relays=relays).handlers(),
         ],
-        checks=[registration.check, Rotations(store, dids, deliveries).follow],
+        checks=[registration.check, Rotations(store, dids, deliveries, neighbours).follow],
+        clock=clock,
         on_held_back=metrics.limits_hit.labels("requests-per-did").inc,
     )
     requests = Buckets(limits.requests)
@@ -217,11 +262,15 @@ async def _serving(
         shows_metrics=monitors is None,
     )
     page = PageAt(local_url(*screen.getsockname()[:2]), Token(home.root)) if screen is not None else None
-    live = LiveMediator(settings, configuration, health, deliveries, relay, websockets, metrics, page)
+    live = LiveMediator(
+        *(settings, configuration, health, deliveries, relay, websockets, metrics, page, neighbours)
+    )
     operator = Operator(home, settings, store, live)
     control = ControlServer(home.root, operator.methods())
 
     async with contextlib.AsyncExitStack() as stack:
+        if cluster is not None:
+            await cluster.start(deliveries, relay, live, websockets.batch, limits)
         if monitors is not None:
             app = web.Application()
             routes.add_metrics_to(app)
@@ -243,7 +292,7 @@ async def _serving(
         await control.start()
         stack.push_async_callback(control.close)
         stack.callback(operator.stop)
-        sweeper = asyncio.create_task(_sweep(store, relay), name="sweeper")
+        sweeper = asyncio.create_task(_sweep(store, relay, clock), name="sweeper")
         stack.push_async_callback(_ended, sweeper)
         try:
             yield
@@ -293,12 +342,12 @@ async def _ended(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
-async def _sweep(store: Store, relay: Relay) -> None:
+async def _sweep(store: Store, relay: Relay, clock: Callable[[], float]) -> None:
     """Delete what has expired, in small batches."""
     while True:
         try:
-            relay.expire(time.time())
-            while await store.expire(time.time()) == EXPIRY_BATCH:
+            relay.expire(clock())
+            while await store.expire(clock()) == EXPIRY_BATCH:
                 pass
         except DidmpcError as problem:
             log.error("what has expired cannot be deleted: %s", problem)
@@ -390,6 +439,8 @@ async def serve(
         proxies=Proxies.read(configuration["proxies"]),
         contact=configuration["contact"],
         configuration=configuration,
+        node_listen=configuration["node-listen"],
+        node_url=configuration["node-url"],
     ) as mediator:
         gc.collect()
         gc.freeze()  # what is there now stays: the collector need not walk it

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 from didmpc.mediator.limits import UNLIMITED, Buckets, Limits
+from didmpc.mediator.neighbours import Neighbours
 from didmpc.mediator.refusals import Refusal, Replayed, TooManyRequests
 from didmpc.mediator.relay import Relay
 from didmpc.mediator.requests import Handler, Outcome, Request
@@ -34,9 +35,10 @@ class NeedsWebSocket(Refusal):
 class Channels:
     """relay/1.0: an account gets channels; only hashes of their capabilities are kept."""
 
-    def __init__(self, store: Store, relay: Relay, limits: Limits) -> None:
+    def __init__(self, store: Store, relay: Relay, limits: Limits, neighbours: Neighbours) -> None:
         self._store = store
         self._relay = relay
+        self._neighbours = neighbours
         self._limits = limits
 
     def handlers(self) -> Mapping[str, Handler]:
@@ -64,7 +66,9 @@ class Channels:
 
     async def _revoke(self, request: Request) -> Outcome:
         names = relay_control.parse_channel_revoke(request.message)
-        self._relay.revoke(await self._store.revoke_channels(request.sender, names))
+        revoked = await self._store.revoke_channels(request.sender, names)
+        self._relay.revoke(revoked)
+        self._neighbours.revoked(revoked)
         return Outcome(request.message.reply(EMPTY))
 
 
@@ -109,7 +113,11 @@ class Hops:
         return latest
 
     def _once(self, key: tuple[str, str], until: float, now: float) -> None:
-        """An `open` is answered once: its accept went down the socket it came on."""
+        """An `open` is answered once: its accept went down the socket it came on.
+
+        Another node of this mediator does not know of it. There it makes a session of which whoever plays
+        it again has no keys: it binds nothing, and its socket is closed after `leg_unbound_seconds`.
+        """
         while self._opens and next(iter(self._opens.values())) <= now:
             self._opens.popitem(last=False)
         if key in self._opens:

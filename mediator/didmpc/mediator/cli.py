@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from didmpc.mediator.configuration import LOG_FORMATS, LOG_LEVELS, REGISTRATIONS, Configuration
 from didmpc.mediator.home import DEFAULT_PORT, Home
+from didmpc.mediator.migration.command import migrate
 from didmpc.mediator.operator import commands, view
 from didmpc.mediator.operator.commands import HomeOption, JsonOption, NistOption
 from didmpc.mediator.operator.control import call
@@ -94,6 +95,22 @@ def start(
             show_default="on",
         ),
     ] = None,
+    node_listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS:PORT",
+            help="Where other nodes on the same PostgreSQL reach this one.",
+            show_default="for nodes of this machine",
+        ),
+    ] = None,
+    node_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="The same, if they reach it under another address.",
+            show_default=False,
+        ),
+    ] = None,
     metrics_listen: Annotated[
         str | None,
         typer.Option(
@@ -169,6 +186,8 @@ def start(
         "allow-private": allow_private,
         "onward": onward,
         "relay": relay,
+        "node-listen": node_listen,
+        "node-url": node_url,
         "metrics-listen": metrics_listen,
         "operator-listen": operator_listen,
         "proxies": proxies,
@@ -288,6 +307,7 @@ def unit(
 
 
 commands.add_to(app)
+app.command()(migrate)
 
 
 def _welcome(mediator: Any, home: Home, configuration: Configuration) -> None:

@@ -223,6 +223,15 @@ SETTINGS = (
     ),
     Setting("onward", "on", "pass mail on whose recipient takes it elsewhere", _one_of("on", "off")),
     Setting("relay", "on", "relay sessions; off: they go through mailboxes", _one_of("on", "off")),
+    Setting(
+        "node-listen",
+        "",
+        "where other nodes on the same database reach this one; without it, only those of this machine do",
+        _address_or_nothing,
+    ),
+    Setting(
+        "node-url", "", "the same, where it is another address for them (HOST:PORT)", _address_or_nothing
+    ),
     Setting("log-level", "warning", "from which level on it logs", _one_of(*LOG_LEVELS)),
     Setting("log-format", "text", "lines of text, or one JSON object per line", _one_of(*LOG_FORMATS)),
     Setting(

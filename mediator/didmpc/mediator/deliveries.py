@@ -214,6 +214,10 @@ class Deliveries:
         """Those with a live socket on this node."""
         return [account for account, state in self._accounts.items() if state.live]
 
+    @property
+    def live_sockets(self) -> list[object]:
+        return [socket for state in self._accounts.values() for socket in state.live]
+
     def resume(self, account: str) -> None:
         """It is delivered to from here now: look for what came meanwhile."""
         state = self._accounts.get(account)

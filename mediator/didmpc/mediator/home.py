@@ -68,6 +68,12 @@ class Settings:
         return self._identity([key for key in self.keys if key.curve not in NIST_CURVES])
 
     @property
+    def fingerprint(self) -> str:
+        """Stands for the keys, whatever the URL."""
+        public = "\n".join(sorted(key.public.multikey() for key in self.keys))
+        return hashlib.sha256(public.encode()).hexdigest()
+
+    @property
     def nist_identity(self) -> Identity | None:
         """Its DID for clients that have keys of P-256 or P-384 alone; none where it has no such keys.
 

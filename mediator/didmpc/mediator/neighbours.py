@@ -4,9 +4,10 @@
 `Alone` is a mediator with a store of its own: nobody else is there, and nothing waits.
 """
 
+import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from didmpc.mediator.relay import End
@@ -29,6 +30,13 @@ class Binding:
 
 
 class Neighbours(Protocol):
+    def clock(self) -> float:
+        """The time that all nodes go by."""
+
+    @property
+    def nodes_there(self) -> int:
+        """How many nodes there are, this one included."""
+
     # --- live delivery
 
     def delivers(self, account: str) -> bool:
@@ -71,6 +79,9 @@ class Neighbours(Protocol):
 
     # --- accounts
 
+    async def nodes(self) -> list[dict[str, Any]] | None:
+        """All nodes, with what each says of itself; None where there can be no others."""
+
     def dropped(self, account: str) -> None:
         """An account is another DID's now."""
 
@@ -82,6 +93,13 @@ class Alone(Neighbours):
     """No other nodes."""
 
     _BOUND = Binding(0)
+
+    def clock(self) -> float:
+        return time.time()
+
+    @property
+    def nodes_there(self) -> int:
+        return 1
 
     def delivers(self, account: str) -> bool:
         return True
@@ -118,6 +136,9 @@ class Alone(Neighbours):
 
     def revoked(self, channels: Iterable[int]) -> None:
         pass
+
+    async def nodes(self) -> list[dict[str, Any]] | None:
+        return None
 
     def dropped(self, account: str) -> None:
         pass

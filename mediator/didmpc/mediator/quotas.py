@@ -1,14 +1,15 @@
 """Whose mail waits in a mailbox: the share of each sender, and what was handed out already.
 
-It is kept in memory only and ends with the process. One sender may fill its share of a mailbox and not
-the whole of it. Mail that was handed out and not acknowledged is the recipient's affair: it no longer counts
-against its sender, and the mailbox takes in as much more, up to `awaiting_messages` and `awaiting_bytes`.
-Packets of sessions are counted apart, so that they take no room from mail.
+It is kept in memory only and ends with the process. One sender may fill its share of a mailbox and not the
+whole of it; of several nodes each grants its part of that share, as none knows what the others take in.
+Mail that was handed out and not acknowledged is the recipient's affair: it no longer counts against its
+sender, and the mailbox takes in as much more, up to `awaiting_messages` and `awaiting_bytes`. Packets of
+sessions are counted apart, so that they take no room from mail.
 """
 
 import hashlib
 import secrets
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Generic, TypeVar
 
 from didmpc.mediator.limits import Limits
@@ -21,8 +22,10 @@ Pair = bytes
 
 
 class Quotas:
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, nodes: Callable[[], int] = lambda: 1) -> None:
+        """`nodes` says how many nodes take in mail."""
         self._limits = limits
+        self._nodes = nodes
         self._key = secrets.token_bytes(32)
         self._waiting: _Book[Pair] = _Book(limits.tracked_messages)
         self._awaiting: _Book[tuple[int, bool]] = _Book(limits.tracked_messages)
@@ -34,10 +37,11 @@ class Quotas:
 
     def reserve(self, pair: Pair, sizes: Sequence[int], now: float) -> None:
         """Before mail is put. Raises `SenderQuota`; otherwise `settle` must follow."""
-        limits, more = self._limits, Room(len(sizes), sum(sizes))
+        more, nodes = Room(len(sizes), sum(sizes)), self._nodes()
+        most = Room(self._limits.pair_messages // nodes, self._limits.pair_bytes // nodes)
         for _ in range(2):
             total = _sum(self._waiting.under(pair), self._coming.get(pair, Room()), more)
-            if total.messages <= limits.pair_messages and total.bytes <= limits.pair_bytes:
+            if total.messages <= most.messages and total.bytes <= most.bytes:
                 self._coming[pair] = _sum(self._coming.get(pair, Room()), more)
                 return
             self._waiting.prune(pair, now)
@@ -49,6 +53,14 @@ class Quotas:
         left = Room(coming.messages - len(sizes), coming.bytes - sum(sizes))
         if left.messages:
             self._coming[pair] = left
+
+    def waiting_of(self, pair: Pair) -> frozenset[int]:
+        """The mail that counts against a sender."""
+        return self._waiting.mail_under(pair)
+
+    def awaiting_in(self, mailbox: int, *, packets: bool = False) -> frozenset[int]:
+        """The mail of a mailbox that was handed out here."""
+        return self._awaiting.mail_under((mailbox, packets))
 
     def put(self, pair: Pair, mail: Iterable[tuple[int, int]], expires: float) -> None:
         """New mail waits: seq and size of each."""
@@ -86,6 +98,9 @@ class _Book(Generic[K]):
 
     def __contains__(self, seq: int) -> bool:
         return seq in self._keys
+
+    def mail_under(self, key: K) -> frozenset[int]:
+        return frozenset(self._mail.get(key, ()))
 
     def under(self, key: K) -> Room:
         return self._totals.get(key, Room())

@@ -7,6 +7,7 @@ nothing is pushed to it any more.
 import logging
 
 from didmpc.mediator.deliveries import Deliveries
+from didmpc.mediator.neighbours import Neighbours
 from didmpc.mediator.refusals import Denied
 from didmpc.mediator.requests import Request
 from didmpc.mediator.resolving import Dids
@@ -18,10 +19,11 @@ log = logging.getLogger(__name__)
 
 
 class Rotations:
-    def __init__(self, store: Store, dids: Dids, deliveries: Deliveries) -> None:
+    def __init__(self, store: Store, dids: Dids, deliveries: Deliveries, neighbours: Neighbours) -> None:
         self._store = store
         self._dids = dids
         self._deliveries = deliveries
+        self._neighbours = neighbours
 
     async def follow(self, request: Request) -> None:
         """Move the account of the DID that the sender says it has followed, where there is one.
@@ -39,4 +41,5 @@ class Rotations:
         new = self._dids.long_form(sender)
         if await self._store.move_account(prior.did, new, text.encode(), request.now, prior.stated):
             self._deliveries.drop(prior.did)
+            self._neighbours.dropped(prior.did)
             log.info("the account of %s is that of %s now", prior.did, sender, extra={"account": sender})

@@ -291,6 +291,17 @@ class WebSockets:
             if not self._per_address[address]:
                 del self._per_address[address]
 
+    @property
+    def batch(self) -> Batch:
+        """Of all that is written while one socket is read."""
+        return self._batch
+
+    async def move(self, sockets: Iterable[object]) -> None:
+        """Send some of them to another node of this mediator."""
+        reason = "This node is cut off. Connect again: another one takes over."
+        moving = [one.end(CloseCode.SERVICE_RESTART, reason) for one in self._open & set(sockets)]
+        await asyncio.gather(*moving, return_exceptions=True)
+
     async def end(self, sockets: Iterable[object], reason: str) -> int:
         """Close some of them for good; how many that were."""
         closing = [one.end(CloseCode.POLICY_VIOLATION, reason) for one in self._open & set(sockets)]

@@ -42,13 +42,13 @@ MOST_CHANNELS = 10_000
 class Here(Protocol):
     """What the cluster has this node do."""
 
-    async def shut_out(self, did: str, channels: tuple[int, ...]) -> int:
+    async def shut_out_here(self, did: str, channels: tuple[int, ...]) -> int:
         """Close what belongs to an account that is no more."""
 
     async def part(self) -> None:
         """Send live sockets to other nodes."""
 
-    def figures(self) -> Mapping[str, int]:
+    def load(self) -> Mapping[str, int]:
         """How much there is here, for `didmpc mediator nodes`."""
 
 
@@ -80,14 +80,14 @@ class Cluster(Neighbours):
 
     @classmethod
     async def join(
-        cls, tables: Tables, *, did: str, public_url: str, url: str, listener: socket.socket
+        cls, tables: Tables, *, keys: str, public_url: str, url: str, listener: socket.socket
     ) -> Self:
         """Take a place among the nodes of this mediator. Raises `LocalMisuse`, `StoreFailed`.
 
-        `url` is where other nodes reach the `listener`.
+        `keys` stands for those of the mediator; `url` is where other nodes reach the `listener`.
         """
-        _check_identity(*await tables.identify(did, public_url), did, public_url)
         others = [node for node in await tables.nodes() if node.is_there and node.url != url]
+        await _identify(tables, keys, public_url, alone=not others)
         _check_others(others, url)
         cluster = cls(tables, Identity.key(), url, listener)
         asked = leases.now()
@@ -165,6 +165,10 @@ class Cluster(Neighbours):
         return self._lease.is_held
 
     # --- Neighbours
+
+    @property
+    def nodes_there(self) -> int:
+        return 1 + len(self._nodes)
 
     def delivers(self, account: str) -> bool:
         return self._presence.delivers(account)
@@ -277,7 +281,7 @@ class Cluster(Neighbours):
 
     def _figures(self) -> dict[str, Any]:
         return {
-            **self._here.figures(),
+            **self._here.load(),
             "delivers": self._presence.count,
             "links": sorted(self._links.up),
             "clock_ahead": round(self.ahead, 3),
@@ -325,7 +329,7 @@ class Cluster(Neighbours):
     async def _close_what_is_shut(self) -> None:
         accounts = self._deliveries.live_accounts
         for account in await self._tables.shut(accounts) if accounts else ():
-            await self._here.shut_out(account, ())
+            await self._here.shut_out_here(account, ())
 
     # --- links
 
@@ -349,7 +353,7 @@ class Cluster(Neighbours):
             case Dropped(account):
                 self._deliveries.drop(account)
             case ShutOut(account, channels):
-                self._do(lambda: self._here.shut_out(account, channels))
+                self._do(lambda: self._here.shut_out_here(account, channels))
 
     def _do(self, work: Callable[[], Awaitable[Any]]) -> None:
         async def done() -> None:
@@ -367,18 +371,23 @@ def version() -> str:
     return importlib.metadata.version("didmpc")
 
 
-def _check_identity(did: str, url: str, my_did: str, my_url: str) -> None:
-    if url != my_url:
+async def _identify(tables: Tables, my_keys: str, my_url: str, *, alone: bool) -> None:
+    keys, url = await tables.identify(my_keys, my_url)
+    if keys == my_keys and url != my_url and alone:
+        await tables.move(my_url)
+        return
+    if keys == my_keys and url != my_url:
         raise LocalMisuse(
             "This node has another public URL than the mediator in this database.",
             why=f"That one is reached at {url}, this node was given {my_url}.",
-            fix=f"Start it with  --public-url {url}",
+            fix=f"Start it with  --public-url {url}  or stop all nodes before the URL is changed.",
         )
-    if did != my_did:
+    if keys != my_keys:
         raise LocalMisuse(
             "This node has other keys than the mediator in this database.",
             why="All nodes of a mediator have the same keys.",
-            fix="Copy mediator.json (and log.key) from the home of another node into this one, and start again.",
+            fix="Copy mediator.json (and log.key) from the home of another node into this one,"
+            " and start again.",
         )
 
 
@@ -389,7 +398,8 @@ def _check_others(others: Sequence[NodeRow], url: str) -> None:
                 f"This version of didmpc cannot work together with the node at {node.url}.",
                 why=f"That one is didmpc {node.version} and speaks version {node.protocol} of links;"
                 f" this one is {version()} and speaks {PROTOCOL}.",
-                fix="Run the same version of didmpc on all nodes: stop the old ones before the first new one.",
+                fix="Run the same version of didmpc on all nodes:"
+                " stop the old ones before the first new one.",
             )
         if _is_local(node.url) != _is_local(url):
             here, there = (url, node.url) if _is_local(url) else (node.url, url)

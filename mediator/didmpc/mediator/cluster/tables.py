@@ -90,14 +90,18 @@ class Tables:
 
     # --- nodes
 
-    async def identify(self, did: str, url: str) -> tuple[str, str]:
-        """The DID and URL of the mediator whose database this is: these, where it had none."""
+    async def identify(self, keys: str, url: str) -> tuple[str, str]:
+        """The keys and the URL of the mediator whose database this is: these, where it had none."""
         rows = await self._rows(
-            "INSERT INTO mediator(did, url) VALUES ($1, $2) ON CONFLICT (only_one)"
-            " DO UPDATE SET did = mediator.did RETURNING did, url",
-            *(did, url),
+            "INSERT INTO mediator(keys, url) VALUES ($1, $2) ON CONFLICT (only_one)"
+            " DO UPDATE SET keys = mediator.keys RETURNING keys, url",
+            *(keys, url),
         )
-        return rows[0]["did"], rows[0]["url"]
+        return rows[0]["keys"], rows[0]["url"]
+
+    async def move(self, url: str) -> None:
+        """The mediator has another public URL now."""
+        await self._rows("UPDATE mediator SET url = $1", url)
 
     async def register(self, url: str, key: str, version: str, seconds: float) -> int:
         """A new node; its id. Who had its URL before is no more: nobody else can listen there."""

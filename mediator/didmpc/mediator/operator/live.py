@@ -10,6 +10,7 @@ from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.health import Health
 from didmpc.mediator.home import Settings
 from didmpc.mediator.metrics import Metrics
+from didmpc.mediator.neighbours import Alone, Neighbours
 from didmpc.mediator.operator.control import Json
 from didmpc.mediator.operator.history import memory_bytes
 from didmpc.mediator.operator.token import Token
@@ -39,7 +40,9 @@ class LiveMediator:
         websockets: WebSockets,
         metrics: Metrics,
         page: PageAt | None = None,
+        neighbours: Neighbours | None = None,
     ) -> None:
+        self._neighbours = neighbours or Alone()
         self._page = page
         self._port = settings.port
         self._configuration = configuration
@@ -114,11 +117,39 @@ class LiveMediator:
             self._page.token.renew()
         return {"url": self._page.url, "token": self._page.token.reveal()}
 
+    async def nodes(self) -> list[Json]:
+        """All nodes of this mediator. Raises `LocalMisuse` where it is the only one there can be."""
+        nodes = await self._neighbours.nodes()
+        if nodes is None:
+            raise LocalMisuse(
+                "This mediator is one node: its store is a file of its own.",
+                fix="Several nodes share a PostgreSQL database: see docs/cluster.md.",
+            )
+        return nodes
+
     async def shut_out(self, did: str, channels: tuple[int, ...]) -> int:
+        self._neighbours.shut_out(did, channels)
+        return await self.shut_out_here(did, channels)
+
+    async def shut_out_here(self, did: str, channels: tuple[int, ...]) -> int:
+        """The same on this node alone."""
         sockets = self._deliveries.sockets_of(did)
         self._deliveries.drop(did)
         self._relay.revoke(channels)
         return await self._websockets.end(sockets, "The operator has closed your account.")
+
+    async def part(self) -> None:
+        """Send live sockets to other nodes."""
+        await self._websockets.move(self._deliveries.live_sockets)
+
+    def load(self) -> dict[str, int]:
+        """How much is here, for other nodes to show."""
+        return {
+            "sockets": self._websockets.count,
+            "live": self._deliveries.live_count,
+            "legs": self._relay.leg_count,
+            "channels": self._relay.channel_count,
+        }
 
     def configuration(self) -> Json:
         if self._configuration is None:

@@ -43,6 +43,9 @@ class Live(Protocol):
     def configuration(self) -> Json:
         """The settings in force."""
 
+    async def nodes(self) -> list[Json]:
+        """All nodes of this mediator."""
+
     def page(self, *, renew: bool) -> Json:
         """Where the operator's page is, with its token."""
 
@@ -71,6 +74,7 @@ class Operator:
             "remove_messages": self.remove_messages,
             "backup": self.backup,
             "page": self.page,
+            "nodes": self.nodes,
             "ready": self.ready,
             "hold": self.hold,
             "release": self.release,
@@ -104,6 +108,14 @@ class Operator:
     async def ready(self, _: Json) -> Json:
         """Why mail cannot be taken in; nothing: it can."""
         return {"obstacles": await self._live.obstacles() if self._live else ["not running"]}
+
+    async def nodes(self, _: Json) -> Json:
+        """All nodes that share this one's database."""
+        if self._live is None:
+            raise LocalMisuse(
+                "No mediator runs here.", fix="Ask one that runs: didmpc mediator nodes --home DIR"
+            )
+        return {"nodes": await self._live.nodes()}
 
     async def page(self, params: Json) -> Json:
         """Where the operator's page is, with its token: with `renew` a new one."""

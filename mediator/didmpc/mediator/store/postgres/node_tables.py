@@ -7,7 +7,7 @@ STEP = """
 -- Who this mediator is: all nodes have the same keys and the same public URL.
 CREATE TABLE mediator(
     only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one),
-    did text NOT NULL,
+    keys text NOT NULL, -- a digest of the public ones
     url text NOT NULL
 );
 CREATE TABLE node(
