@@ -1,4 +1,4 @@
-"""Give the homes of all nodes the same keys: those that are given, else what one of them has, else new ones."""
+"""Give the homes of all nodes the same keys: those that are given, else those of one of them, or new ones."""
 
 import os
 import sys

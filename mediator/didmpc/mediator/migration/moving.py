@@ -9,7 +9,6 @@ the mediator writes again by itself, and afterwards no mediator writes to it any
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -74,11 +73,6 @@ class Told:
 
     say: Callable[[str], None] = lambda text: None
     progress: Progress = lambda *_: None
-
-
-def fingerprint(did: str) -> str:
-    """What stands for a mediator in the note of its migration."""
-    return hashlib.sha256(did.encode()).hexdigest()
 
 
 def check_source(name: str, note: Note | None) -> None:

@@ -10,13 +10,13 @@ import asyncpg
 from didmpc.mediator.migration.side import Key, Note, Row
 from didmpc.mediator.migration.tables import MAIL, TABLES, Table
 from didmpc.mediator.store.postgres.connection import words
+from didmpc.mediator.store.postgres.whole import MIGRATION
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 
 CONNECT_SECONDS = 10.0
 PREFETCH = 500
 ANSWER_SECONDS = 600.0
 """For one statement of a write; where no standby confirms, it waits so long."""
-_NOTE = "CREATE TABLE IF NOT EXISTS migration(id int PRIMARY KEY, source text NOT NULL, state text NOT NULL)"
 _SESSION = {
     "application_name": "didmpc mediator migrate",
     "client_encoding": "UTF8",
@@ -148,7 +148,7 @@ class PostgresSide:
 
     async def set_note(self, note: Note) -> None:
         with _told():
-            await self._writer.execute(_NOTE)
+            await self._writer.execute(MIGRATION)
             await self._writer.execute(
                 "INSERT INTO migration(id, source, state) VALUES (1, $1, $2)"
                 " ON CONFLICT (id) DO UPDATE SET source = excluded.source, state = excluded.state",
@@ -160,9 +160,9 @@ class PostgresSide:
         """The URLs of nodes whose lease has not ended."""
         return [str(url) for url in await self._column("node", "url", "lease_until > clock_timestamp()")]
 
-    async def did(self) -> str | None:
-        """Whose database it is, where a node has been started on it."""
-        found = await self._column("mediator", "did")
+    async def keys(self) -> str | None:
+        """What stands for the keys of its mediator, where a node has been started on it."""
+        found = await self._column("mediator", "keys")
         return str(found[0]) if found else None
 
     async def _column(self, table: str, column: str, where: str = "true") -> list[Any]:

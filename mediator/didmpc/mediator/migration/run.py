@@ -16,7 +16,7 @@ import typer
 
 from didmpc.mediator import left
 from didmpc.mediator.home import Home
-from didmpc.mediator.migration.moving import Moved, Owner, Told, check_source, check_target, fingerprint, move
+from didmpc.mediator.migration.moving import Moved, Owner, Told, check_source, check_target, move
 from didmpc.mediator.migration.owners import HomeOwner, NodesOwner
 from didmpc.mediator.migration.postgres import PostgresSide, without_password
 from didmpc.mediator.migration.side import DONE, Side
@@ -94,7 +94,7 @@ def _place(url: str, option: str) -> _Place:
 async def _migrate(one: _Place, other: _Place, *, dry_run: bool, quiet: bool) -> dict[str, Any]:
     progress = _Progress(quiet)
     home = (one if one.path is not None else other).home
-    who = fingerprint(home.require().identity.did)
+    who = home.require().fingerprint
     async with contextlib.AsyncExitStack() as stack:
         source: Side
         owner: Owner
@@ -154,10 +154,10 @@ async def _check_source(database: PostgresSide, home: Home) -> None:
             fix="Name the database that the nodes use, with  --from postgresql://USER@HOST/DATABASE",
         )
     check_source(database.name, await database.note())
-    if await database.did() not in (None, home.require().identity.did):
+    if await database.keys() not in (None, home.require().fingerprint):
         raise LocalMisuse(
             f"{database.name} is of another mediator than {home.root}.",
-            why="Their DIDs are not the same.",
+            why="Their keys are not the same.",
             fix="Copy the mediator.json of a node into the folder that --to names.",
         )
 

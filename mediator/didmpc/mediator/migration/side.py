@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from didmpc.mediator.migration.tables import Table
+from didmpc.mediator.store.postgres.whole import COPYING, DONE, LEFT
+
+__all__ = ["COPYING", "DONE", "LEFT", "Key", "Note", "Row", "Side", "View"]
 
 Key = tuple[Any, ...]
 Row = tuple[Any, ...]
@@ -19,9 +22,6 @@ class Note:
     source: str
     """Stands for the mediator that is moved."""
     state: str
-
-
-COPYING, DONE, LEFT = "copying", "done", "left"
 
 
 class View(Protocol):
