@@ -48,6 +48,7 @@ def add_to(app: typer.Typer) -> None:
     for command in (
         status,
         ready,
+        nodes,
         page,
         invite,
         accounts,
@@ -107,6 +108,20 @@ def ready(home: HomeOption = None, as_json: JsonOption = False) -> None:
     else:
         _tell("The mediator takes in mail.")
     sys.exit(1 if obstacles else 0)
+
+
+def nodes(home: HomeOption = None, as_json: JsonOption = False) -> None:
+    """List the nodes of this mediator, which share a PostgreSQL database, as each told it of itself last.
+
+    A node that is gone, or cut off from the database, is listed for a minute more.
+
+    Example:  didmpc mediator nodes --home /var/lib/didmpc-mediator
+    """
+    place = _place(home)
+    found = call(place.root, "nodes")
+    if found is None:
+        raise _not_running(place)
+    _print(json.dumps(found) if as_json else "\n".join(view.node_lines(found["nodes"], time.time())))
 
 
 def page(

@@ -10,6 +10,8 @@ from didmpc.mediator.quantities import approximate_size, approximate_time
 MOST_REFUSALS = 3
 LONGEST_TEXT = 4000
 SHORT_DID = 64
+SKEW = 1.0
+"""Seconds from which on it is worth saying that a node's clock is wrong."""
 
 Row = tuple[str, str]
 
@@ -61,6 +63,33 @@ def status_rows(status: Json, now: float) -> list[Row]:
         ]
     rows += [("Disk", f"{approximate_size(status['disk_free_bytes'])} free"), ("Home", status["home"])]
     return [(name, printable(text)) for name, text in rows if text]
+
+
+def node_lines(nodes: Sequence[Json], now: float) -> list[str]:
+    """A table of the nodes of a mediator, and what is to be said about some of them."""
+    header = ("NODE", "LINK ADDRESS", "STATE", "FOR", "LINKS", "SOCKETS", "LIVE", "CHANNELS", "VERSION")
+    rows = [
+        (
+            *(node["id"], node["url"], _node_state(node), approximate_time(max(0.0, now - node["since"]))),
+            ",".join(str(number) for number in node.get("links", ())) or "-",
+            *(node.get(figure, "-") for figure in ("sockets", "delivers", "channels")),
+            node["version"],
+        )
+        for node in nodes
+    ]
+    clocks = [(node["id"], node.get("clock_ahead", 0.0)) for node in nodes if node["there"]]
+    skewed = [
+        f"Node {number}: its clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} the database's."
+        for number, ahead in clocks
+        if abs(ahead) >= SKEW
+    ]
+    return [*table(header, rows), *skewed]
+
+
+def _node_state(node: Json) -> str:
+    if not node["there"]:
+        return "gone"
+    return "this one" if node["this"] else "there"
 
 
 def status_line(status: Json) -> str:
