@@ -79,7 +79,7 @@ def node_lines(nodes: Sequence[Json], now: float) -> list[str]:
     ]
     clocks = [(node["id"], node.get("clock_ahead", 0.0)) for node in nodes if node["there"]]
     skewed = [
-        f"Node {number}: its clock is {abs(ahead):.1f} s {'ahead of' if ahead > 0 else 'behind'} the database's."
+        f"The clock of node {number} is {abs(ahead):.1f} s {'ahead' if ahead > 0 else 'behind'}."
         for number, ahead in clocks
         if abs(ahead) >= SKEW
     ]
