@@ -103,7 +103,7 @@ class PostgresSide:
                 async with connection.transaction():
                     await prepare(connection)
             return cls(url, connection)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as problem:
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, OverflowError) as problem:
             raise LocalMisuse(
                 f"{without_password(url)} cannot be used.",
                 why=f"{words(problem)}.",

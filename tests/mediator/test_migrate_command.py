@@ -1,0 +1,160 @@
+"""`didmpc mediator migrate`, as it is typed: of a mediator that takes mail in meanwhile, and with kill -9."""
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from postgres import Database
+
+from didmpc.bench.cluster import DIDMPC, Cluster, Mediator
+from didmpc.bench.mediator.account import Account, Forwards, connect, http_url
+from didmpc.bench.mediator.wire import http_request
+
+WITHIN = 60.0
+
+
+class Load:
+    """Somebody who sends mail, one message after another, and writes down what was accepted."""
+
+    def __init__(self, mediator: str) -> None:
+        self.accepted: list[str] = []
+        self.refused = 0
+        self._stop = threading.Event()
+        self._mediator = mediator
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._send()))
+
+    def __enter__(self) -> "Load":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def until(self, count: int) -> None:
+        until = time.monotonic() + WITHIN
+        while len(self.accepted) < count:
+            assert time.monotonic() < until and self._thread.is_alive()
+            time.sleep(0.01)
+
+    async def _send(self) -> None:
+        connection = await connect(self._mediator)
+        account = Account.new(self._mediator)
+        await account.enrol(connection)
+        forwards = Forwards(account.did, self._mediator, 300)
+        while not self._stop.is_set():
+            tag, envelope = forwards.next()
+            status, _ = await connection.post(http_request(http_url(self._mediator), envelope))
+            assert status in (202, 503), status
+            if status == 202:
+                self.accepted.append(tag)
+            else:
+                self.refused += 1
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with Cluster(tmp_path, names=(), mediator_count=0) as cluster:
+        yield cluster
+
+
+def started(cluster: Cluster, name: str = "one", *flags: str, home: Path | None = None) -> Mediator:
+    mediator = cluster.start_mediator(name, "--limits", "off", *flags, home=home)
+    mediator.ready()
+    return mediator
+
+
+def migrate(database: Database, source: str, target: str, *more: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [str(DIDMPC), "mediator", "migrate", "--from", source, "--to", target, *more],
+        env={**os.environ, **database.environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def done(process: "subprocess.Popen[str]", status: int = 0) -> tuple[dict[str, Any], str]:
+    out, err = process.communicate(timeout=WITHIN)
+    assert process.returncode == status, (out, err)
+    assert "Traceback" not in err
+    return (json.loads(out) if out.startswith("{") else {}), err
+
+
+def tags(path: Path) -> list[str]:
+    with closing(sqlite3.connect(path)) as db:
+        return [json.loads(body)["tag"] for (body,) in db.execute("SELECT body FROM msg ORDER BY seq")]
+
+
+def test_a_mediator_that_takes_mail_in_is_moved_without_loss_through_kills_and_back_again(
+    cluster: Cluster, database: Database, tmp_path: Path
+) -> None:
+    mediator = started(cluster)
+    store = f"sqlite://{mediator.home}"
+    with Load(mediator.did) as load:
+        load.until(100)
+        foreseen, _ = done(migrate(database, store, database.url, "--dry-run", "--json"))
+        assert foreseen["runs"] and foreseen["rows"]["msg"] >= 100
+        for seconds in (0.6, 0.9):  # in the midst of a pass, before it, or after all was done
+            process = migrate(database, store, database.url)
+            time.sleep(seconds)
+            process.kill()
+            process.communicate()
+        process = migrate(database, store, database.url, "--json")
+        _, err = process.communicate(timeout=WITHIN)
+        assert process.returncode == 0 or "finished" in err, err
+        refused = load.refused
+        until = time.monotonic() + WITHIN
+        while load.refused == refused:  # it takes nothing in any more
+            assert time.monotonic() < until
+            time.sleep(0.01)
+    mediator.process.send(signal.SIGTERM)
+    mediator.process.wait()
+    assert tags(mediator.home / "mediator.sqlite3") == load.accepted
+    # The old store is left for good, and says so.
+    again = cluster.start_command(mediator.home, ["mediator", "start", "--json"], name="again").wait()
+    assert again.status == 1 and "moved to" in again.json()["error"]["what"]
+    assert "finished" in done(migrate(database, store, database.url), 1)[1]
+
+    back = tmp_path / "back"
+    back.mkdir(mode=0o700)
+    shutil.copy(mediator.home / "mediator.json", back)
+    moved, _ = done(migrate(database, database.url, f"sqlite://{back}", "--json"))
+    assert moved["tables"]["msg"]["count"] == len(load.accepted) and moved["mailboxes_compared"] == 1
+    assert tags(back / "mediator.sqlite3") == load.accepted
+    started(cluster, "back", home=back)
+
+
+def test_what_cannot_be_moved_is_told_in_words(cluster: Cluster, database: Database, tmp_path: Path) -> None:
+    home = started(cluster).home
+    store = f"sqlite://{home}"
+    with_password = database.url.replace("@", ":secret@")
+    for source, target, said in (
+        (store, with_password, "does not belong"),
+        (store, "mysql://x", "names no store"),
+        (store, store, "didmpc mediator backup"),
+        (database.url, database.url, "pg_dump"),
+        (f"sqlite://{tmp_path}/nowhere.sqlite3", database.url, "no mediator in"),
+        (store, database.url.replace("127.0.0.1:", "127.0.0.1:1"), "cannot be used"),
+        (store, database.url + "x", "does not exist"),
+        (database.url, f"sqlite://{home}", "holds no mediator"),
+    ):
+        err = done(migrate(database, source, target), 1)[1]
+        assert said in err and "secret" not in err, err
+    # Another mediator's half is not gone on with.
+    other = started(cluster, "other").home
+    process = migrate(database, store, database.url)
+    process.wait(WITHIN)
+    assert "finished" in done(migrate(database, f"sqlite://{other}", database.url), 1)[1]
