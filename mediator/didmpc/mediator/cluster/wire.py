@@ -6,6 +6,7 @@ What is read is handed on where it is read, without a task or a queue in between
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from didmpc.mediator.batch import Batch
 from didmpc.mediator.limits import KIB
@@ -56,8 +57,7 @@ class Wire(asyncio.BufferedProtocol):
     # --- asyncio
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
         transport.set_write_buffer_limits(high=WRITE_BUFFER, low=LOW_WATER)
         if self._on_connected is not None:
             self._on_connected(self)
