@@ -77,7 +77,7 @@ class Link:
         self._on_lost = on_lost
         self._dialled = established.role == "initiator"
         self._number = 1 if self._dialled else 0  # both sides number channels: one oddly, one evenly
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended = asyncio.Event()
         self._heard = self._pinged = time.monotonic()
         self._beat = asyncio.get_running_loop().call_later(BEAT, self._look_after)
         self.leg = LinkLeg(
@@ -175,7 +175,7 @@ class Link:
     def _lost(self) -> None:
         self._beat.cancel()
         self._relay.leave_link(self.leg)
-        self.ended.set_result(None)
+        self.ended.set()
         self._on_lost(self)
 
     def _look_after(self) -> None:

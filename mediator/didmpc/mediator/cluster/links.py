@@ -127,7 +127,7 @@ class Links:
             except (OSError, TimeoutError, DidmpcError) as problem:
                 log.info("no link to node %d at %s: %s", peer.id, peer.url, problem or "it does not answer")
             else:
-                await link.ended
+                await link.ended.wait()
                 if link.is_up:
                     pause = FIRST_PAUSE
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311  (jitter, no secret)
