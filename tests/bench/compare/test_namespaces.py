@@ -16,6 +16,7 @@ import pytest
 
 from didmpc.bench.compare import compare as comparison
 from didmpc.bench.compare import measure, programs
+from didmpc.bench.compare.command import observed
 from didmpc.bench.compare.compare import Plan
 from didmpc.bench.compare.contender import contenders
 from didmpc.bench.compare.fleet import network
@@ -426,3 +427,25 @@ def test_a_fleet_ends_in_words_when_a_host_is_gone(on_hosts, sshd_on, tmp_path):
     said, _ = on_hosts(body)
     assert "party1" in said
     assert "was lost" in said
+
+
+def test_what_several_observe_at_once_is_one_result(tmp_path):
+    needs("nft")
+    plan = Plan(folder=tmp_path, names=("tcp", "relay", "tls"), exposure=True, say=lambda text: None)
+    result = observed(plan)
+    assert [entry["contender"] for entry in result["exposure"]] == ["tcp", "relay", "tls"]
+    assert [entry["eavesdropper"]["contents_readable"] for entry in result["exposure"]] == [True, True, False]
+    assert result["cut"] == result["nat"] == []
+
+
+def test_when_one_of_several_fails_the_others_end(tmp_path):
+    def waits():
+        (tmp_path / "pid").write_text(str(os.getpid()))
+        subprocess.run(["sleep", "987652"], check=False)
+
+    def fails():
+        raise HostError("no luck")
+
+    with pytest.raises(Exception, match="no luck"):
+        run_isolated(fails, waits)
+    wait_until(lambda: not processes_with("sleep\x00987652"), "The end of the processes")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from rich.table import Table
 
 from didmpc.bench.compare import markdown, page, plots, report, sheets
 from didmpc.bench.compare.aims import aims
-from didmpc.bench.compare.compare import LOOPBACK, Plan, compare
+from didmpc.bench.compare.compare import LOOPBACK, Plan, compare, merge, observe, shares
 from didmpc.bench.compare.contender import contenders
 from didmpc.bench.compare.isolate import run_isolated
 from didmpc.bench.mediator.machine import machine
 from didmpc.protocols.errors import LocalMisuse
 
 Json = dict[str, Any]
+OBSERVERS = 4
+"""For each core."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +112,30 @@ def run(plan: Plan) -> Json:
         if plan.fleet
         else {name: known[name].versions() for name in plan.names if not known[name].missing()},
     }
-    on_hosts = plan.profiles != (LOOPBACK,) or plan.exposure or plan.cut or plan.nat
-    if plan.fleet is not None or not on_hosts:
+    if plan.fleet is not None or plan.profiles == (LOOPBACK,):
         result = compare(plan)
     else:
         kept = plan.folder / "result.json"
         run_isolated(lambda: _keep(kept, compare(plan)))
         result = json.loads(kept.read_text())
+    if plan.exposure or plan.cut or plan.nat:
+        result |= observed(plan)
     about["machine"]["load_after"] = round(os.getloadavg()[0], 2)
     whole = about | result
     return whole | {"aims": [aim.as_json() for aim in aims(whole)]}
+
+
+def observed(plan: Plan) -> Json:
+    """Several contenders at once: there is mostly waiting to do."""
+    each = shares(plan, OBSERVERS * (os.cpu_count() or 1))
+    for one in each:
+        one.folder.mkdir()
+    run_isolated(*(partial(_keep_observed, one) for one in each))
+    return merge(plan, (json.loads((one.folder / "result.json").read_text()) for one in each))
+
+
+def _keep_observed(plan: Plan) -> None:
+    _keep(plan.folder / "result.json", observe(plan))
 
 
 def _keep(path: Path, result: Json) -> None:

@@ -4,7 +4,7 @@ import os
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ SITES: dict[str, tuple[Site, ...]] = {str(site): (site,) for site in Site} | {
     "symmetric among port-restricted": (Site.PORT_RESTRICTED, Site.SYMMETRIC, Site.PORT_RESTRICTED),
 }
 """How the three parties of `nat` are connected, in turn."""
+REACH_WITHIN = 20.0
 COMPARED = ("round_ms", "bulk_seconds", "program_seconds")
 Json = dict[str, Any]
 
@@ -74,7 +75,7 @@ def chosen_networks(names: Iterable[str]) -> tuple[str, ...]:
 
 
 def compare(plan: Plan) -> Json:
-    """All of it; what a contender cannot do is part of the result. Raises HostError without hosts."""
+    """What takes how long; what a contender cannot do is part of it. Raises HostError without hosts."""
     result: Json = {"runs": [], "exposure": [], "cut": [], "nat": []}
     if plan.fleet is not None:
         return result | _compare_fleet(plan, plan.fleet)
@@ -85,8 +86,14 @@ def compare(plan: Plan) -> Json:
                 continue
             with lab(plan.folder / f"{name}-{parties}", parties, profile=PROFILES[name]) as made:
                 result["runs"] += _compare_on(made.network, plan, _not_counted(made))
+    return result
+
+
+def observe(plan: Plan) -> Json:
+    """What has no clock: what can be seen, what is survived, what works behind what. Raises HostError."""
+    result: Json = {"exposure": [], "cut": [], "nat": []}
     if plan.exposure:
-        with lab(plan.folder / "exposure", 3, exact=True) as made:
+        with lab(plan.folder / "exposure", 3, profile=Profile("exposure"), exact=True) as made:
             result["exposure"] = _each(
                 plan, made.network, lambda one, stack: _exposure(plan, made, one, stack)
             )
@@ -95,7 +102,7 @@ def compare(plan: Plan) -> Json:
             result["cut"] = _each(plan, made.network, lambda one, stack: _cut(plan, made, one, stack))
     if plan.nat:
         for number, (name, sites) in enumerate(SITES.items()):
-            with lab(plan.folder / f"nat-{number}", 3, sites=sites) as made:
+            with lab(plan.folder / f"nat-{number}", 3, profile=Profile(name), sites=sites) as made:
                 result["nat"] += [
                     {"site": name} | entry
                     for entry in _each(
@@ -103,6 +110,30 @@ def compare(plan: Plan) -> Json:
                     )
                 ]
     return result
+
+
+def shares(plan: Plan, count: int) -> list[Plan]:
+    """The contenders dealt out to `count` plans at most, each with a folder of its own."""
+    count = min(count, len(plan.names))
+    return [
+        replace(plan, names=plan.names[number::count], folder=plan.folder / f"share-{number}")
+        for number in range(count)
+    ]
+
+
+def merge(plan: Plan, observed: Iterable[Json]) -> Json:
+    """What the shares have observed, in the order of the whole."""
+    found = list(observed)
+
+    def order(entry: Json) -> tuple[int, int]:
+        return list(SITES).index(entry["site"]) if "site" in entry else 0, plan.names.index(
+            entry["contender"]
+        )
+
+    return {
+        part: sorted((entry for each in found for entry in each[part]), key=order)
+        for part in ("exposure", "cut", "nat")
+    }
 
 
 def _compare_fleet(plan: Plan, fleet: Fleet) -> Json:
@@ -251,7 +282,7 @@ def _cut(plan: Plan, made: Lab, one: Contender, stack: ExitStack) -> Json:
 def _reach(plan: Plan, network: Network, one: Contender, stack: ExitStack) -> Json:
     try:
         measured = measure.connect(
-            stack, one, network, measure.hello(plan.folder / "work" / "hello"), within=25.0
+            stack, one, network, measure.hello(plan.folder / "work" / "hello"), within=REACH_WITHIN
         )
     except HostError as error:
         return {"works": False, "why": str(error)[:300]}

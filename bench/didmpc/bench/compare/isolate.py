@@ -35,15 +35,30 @@ def raise_unless_root() -> None:
         )
 
 
-def run_isolated(function: Callable[[], None]) -> None:
-    """Run `function` as described above, in a process of its own; returns when all of it is gone.
+def run_isolated(*functions: Callable[[], None]) -> None:
+    """Run each as described above, all at once; returns when all of it is gone.
 
-    Raises LocalMisuse without root, the DidmpcError that the function raised, and DidmpcError when it failed
-    in another way.
+    Raises LocalMisuse without root, the DidmpcError that one of them raised, and DidmpcError when it failed
+    in another way; none is left running then.
     """
     raise_unless_root()
     sys.stdout.flush()
     sys.stderr.flush()
+    started: list[tuple[int, int]] = []
+    try:
+        for function in functions:
+            started.append(_start(function))
+        while started:
+            _wait(*started.pop(0))
+    finally:
+        for holder, source in started:
+            os.kill(holder, signal.SIGKILL)
+            os.waitpid(holder, 0)
+            os.close(source)
+
+
+def _start(function: Callable[[], None]) -> tuple[int, int]:
+    """The process that holds the others, and where their words come from."""
     parent = os.getpid()
     source, sink = os.pipe()
     holder = os.fork()
@@ -51,6 +66,10 @@ def run_isolated(function: Callable[[], None]) -> None:
         os.close(source)
         _exit_with(lambda: _hold(function, parent, sink), sink)
     os.close(sink)
+    return holder, source
+
+
+def _wait(holder: int, source: int) -> None:
     try:
         with os.fdopen(source, encoding="utf-8") as words:
             said = words.read()  # until all of it has ended
