@@ -12,11 +12,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from mediator_parts import SMALL, Client, Leg
 from postgres import database, postgres_server
+from store_parts import place
 
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
 
-__all__ = ["database", "postgres_server"]  # fixtures
+__all__ = ["database", "place", "postgres_server"]  # fixtures
 
 
 @pytest.fixture

@@ -193,7 +193,13 @@ class Store(Protocol):
     async def due_outgoing(
         self, now: float, most: int, *, but: Collection[int] = (), but_hosts: Collection[str] = ()
     ) -> list[Parcel]:
-        """What may be sent now, longest due first, but for these parcels and these hosts."""
+        """What may be sent now, longest due first, but for these parcels and these hosts.
+
+        Nobody else is given them for as long as an attempt may take, or until they are given back.
+        """
+
+    async def give_back_outgoing(self, ids: Collection[int]) -> None:
+        """Parcels that are not sent now after all."""
 
     async def next_outgoing(self, now: float) -> float | None:
         """When the next one will be due."""

@@ -9,6 +9,8 @@ Admission = Literal["open", "invitation", "allow-list"]
 EXPIRY_BATCH = 500
 """How much is deleted at once of what is over."""
 
+TICKET_BYTES = 16
+
 STALE_SECONDS = 300.0
 """By which the clock of whoever stated something may be behind ours."""
 

@@ -50,6 +50,7 @@ _SESSION = {
     "client_connection_check_interval": "5s",
     "idle_in_transaction_session_timeout": "15s",
     "jit": "off",
+    "enable_seqscan": "off",  # plans are made before the tables have grown
 }
 _SILENCE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 14_000}
 """Seconds, but for the last one."""

@@ -3,12 +3,11 @@
 import secrets
 import sqlite3
 
-from didmpc.mediator.store.records import AccountRow, Evicted, Totals
+from didmpc.mediator.store.records import TICKET_BYTES, AccountRow, Evicted, Totals
 from didmpc.mediator.store.sqlite.mail import delete_mail
 from didmpc.mediator.store.sqlite.part import Part, account_id
 from didmpc.protocols.did import canonical
 
-TICKET_BYTES = 16
 EVICTION_BATCH = 500
 
 
