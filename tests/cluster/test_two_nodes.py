@@ -10,6 +10,7 @@ from cluster_parts.nodes import Node, Nodes, Place
 from mediator_parts import Client, Leg
 from postgres import Database
 
+from didmpc.protocols import pickup
 from didmpc.protocols.relay import hop
 
 
@@ -58,7 +59,10 @@ async def test_mail_and_packets_cross_from_node_to_node_and_outlive_either(nodes
 
             async with at(first, alice).line() as other, alice.line() as other_far:
                 await other.go_live()
-                assert await other.pushed() == [(name, body)], "it was never acknowledged"
+                waits = await other.ask(pickup.delivery_request(10))
+                assert list(pickup.parse_delivery(waits).messages) == [(name, body)], (
+                    "it was not acknowledged"
+                )
                 again = await Leg(other_far.ws).open(nodes.did)
                 again.rebind_key = far.rebind_key
                 await again.bind(3, channel.far)

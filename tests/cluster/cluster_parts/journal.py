@@ -70,12 +70,12 @@ class Journal:
 
     # --- recipients
 
-    def pushed(self, socket: str, name: str, tag: str, now: float) -> None:
-        """A message came in live mode."""
+    def pushed(self, socket: str, name: str, tag: str, now: float, *, asked: bool = False) -> None:
+        """A message came to a socket in live mode, or was `asked` for there, which may be done again."""
         self._came(name, tag)
         # What the other end of a fenced socket had sent before may still be read.
         pushed = self._pushed.setdefault(socket, set())
-        if tag in pushed:
+        if tag in pushed and not asked:
             self.wrong.append(f"pushed twice to {socket}: {tag}")
         pushed.add(tag)
         holder = self._holders.get(tag)

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import itertools
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,8 +86,8 @@ class Load:
     boxes: list[str] = field(default_factory=list)
     sending: list["asyncio.Task[None]"] = field(default_factory=list)
     receiving: list["asyncio.Task[None]"] = field(default_factory=list)
-    moves: int = 0
-    """How often a socket was told to move."""
+    reports: Counter[str] = field(default_factory=Counter)
+    """Codes of problem reports on sockets."""
 
     # --- waiting
 
@@ -188,26 +189,35 @@ class Load:
             async with account.line() as line:
                 journal.opened(socket)
                 await line.tell(pickup.live_delivery_change(True))
+                request = await self._ask_for_more(line)
                 while not self.is_over:
                     message = await line.hear()
                     if message.type == pickup.DELIVERY:
-                        mail = [
-                            (name, tag_of(body)) for name, body in pickup.parse_delivery(message).messages
-                        ]
+                        delivery = pickup.parse_delivery(message)
+                        mail = [(name, tag_of(body)) for name, body in delivery.messages]
+                        asked = message.thread == request
                         for name, tag in mail:
-                            journal.pushed(socket, name, tag, loop.time())
-                        request = pickup.messages_received([name for name, _ in mail])
-                        waiting[request.id] = [tag for _, tag in mail]
-                        await line.tell(request)
+                            journal.pushed(socket, name, tag, loop.time(), asked=asked)
+                        receipt = pickup.messages_received([name for name, _ in mail])
+                        waiting[receipt.id] = [tag for _, tag in mail]
+                        await line.tell(receipt)
+                        if asked:
+                            request = await self._ask_for_more(line)
                     elif message.type == problem_report.PROBLEM_REPORT:
-                        if (code := problem_report.parse(message).code) and "mov" in code:
-                            self.moves += 1
+                        self.reports[problem_report.parse(message).code] += 1
                         return
                     elif tags := waiting.pop(message.thread, None):
                         journal.acknowledged(*tags)
                         await self._made_progress()
         finally:
             journal.ended(socket)
+
+    @staticmethod
+    async def _ask_for_more(line: Line) -> str:
+        """Live mode pushes what comes from now on; what waits is asked for. The id of the request."""
+        request = pickup.delivery_request(50)
+        await line.tell(request)
+        return request.id
 
     # --- the end
 
