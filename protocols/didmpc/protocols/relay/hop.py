@@ -45,6 +45,9 @@ class FrameType(IntEnum):
     PONG = 8
 
 
+_DATA = int(FrameType.DATA)  # which is read for each packet: an attribute of an enum takes its time
+
+
 class UnboundReason(IntEnum):
     """Why the other end of a channel is not there (any more)."""
 
@@ -114,12 +117,12 @@ Frame: TypeAlias = Data | Bind | Bound | Unbound | Credit | Error | Ping | Pong
 
 
 def encode_data(channel: int, packet: bytes) -> bytes:
-    return HEADER.pack(FrameType.DATA, channel) + packet
+    return HEADER.pack(_DATA, channel) + packet
 
 
 def is_data(frame: bytes | memoryview) -> bool:
     """Whether it is a DATA frame: those need no `decode` to be passed on."""
-    return frame[0] == FrameType.DATA and len(frame) >= HEADER.size if frame else False
+    return len(frame) >= HEADER.size and frame[0] == _DATA
 
 
 def channel_of(frame: bytes | memoryview) -> int:
@@ -129,12 +132,13 @@ def channel_of(frame: bytes | memoryview) -> int:
 
 def split_data(frame: bytes) -> tuple[int, bytes]:
     """Channel and packet of a DATA frame."""
-    return channel_of(frame), frame[HEADER.size :]
+    _, channel = HEADER.unpack_from(frame)
+    return channel, frame[HEADER.size :]
 
 
 def readdress(frame: memoryview, channel: int) -> None:
     """Make of a DATA frame one for another channel, where it is."""
-    HEADER.pack_into(frame, 0, FrameType.DATA, channel)
+    HEADER.pack_into(frame, 0, _DATA, channel)
 
 
 def encode_bind(bind: Bind) -> bytes:

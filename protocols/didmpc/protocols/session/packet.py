@@ -24,6 +24,7 @@ from didmpc.protocols.session.schedule import epoch_key
 VERSION = 1
 HEADER = struct.Struct(">B8sIQ")
 _HEAD_BYTES = HEADER.size - 8  # all but the number: the same for every packet of an epoch
+_SPLIT = struct.Struct(f">{_HEAD_BYTES}sQ")
 SID = slice(1, 9)
 """Where a packet names its session, unproven."""
 TAG_BYTES = 16
@@ -213,9 +214,9 @@ class PacketOpener:
         if not OVERHEAD <= len(packet) <= MAX_PACKET_BYTES:
             raise SessionError("A packet has an impossible length.", code=MALFORMED)
         header = bytes(packet[: HEADER.size])
-        number = int.from_bytes(header[_HEAD_BYTES:], "big")
+        head, number = _SPLIT.unpack_from(header)
         # nearly every packet is a new one of the present epoch
-        fresh = number > self.highest and header[:_HEAD_BYTES] == self._head
+        fresh = number > self.highest and head == self._head
         epoch, cipher, iv = self._present if fresh else self._admit(header)
         sealed = memoryview(packet)[HEADER.size :] if len(packet) > _WORTH_A_VIEW else packet[HEADER.size :]
         try:
@@ -238,8 +239,8 @@ class PacketOpener:
             raise SessionError("A packet has an impossible length.", code=MALFORMED)
         sealed = memoryview(packet)[HEADER.size :]
         header = bytes(packet[: HEADER.size])
-        number = int.from_bytes(header[_HEAD_BYTES:], "big")
-        fresh = number > self.highest and header[:_HEAD_BYTES] == self._head
+        head, number = _SPLIT.unpack_from(header)
+        fresh = number > self.highest and head == self._head
         epoch, cipher, iv = self._present if fresh else self._admit(header)
         plaintext = sealed[:-TAG_BYTES]
         try:
