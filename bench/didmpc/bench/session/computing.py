@@ -79,7 +79,8 @@ def measure(
                 f"computing: leg {leg + 1} of {legs}"
                 + f", round trip {round_trip_ms} ms" * bool(round_trip_ms)
             )
-            for way, run in networks.items():
+            turns = list(networks.items())
+            for way, run in turns if leg % 2 else reversed(turns):
                 results = run(arguments)
                 loops[way] = results[0]["event_loop"]
                 if said.setdefault("by the demos", results[0]["said"]) != results[0]["said"]:
