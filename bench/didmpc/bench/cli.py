@@ -197,11 +197,87 @@ def session(
         if Part.delayed in wanted:
             place = folder / "delayed"
             place.mkdir()
-            result["delayed"] = computing.measure(
-                place, work, legs=max(1, legs // 2), round_trip_ms=round_trip, say=say
-            )
+            result["delayed"] = computing.measure(place, work, legs=legs, round_trip_ms=round_trip, say=say)
         result["machine"]["load_after"] = round(os.getloadavg()[0], 2)
     result["aims"] = report.aims(result)
+    if as_json:
+        sys.stdout.write(json.dumps(result) + "\n")
+    else:
+        shown = report.markdown(result) if as_markdown else report.lines(result)
+        sys.stdout.write("\n".join(shown) + "\n")
+
+
+@app.command()
+def cluster(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Less of everything: under a minute, and rough figures.")
+    ] = False,
+    seconds: Annotated[
+        float | None, typer.Option(min=0.1, help="About how long each load lasts.", show_default="4, quick 1")
+    ] = None,
+    nodes: Annotated[
+        list[int] | None,
+        typer.Option("--nodes", min=1, max=20, help="How many; repeatable.", show_default="1, 2, 3"),
+    ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="A PostgreSQL to measure with, in a database of its own.",
+            show_default="one of its own, where it is installed",
+        ),
+    ] = None,
+    size: Annotated[int, typer.Option(min=1, help="Bytes of content in each message.")] = 1000,
+    recipients: Annotated[int, typer.Option(min=1, help="Mailboxes that take part.")] = 24,
+    connections: Annotated[int, typer.Option(min=1, help="Connections of the load.")] = 48,
+    sockets: Annotated[
+        int | None, typer.Option(min=1, help="Idle WebSockets.", show_default="1000, quick 300")
+    ] = None,
+    directory: Annotated[
+        Path,
+        typer.Option(
+            exists=True, file_okay=False, help="A folder on the disk to measure; all is deleted afterwards."
+        ),
+    ] = Path("/var/tmp"),  # noqa: S108  (a folder of our own is made in it)
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Tables for a document.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+) -> None:
+    """Measure several nodes on one PostgreSQL, beside a mediator alone on SQLite.
+
+    Durable forwards, live delivery and relayed packets, each also with its two ends on different nodes. All
+    are real processes; what arrives must be what was sent, else there are no figures but an error. The JSON
+    is what  didmpc bench capacity --figures FILE  calculates with. Nothing of your own is touched.
+
+    Example:  didmpc bench cluster --quick
+    """
+    from didmpc.bench.mediator.host import Generators  # noqa: PLC0415
+    from didmpc.bench.mediator.machine import machine  # noqa: PLC0415
+    from didmpc.bench.nodes import measure, report  # noqa: PLC0415
+    from didmpc.bench.nodes.database import database  # noqa: PLC0415
+
+    if sys.platform != "linux":
+        raise LocalMisuse("The bench runs on Linux only.", why="It reads CPU time and memory from /proc.")
+    with (
+        _folder(directory) as name,
+        Generators("didmpc.bench.nodes.load") as generators,
+        database(Path(name), store) as postgres,
+    ):
+        plan = measure.Plan(
+            directory=Path(name),
+            seconds=seconds or (1.0 if quick else 4.0),
+            size=size,
+            recipients=recipients,
+            connections=connections,
+            sockets=min(sockets or (300 if quick else 1000), generators.open_files - 256),
+            counts=tuple(nodes or (1, 2, 3)),
+            generators=generators,
+            say=lambda text: typer.echo(f"... {text}", err=True),
+        )
+        result: dict[str, Any] = {"machine": machine(plan.directory)}
+        result["places"] = measure.measure(plan, postgres)
+        result["store"] = measure.store(plan, postgres)
+        result["machine"]["load_after"] = round(os.getloadavg()[0], 2)
+        result["figures"] = report.figures(result["places"], result["store"])
     if as_json:
         sys.stdout.write(json.dumps(result) + "\n")
     else:
@@ -386,7 +462,7 @@ def compare(
     directory: Annotated[
         Path, typer.Option(exists=True, file_okay=False, help="All in it of ours is deleted afterwards.")
     ] = Path("/var/tmp"),  # noqa: S108  (a folder of our own is made in it)
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Every single run, as CSV.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Every single figure, as CSV.")] = None,
     html_file: Annotated[
         Path | None,
         typer.Option("--html", help="Plots, tables and evidence: one page that needs no other file."),
@@ -436,8 +512,11 @@ def compare(
 
 @app.command()
 def report(
-    result: Annotated[
-        Path, typer.Argument(metavar="RESULT", help="What  didmpc bench compare --json  has written.")
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RESULT...", help="What  didmpc bench compare --json  has written; several become one."
+        ),
     ],
     html_file: Annotated[
         Path | None,
@@ -446,15 +525,17 @@ def report(
     markdown_file: Annotated[
         Path | None, typer.Option("--markdown", help="The tables, as a document of a repository.")
     ] = None,
-    csv_file: Annotated[Path | None, typer.Option("--csv", help="Every single run, as CSV.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Every single figure, as CSV.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="The result, of several: as one.")] = None,
 ) -> None:
     """Write the reports of a comparison that was kept; without options, its tables on the terminal.
 
-    Example:  didmpc bench report result.json --html report.html
+    Examples:  didmpc bench report result.json --html report.html
+               didmpc bench report lan.json metro.json --json both.json --markdown both.md
     """
     from didmpc.bench.compare.command import Outputs, report_of  # noqa: PLC0415
 
-    report_of(result, Outputs(csv=csv_file, html=html_file, markdown=markdown_file))
+    report_of(results, Outputs(csv=csv_file, html=html_file, markdown=markdown_file, json=json_file))
 
 
 def _folder(directory: Path) -> tempfile.TemporaryDirectory[str]:

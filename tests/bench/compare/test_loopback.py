@@ -182,7 +182,7 @@ def whole(result):
         "exposure": [exposure],
         "nat": nat,
         "cut": [relay | {"survived": False, "seconds": 90.0, "why": "It took too long."}],
-        "machine": {"cores": 2, "processor": "a <b>fast</b> one", "load_before": 0.4, "load_after": 0.5},
+        "machine": {"cores": 2, "processor": "a <b>fast</b> one", "load_before": 0.4, "other_work": 0.01},
         "software": {"tcp": {"mpyc": "0.11"}},
         "date": "2026-01-02T03:04:05+00:00",
         "command": "didmpc bench compare",
@@ -209,7 +209,8 @@ def test_columns_are_what_was_observed(whole):
 
 def test_a_busy_machine_is_said_to_have_been_busy(whole):
     assert caution(whole) == ""
-    assert "load average 9.0" in caution(whole | {"machine": {"cores": 2, "load_before": 9, "load_after": 1}})
+    assert "load average 9 " in caution(whole | {"machine": {"cores": 2, "load_before": 9}})
+    assert "30% of its CPU" in caution(whole | {"machine": {"cores": 2, "load_before": 0, "other_work": 0.3}})
 
 
 class Elements(HTMLParser):
@@ -252,11 +253,38 @@ def test_a_document_is_made_from_a_kept_result(whole, tmp_path):
     kept = tmp_path / "result.json"
     kept.write_text(json.dumps(whole))
     outputs = Outputs(csv=tmp_path / "a.csv", markdown=tmp_path / "a.md")
-    report_of(kept, outputs)
+    report_of([kept], outputs)
     text = outputs.markdown.read_text()
     assert "raw \\<TCP\\> relay | yes, 2.5 s | no | no |" in text
     assert f"didmpc bench report {kept} --markdown {outputs.markdown}" in text
     assert outputs.csv.read_bytes().decode() == report.as_csv(whole)
+
+
+def test_results_of_several_commands_become_one(whole, tmp_path):
+    second = whole | {
+        "command": "didmpc bench compare tls",
+        "date": "2026-01-02T04:00:00+00:00",
+        "runs": [whole["runs"][0] | {"network": "metro"}],
+        "exposure": [],
+        "cut": [],
+        "nat": [],
+        "machine": whole["machine"] | {"load_before": 2.5},
+        "software": {"tls": {"openssl": "3"}},
+    }
+    for name, each in (("a", whole), ("b", second)):
+        (tmp_path / name).write_text(json.dumps(each))
+    outputs = Outputs(json=tmp_path / "both.json", markdown=tmp_path / "both.md")
+    report_of([tmp_path / "a", tmp_path / "b"], outputs)
+    both = report.read(outputs.json)
+    assert both["command"] == "didmpc bench compare && didmpc bench compare tls"
+    assert both["date"] == "2026-01-02T03:04:05+00:00 to 2026-01-02T04:00:00+00:00"
+    assert both["machine"]["load_before"] == 2.5
+    assert set(both["software"]) == {"tcp", "tls"}
+    assert [entry["network"] for entry in both["runs"]] == ["loopback"] * 3 + ["metro"]
+    assert both["nat"] == whole["nat"]
+    text = outputs.markdown.read_text()
+    assert "## Figures: metro, 3 parties" in text
+    assert f"`didmpc bench report {outputs.json} --markdown" in text
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"runs": 1}', "9" * 5000, "[" * 100_000])
@@ -264,14 +292,14 @@ def test_what_is_no_result_is_refused(tmp_path, text):
     file = tmp_path / "x"
     file.write_text(text)
     with pytest.raises(LocalMisuse, match="not a result of the comparison"):
-        report_of(file, Outputs())
+        report_of([file], Outputs())
 
 
 def test_a_result_with_something_missing_is_refused(whole, tmp_path):
     file = tmp_path / "x"
     file.write_text(json.dumps(whole | {"runs": [{"network": "lan"}]}))
     with pytest.raises(LocalMisuse, match="not a result of the comparison"):
-        report_of(file, Outputs(markdown=tmp_path / "y"))
+        report_of([file], Outputs(markdown=tmp_path / "y"))
 
 
 def test_without_matplotlib_it_is_said_how_to_install_it_before_anything_is_measured(monkeypatch, tmp_path):

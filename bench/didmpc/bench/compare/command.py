@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from didmpc.bench.compare import markdown, page, plots, report, sheets
+from didmpc.bench.compare import cpu, markdown, page, plots, report, sheets, software
 from didmpc.bench.compare.aims import aims
 from didmpc.bench.compare.compare import LOOPBACK, Plan, compare, merge, observe, shares
 from didmpc.bench.compare.contender import contenders
@@ -34,12 +34,13 @@ class Outputs:
     csv: Path | None = None
     html: Path | None = None
     markdown: Path | None = None
+    json: Path | None = None
 
     def check(self) -> None:
         """Raises LocalMisuse for what could not be written after minutes of measuring."""
         if self.html is not None:
             plots.raise_unless_possible()
-        for path in (self.csv, self.html, self.markdown):
+        for path in (self.csv, self.html, self.markdown, self.json):
             if path is not None:
                 place = path if path.exists() else path.absolute().parent
                 if path.is_dir() or not os.access(place, os.W_OK):
@@ -53,6 +54,7 @@ class Outputs:
         """Raises LocalMisuse."""
         command = f"didmpc bench report {source} --markdown {self.markdown}"
         makers: tuple[tuple[Path | None, Callable[[], str]], ...] = (
+            (self.json, lambda: f"{as_json(result)}\n"),
             (self.csv, lambda: report.as_csv(result)),
             (self.html, lambda: page.page(result)),
             (self.markdown, lambda: markdown.document(result, source=source, command=command)),
@@ -64,6 +66,11 @@ class Outputs:
                     path.write_text(text)
                 except OSError as error:
                     raise LocalMisuse(f"{path} cannot be written.", why=f"{error.strerror}.") from None
+
+
+def as_json(result: Json) -> str:
+    """One line."""
+    return json.dumps(result)
 
 
 def known_contenders() -> list[Json]:
@@ -107,20 +114,21 @@ def run(plan: Plan) -> Json:
     about: Json = {
         "command": shlex.join(["didmpc", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "machine": machine(plan.folder),
+        "machine": machine(plan.folder) | software.revision(),
         "software": {}
         if plan.fleet
         else {name: known[name].versions() for name in plan.names if not known[name].missing()},
     }
+    others = cpu.Others()
     if plan.fleet is not None or plan.profiles == (LOOPBACK,):
         result = compare(plan)
     else:
         kept = plan.folder / "result.json"
         run_isolated(lambda: _keep(kept, compare(plan)))
         result = json.loads(kept.read_text())
+    about["machine"]["other_work"] = round(others.share(), 2)
     if plan.exposure or plan.cut or plan.nat:
         result |= observed(plan)
-    about["machine"]["load_after"] = round(os.getloadavg()[0], 2)
     whole = about | result
     return whole | {"aims": [aim.as_json() for aim in aims(whole)]}
 
@@ -156,13 +164,15 @@ def show(result: Json, *, as_json: bool) -> None:
         console.print(caution, style="yellow", markup=False)
 
 
-def report_of(path: Path, outputs: Outputs) -> None:
-    """Write anew what a kept result says; without a file to write, on stdout. Raises LocalMisuse."""
+def report_of(paths: Sequence[Path], outputs: Outputs) -> None:
+    """Write anew what kept results say, as one; without a file to write, on stdout. Raises LocalMisuse."""
     outputs.check()
-    result = report.read(path)
+    results = [report.read(path) for path in paths]
     try:
+        result = report.merged(results)
         if outputs == Outputs():
             show(result, as_json=False)
-        outputs.write(result, source=str(path))
+        outputs.write(result, source=str(outputs.json or paths[0]))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise report.no_result(path, f"something in it is not as it should be: {error!r}") from None
+        names = " or ".join(map(str, paths))
+        raise report.no_result(names, f"something in it is not as it should be: {error!r}") from None

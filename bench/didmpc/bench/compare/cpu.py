@@ -1,6 +1,7 @@
 """Processes below this one: their CPU time, and how many they are."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,30 @@ def seconds_below(pid: int, *, without: frozenset[int] = frozenset()) -> float:
 def processes_below(pid: int) -> int:
     """How many descendants of `pid` there are."""
     return sum(1 for _ in _below(pid, _processes(), frozenset()))
+
+
+class Others:
+    """How busy the rest of the machine is from now on."""
+
+    def __init__(self) -> None:
+        self._began, self._busy, self._own = time.monotonic(), _busy(), self._used()
+
+    def share(self) -> float:
+        """Of all cores since then, what was not used by this process and what it started, from 0 to 1."""
+        passed = (time.monotonic() - self._began) * (os.cpu_count() or 1)
+        return max(0.0, (_busy() - self._busy) - (self._used() - self._own)) / max(passed, 0.01)
+
+    @staticmethod
+    def _used() -> float:
+        return time.process_time() + seconds_below(os.getpid())
+
+
+def _busy() -> float:
+    """CPU seconds of all processes, and of the kernel for them, since the machine was started."""
+    user, nice, system, _, _, _, soft_interrupts, *_ = map(
+        int, Path("/proc/stat").read_text().partition("\n")[0].split()[1:]
+    )
+    return (user + nice + system + soft_interrupts) / _TICK
 
 
 @dataclass(frozen=True, slots=True)

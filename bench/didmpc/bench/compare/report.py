@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,29 @@ def read(path: Path) -> Json:
     return result
 
 
-def no_result(path: Path, why: str) -> LocalMisuse:
+def merged(results: Sequence[Json]) -> Json:
+    """Several results of one machine as one: their commands after one another, all that was found."""
+    first, *more = results
+    if not more:
+        return first
+    whole = first | {
+        "command": " && ".join(result["command"] for result in results),
+        "date": f"{min(each['date'] for each in results)} to {max(each['date'] for each in results)}",
+        "machine": first["machine"]
+        | {
+            name: max(result["machine"][name] for result in results if name in result["machine"])
+            for name in ("load_before", "other_work")
+            if any(name in result["machine"] for result in results)
+        },
+        "software": {name: found for each in results for name, found in each["software"].items()},
+    }
+    for part in ("runs", "exposure", "cut", "nat"):
+        whole[part] = [entry for result in results for entry in result[part]]
+    whole["aims"] = [aim.as_json() for aim in aims(whole)]
+    return whole
+
+
+def no_result(path: object, why: str) -> LocalMisuse:
     """What to say of a file that is something else."""
     return LocalMisuse(
         f"{path} is not a result of the comparison.",

@@ -12,6 +12,8 @@ from didmpc.bench.compare.aims import Aim, aims
 Json = dict[str, Any]
 BUSY = 3.0
 """A load average from which on the other work of a machine is in the figures."""
+BUSY_SHARE = 0.15
+"""The same, of the CPU time of all cores; of it some hundredths are the kernel's own for test hosts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +48,18 @@ def sheets(result: Json) -> list[Sheet]:
 
 def caution(result: Json) -> str:
     """A sentence about a machine that was busy, or nothing."""
-    machines = result.get("hosts") or [result["machine"]]
-    load, cores, where = max(
-        (float(about[name]), about["cores"], about.get("host", "The machine"))
-        for about in machines
+    busy = [
+        f"{about.get('host', 'the machine')}: load average {about[name]} on {about['cores']} cores"
+        for about in result.get("hosts") or [result["machine"]]
         for name in ("load_before", "load_after")
-        if name in about
-    )
-    if load < BUSY:
+        if float(about.get(name, 0)) >= BUSY
+    ]
+    if (share := float(result["machine"].get("other_work", 0))) >= BUSY_SHARE:
+        busy.append(f"meanwhile others had {share:.0%} of its CPU time")
+    if not busy:
         return ""
     return (
-        f"{where} was busy with other work (load average {load:.1f} on {cores} cores): "
+        f"There was other work ({'; '.join(busy)}): "
         "only ratios of the same pair mean anything here, and those that depend on CPU little."
     )
 

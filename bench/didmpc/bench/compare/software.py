@@ -4,6 +4,7 @@ import shutil
 import subprocess
 from collections.abc import Iterable
 from importlib import metadata
+from pathlib import Path
 
 UNKNOWN = "of unknown version"
 """Of what is not installed, or not from a package."""
@@ -27,6 +28,21 @@ def debian(packages: Iterable[str]) -> dict[str, str]:
         if package in found and status == "installed":
             found[package] = version
     return found
+
+
+def revision() -> dict[str, str]:
+    """The commit that this package is from, in a git checkout; with + where that was changed."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    if shutil.which("git") is None:
+        return {}
+    head = subprocess.run(
+        [*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=30, check=False
+    )
+    if head.returncode != 0:
+        return {}
+    changes = [*git, "status", "--porcelain", "--untracked-files=no"]
+    changed = subprocess.run(changes, capture_output=True, text=True, timeout=30, check=False).stdout
+    return {"revision": head.stdout.strip() + ("+" if changed.strip() else "")}
 
 
 def python(packages: Iterable[str]) -> dict[str, str]:
