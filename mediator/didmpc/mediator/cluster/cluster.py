@@ -140,7 +140,7 @@ class Cluster(Neighbours):
     # --- for the operator
 
     async def nodes(self) -> list[dict[str, Any]]:
-        """All nodes, as they said of themselves at their last beat."""
+        """All nodes; the others as they said of themselves at their last beat."""
         return [
             {
                 "id": node.id,
@@ -150,7 +150,7 @@ class Cluster(Neighbours):
                 "version": node.version,
                 "since": node.since,
                 "lease_seconds": round(node.lease_seconds, 1),
-                **node.figures,
+                **(self._figures() if node.id == self.id else node.figures),
             }
             for node in await self._tables.nodes()
         ]
