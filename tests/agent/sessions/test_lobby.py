@@ -226,6 +226,34 @@ async def test_a_lobby_outlives_a_stop_of_its_hosts_agent(agents: Agents, steps:
     await agents["alice"].until_over()
 
 
+async def test_a_lobby_whose_command_is_lost_without_a_word_can_be_opened_again(
+    agents: Agents, program: Path
+) -> None:
+    run, screen, link = await host(agents, program, stays=True)
+    bob = agents["bob"].visit(link, shown := Terminal())
+    await screen.sees(event="party", name="bob", state="joined")
+    run.cancel()  # the command was killed, its terminal closed
+    await shown.sees(event="party", name="alice", state="pausing")
+    await asyncio.gather(run, return_exceptions=True)
+    again, same = Terminal(), {"parties": 3, "mode": "didcomm", "wait": 120}
+    agents["alice"].run(program, again, lobby=link, **same)
+    await again.sees(event="party", name="bob", state="joined")
+    assert not bob.done()
+
+
+async def test_a_host_that_says_so_ends_the_lobby_for_all(agents: Agents, program: Path) -> None:
+    run, screen, link = await host(agents, program, stays=True)
+    bob = agents["bob"].visit(link, Terminal())
+    await screen.sees(event="party", name="bob", state="joined")
+    screen.says(leave=True)  # Ctrl-C
+    with pytest.raises(DidmpcError, match="You ended it"):
+        await run
+    with pytest.raises(DidmpcError, match="ended the session before it began"):
+        await bob
+    with pytest.raises(LocalMisuse, match="alice has ended this"):
+        await agents["carol"].visit(link, Terminal())
+
+
 async def test_two_lobbies_and_two_visits_in_one_agent_do_not_mind_each_other(
     agents: Agents, steps: Path
 ) -> None:

@@ -261,6 +261,7 @@ def run(
         "start": start.value,
         "confirm": confirm,
         "lobby": reopen,
+        "stays": True,
         "threshold": threshold,
         "free_threshold": free_threshold,
         "input": _input(input_),

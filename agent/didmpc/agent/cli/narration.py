@@ -282,6 +282,8 @@ def waiting(event: Event) -> str:
     names = [str(name) for name in event.get("for") or []]
     left = event.get("seconds_left")
     until = f" ({duration(round(left))} left)" if isinstance(left, int | float) else ""
+    if names == ["you"]:
+        return f"All are ready: press Enter to begin{until}"
     return f"Waiting for {listing(names) if names else 'a proposal'}{until}"
 
 

@@ -84,6 +84,8 @@ def take(state: State, event: Event, now: float) -> State:
             return replace(state, unreachable=away)
         case "ended" | "agreed" | "all-joined":
             return None
+        case "agent-lost" if isinstance(state, Lobby):
+            return None
         case _:
             return state
 
@@ -159,7 +161,9 @@ def lobby_lines(lobby: Lobby, now: float) -> list[Line]:
     if lobby.free:
         shown.append((f"{plural(lobby.free, 'place')} free, for whoever comes by the link", "dim"))
     left = "" if lobby.ends_at is None else f" ({duration(max(0, round(lobby.ends_at - now)))} left)"
-    if lobby.waits_for:
+    if lobby.waits_for == ("you",):
+        shown.append((f"Press Enter to begin{left}", "bold"))
+    elif lobby.waits_for:
         shown.append((f"Waiting for {listing([named(name) for name in lobby.waits_for])}{left}", "bold"))
     elif left:
         shown.append((f"Waiting{left}", "bold"))

@@ -96,6 +96,8 @@ def _list(place: Home, *, as_json: bool) -> None:
         rows.append((each["id"][:8], what, used, moment(each["expires"]), each["state"]))
     screen.table(("ID", "For", "", "Expires", "State"), rows)
     screen.line("Take one back:  didmpc invite --revoke ID")
+    if any(each["for"] == "computation" and each["state"] == "open" for each in known):
+        screen.line("Gather again where a command was lost: the same command, with  --reopen ID")
 
 
 def _revoke(place: Home, wanted: str, *, as_json: bool) -> None:

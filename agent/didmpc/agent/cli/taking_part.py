@@ -196,6 +196,7 @@ class TakingPart:
             self._follow_task.cancel()
         self._channel, self._follow_task = None, None
         self._ended = asyncio.get_running_loop().create_future()
+        self._board.take({"event": "agent-lost"})
         self._say("Your agent has stopped. This command waits for it, and so do the others.", "yellow")
         self._say("Start it again, in another terminal:  didmpc agent start --detach", "bold")
         params = dict(self._request.params)
@@ -523,6 +524,7 @@ class TakingPart:
     async def _leave(self) -> None:
         """Ctrl-C: tell everybody, and wait a moment until they know."""
         if not self._handed_over:
+            await self._leave_lobby()
             self._control.close()  # the agent gives up the request, and tells those who were asked
         if self._channel is not None and not self._ended.done():
             with contextlib.suppress(TimeoutError):
@@ -534,6 +536,16 @@ class TakingPart:
         what = f"Stopped: you pressed Ctrl-C{told}."
         self.outcome.cause = {"party": None, "kind": "interrupted", "what": what, "why": ""}
         self._say(what, "bold")
+
+    async def _leave_lobby(self) -> None:
+        """Say that a lobby is over: one whose command is lost without a word stays open."""
+        if self._request.lobby is None or not self._request.lobby.link:
+            return
+        with contextlib.suppress(DidmpcError, TimeoutError):
+            self._control.answer({"leave": True})
+            async with asyncio.timeout(GONE_WITHIN):
+                while (await self._control.next())[0] != "result":
+                    pass
 
     async def _decline(self, why: BaseException | None) -> None:
         """Stay until the agent has told the others of the refusal."""

@@ -334,7 +334,7 @@ class Guest:
         self._say_here(picture.beat)
         self._called = picture.you
         if picture.pausing:
-            await self._host_away("pausing", "Its agent is being stopped; the place is kept.")
+            await self._host_away("pausing", "It was stopped and can be started again; your place is kept.")
         before, ours = self._rows, {picture.you, self._proposal.parties[0]}
         self._rows = {row.name: row for row in picture.rows}
         for row in picture.rows:

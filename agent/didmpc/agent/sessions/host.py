@@ -15,7 +15,8 @@ Events while people gather, at the host and (those marked *) at each guest alike
     waiting *   for, seconds_left: the same in one line
     all-joined* the manifest is written
 
-What the host may say meanwhile: {"start": true}, {"admit": NAME}, {"refuse": NAME}.
+What the host may say meanwhile: {"start": true}, {"admit": NAME}, {"refuse": NAME}, {"leave": true}.
+With `stays` among the parameters a lobby whose command is lost without a word is left open, to be opened again.
 """
 
 import asyncio
@@ -77,6 +78,7 @@ class Plan:
     least: int  # parties with which it may begin; 0: only with all
     auto: bool  # it begins by itself when all are here
     confirm: bool  # the person lets in everybody of the link
+    stays: bool  # its lobby is left open where its command is lost
     reopen: str  # the invitation whose lobby was left open; empty: a new one
     threshold: int
     free_threshold: bool
@@ -132,6 +134,7 @@ class Plan:
             least=least,
             auto=params.get("start") != "ask",
             confirm=params.get("confirm") is True,
+            stays=places > 0 and params.get("stays") is True,
             reopen=str(params.get("lobby") or ""),
             threshold=threshold,
             free_threshold=bool(params.get("free_threshold")),
@@ -392,6 +395,8 @@ class Host:
                     open_doors.enter_context(self._door.opened(issued, self._inbox))
                 return await reception.gather()
         except BaseException as error:
+            if plan.stays and isinstance(error, asyncio.CancelledError) and not self._pausing:
+                await asyncio.shield(self.pause())
             if not self._pausing:
                 why = (
                     error.what if isinstance(error, DidmpcError) else "The host's didmpc command was stopped."
