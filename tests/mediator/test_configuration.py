@@ -159,3 +159,37 @@ def test_the_guide_has_every_setting_and_every_limit_with_its_default() -> None:
         assert f"| {limit.what} |" in text
     for setting in SETTINGS:
         assert setting.key in rows, f"docs/hosting.md: {setting.key}"
+
+
+SECRET_URL, SAFE_URL = "postgresql://me:secret@a,b:5433/mail?sslmode=require", "postgresql://me@a,b:5433/mail"
+
+
+def test_the_password_of_the_store_comes_from_where_nobody_else_reads_it(home: Home) -> None:
+    file = home.root / "mediator.toml"
+    for source in (
+        {"text": f'store = "{SECRET_URL}"'},
+        {"environment": {"DIDMPC_MEDIATOR_STORE": SECRET_URL}},
+    ):
+        file.touch(mode=0o600)
+        loaded = load(home, **source)  # type: ignore[arg-type]
+        file.write_text("")
+        assert loaded.store_url == SECRET_URL
+        assert loaded["store"] == SAFE_URL + "?sslmode=require"
+        assert "secret" not in repr(loaded) + str(loaded.to_json())
+    with pytest.raises(WrongSetting, match="--store takes no password"):
+        load(home, flags={"store": SECRET_URL})
+    with pytest.raises(WrongSetting, match="--store takes no password"):
+        load(home, flags={"store": SAFE_URL + "?password=secret"})
+    assert load(home, flags={"store": SAFE_URL}).store_url == SAFE_URL
+    file.chmod(0o644)
+    with pytest.raises(WrongSetting, match="chmod 600"):
+        load(home, f'store = "{SECRET_URL}"')
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://secret@a/b", "postgresql://", "postgresql://a", "x", "postgresql://[/b"]
+)
+def test_what_is_no_url_of_a_store_is_refused_unseen(home: Home, url: str) -> None:
+    with pytest.raises(WrongSetting, match="postgresql://") as error:
+        load(home, flags={"store": url})
+    assert "secret" not in str(error.value)

@@ -9,7 +9,6 @@ import logging
 import resource
 import signal
 import socket
-import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from didmpc.mediator import left
 from didmpc.mediator.accounts import Accounts
 from didmpc.mediator.channels import Channels, Hops
 from didmpc.mediator.configuration import Configuration, address
@@ -53,7 +51,7 @@ from didmpc.mediator.resolving import Dids
 from didmpc.mediator.rotation import Rotations
 from didmpc.mediator.service import Service
 from didmpc.mediator.store import EXPIRY_BATCH, Admission, Store
-from didmpc.mediator.store.sqlite import SqliteStore
+from didmpc.mediator.store.opening import open_store
 from didmpc.mediator.web_dids import WebDids
 from didmpc.mediator.websocket import WebSockets
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
@@ -125,8 +123,10 @@ async def running(
             settings = settings.listening(host, listener.getsockname()[1], public_url)
             home.save(settings)
             async with contextlib.AsyncExitStack() as stack:
-                store = await _store(home, limits, store_url)
+                store = await open_store(home, limits, store_url)
                 stack.push_async_callback(store.close)
+                for warning in store.describe().warnings:
+                    log.critical("%s", warning)
                 dialer = outside.dialer(listener.getsockname()[0], settings.url)
                 stack.push_async_callback(dialer.close)
                 web_dids = WebDids(dialer.http, limits)
@@ -162,14 +162,6 @@ async def running(
                     )
                 )
                 yield Running(settings, host, f"{metrics_url}/metrics")
-
-
-async def _store(home: Home, limits: Limits, url: str) -> Store:
-    if not url:
-        return open_store(home, limits)
-    from didmpc.mediator.store.postgres import PostgresStore  # noqa: PLC0415  (not loaded where it is not used)
-
-    return await PostgresStore.open(url, home.root, limits)
 
 
 async def _cluster(
@@ -395,20 +387,6 @@ def _cannot_bind(host: str, port: int, problem: OSError, option: str) -> LocalMi
     )
 
 
-def open_store(home: Home, limits: Limits) -> Store:
-    """The store of a home whose lock the caller holds. Raises `LocalMisuse`."""
-    left.check_not_left(home.root)
-    try:
-        return SqliteStore(home.root, limits)
-    except (sqlite3.Error, OSError) as problem:
-        raise LocalMisuse(
-            f"The mediator's store in {home.root} cannot be opened.",
-            why=f"{problem}.",
-            fix="Put a backup in its place (didmpc mediator restore FILE --force),"
-            " or name another home with --home DIR.",
-        ) from None
-
-
 async def serve(
     home: Home, configuration: Configuration, on_ready: Callable[[Running], None]
 ) -> signal.Signals:
@@ -439,6 +417,7 @@ async def serve(
         proxies=Proxies.read(configuration["proxies"]),
         contact=configuration["contact"],
         configuration=configuration,
+        store_url=configuration.store_url,
         node_listen=configuration["node-listen"],
         node_url=configuration["node-url"],
     ) as mediator:

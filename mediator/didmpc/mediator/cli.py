@@ -59,6 +59,14 @@ def start(
             min=0, max=65535, help="0: any free one.", show_default=f"the last one used, else {DEFAULT_PORT}"
         ),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Keep mail in PostgreSQL: postgresql://USER@HOST/DATABASE. No password here: PGPASSFILE.",
+            show_default="a file in the home",
+        ),
+    ] = None,
     public_url: Annotated[
         str | None,
         typer.Option(
@@ -170,6 +178,8 @@ def start(
     home; see  didmpc mediator config
 
     Example:  didmpc mediator start --host 0.0.0.0 --public-url https://mediator.example.org
+
+    Example:  didmpc mediator start --store postgresql://didmpc@db.example.org/didmpc
     """
     import asyncio
     import signal
@@ -181,6 +191,7 @@ def start(
     flags = {
         "host": host,
         "port": port,
+        "store": store,
         "public-url": public_url,
         "registration": registration,
         "allow-private": allow_private,
@@ -315,7 +326,11 @@ def _welcome(mediator: Any, home: Home, configuration: Configuration) -> None:
     lines = [
         f"  Mediator    {settings.url}",
         f"  DID         {mediator.did}",
-        f"  Keys, mail  {home.root}",
+        *(
+            (f"  Keys        {home.root}", f"  Mail        {configuration['store']}")
+            if configuration["store"]
+            else (f"  Keys, mail  {home.root}",)
+        ),
     ]
     match configuration["registration"]:
         case "invitation":

@@ -18,7 +18,7 @@ import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from didmpc.mediator.home import DEFAULT_PORT, Home, check_public_url
 from didmpc.mediator.limits import TABLE, Limits
 from didmpc.mediator.proxies import Proxies
 from didmpc.mediator.quantities import read_limit, show_limit, whole
+from didmpc.mediator.store import url as stores
 from didmpc.protocols.errors import LocalMisuse
 
 FILE = "mediator.toml"
@@ -86,6 +87,8 @@ class Configuration:
 
     settings: Mapping[str, Value]
     limit_values: Mapping[str, Value]
+    store_url: str = field(default="", repr=False)
+    """With the password, if it has one; the setting `store` is without."""
 
     @classmethod
     def load(
@@ -109,7 +112,11 @@ class Configuration:
             settings["port"] = Value(kept.port, KEPT) if kept else Value(DEFAULT_PORT, DEFAULT)
         if settings["public-url"].value is None and kept and kept.public_url:
             settings["public-url"] = Value(kept.public_url, KEPT)
-        return cls(settings, _limit_values(settings["limits"], given))
+        store = settings["store"]
+        if stores.has_password(store.value):
+            _check_secret(given["store"], named or home.root / FILE)
+            settings["store"] = Value(stores.without_password(store.value), store.source)
+        return cls(settings, _limit_values(settings["limits"], given), store.value)
 
     def __getitem__(self, key: str) -> Any:
         return self.settings[key].value
@@ -171,6 +178,10 @@ def _public_url(given: object) -> str:
         raise ValueError("a URL such as https://mediator.example.org") from None
 
 
+def _store(given: object) -> str:
+    return "" if given == "" else stores.check(str(given))
+
+
 def _one_of(*names: str) -> Callable[[object], str]:
     def read(given: object) -> str:
         if given not in names:
@@ -213,6 +224,12 @@ def _proxies(given: object) -> str:
 SETTINGS = (
     Setting("host", "127.0.0.1", "address to listen on", _text),
     Setting("port", None, "port to listen on; 0 is any free one, and the last one used is kept", _port),
+    Setting(
+        "store",
+        "",
+        "where mail is kept: postgresql://USER@HOST/DATABASE; without it, in a file in the home",
+        _store,
+    ),
     Setting("public-url", None, "where others reach it; kept, '' takes it back", _public_url),
     Setting("registration", "open", "who may open an account", _one_of(*REGISTRATIONS)),
     Setting(
@@ -394,16 +411,35 @@ def _in_order(values: Mapping[str, Value], less: str, more: str, why: str) -> No
         )
 
 
+def _check_secret(given: _Given, file: Path) -> None:
+    """Raise `WrongSetting` where others of this machine can read the password of the store."""
+    if given.by_flag:
+        raise WrongSetting(
+            "--store takes no password.",
+            why="Everybody on this machine can read command lines.",
+            fix="Put it into the file that PGPASSFILE names, into PGPASSWORD, or into DIDMPC_MEDIATOR_STORE.",
+            by_flag=True,
+        )
+    if given.source.startswith(str(file)) and file.stat().st_mode & 0o077:
+        raise WrongSetting(
+            f"{file} has the password of the store, and others can read it.", fix=f"chmod 600 {file}"
+        )
+
+
 def _checked(key: str, read: Callable[[object], Any], given: _Given) -> Any:
     try:
         return read(given.value)
     except ValueError as problem:
         raise WrongSetting(
-            f"{given.source}: {key} cannot be {str(given.value)[:80]!r}.",
+            f"{given.source}: {key} cannot be {_shown(key, given)}.",
             why=f"It must be {problem}.",
             fix=given.fix,
             by_flag=given.by_flag,
         ) from None
+
+
+def _shown(key: str, given: _Given) -> str:
+    return "that" if key == "store" else repr(str(given.value)[:80])  # a password may be in it
 
 
 def _did_you_mean(key: str, known: Iterable[str]) -> str:

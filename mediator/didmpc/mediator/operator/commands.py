@@ -301,9 +301,16 @@ def restore(
     """
     from dataclasses import asdict
 
+    from didmpc.mediator.configuration import Configuration
     from didmpc.mediator.operator import backup as backups
 
     place = Home.locate(home)
+    if url := Configuration.load(place)["store"]:
+        raise LocalMisuse(
+            "This mediator's mail is in PostgreSQL, and a backup is of a mediator that has it in its home.",
+            why=f"Its settings say: store = {url}",
+            fix="Give the database back with pg_restore, or restore into another home: --home DIR.",
+        )
     found = backups.restore(place, file.expanduser(), force=force)
     if as_json:
         _print(json.dumps({"home": str(place.root), **asdict(found)}))
@@ -331,12 +338,13 @@ def _alone(place: Home, method: str, params: Json) -> Json:
     """Do it on the home of a mediator that does not run, holding its lock."""
     import asyncio
 
-    from didmpc.mediator.app import open_store
+    from didmpc.mediator.configuration import Configuration
     from didmpc.mediator.limits import Limits
     from didmpc.mediator.operator.methods import Operator
+    from didmpc.mediator.store.opening import open_store
 
     async def work() -> Json:
-        store = open_store(place, Limits())
+        store = await open_store(place, Limits(), Configuration.load(place).store_url)
         try:
             return await Operator(place, place.require(), store).methods()[method](params)
         finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from didmpc.mediator import left, logs
-from didmpc.mediator.home import Home, Settings
+from didmpc.mediator.home import KEYS_FILE, Home, Settings
 from didmpc.mediator.operator.backup import back_up
 from didmpc.mediator.operator.control import Json, Method
 from didmpc.mediator.store import Store
@@ -92,6 +92,7 @@ class Operator:
             "did": self._settings.identity.did,
             "url": self._settings.url,
             "home": str(self._home.root),
+            "store": asdict(self._store.describe()),
             "disk_free_bytes": shutil.disk_usage(self._home.root).free,
             "accounts": totals.accounts,
             "mailboxes": totals.keys,
@@ -229,6 +230,12 @@ class Operator:
         target = Path(str(params.get("file", "")))
         if not target.is_absolute():
             raise LocalMisuse("A backup needs the whole path of its file.")
+        if url := self._store.describe().url:
+            raise LocalMisuse(
+                "This mediator's mail is in PostgreSQL, which has backups of its own.",
+                why=f"Its home has only the keys, in {self._home.root / KEYS_FILE}.",
+                fix=f"pg_dump --format=custom --file=FILE '{url}', and a copy of that file of keys.",
+            )
         force = params.get("force") is True
         contents = await asyncio.to_thread(back_up, self._home, target, force=force, stop=self._stopping)
         return {"file": str(target), **asdict(contents)}

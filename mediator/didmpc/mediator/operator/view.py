@@ -61,6 +61,14 @@ def status_rows(status: Json, now: float) -> list[Row]:
             ),
             ("Settings", ", ".join(f"{key} {value}" for key, value in status["settings"].items())),
         ]
+    store = status["store"]
+    kept = store["kind"]
+    if store["url"]:
+        waits = (
+            f"commits wait for {store['standbys']}" if store["standbys"] else "commits wait for no standby"
+        )
+        kept = f"{kept}, {store['url']}; {waits}"
+    rows += [("Store", kept), *(("Warning", words) for words in store["warnings"])]
     rows += [("Disk", f"{approximate_size(status['disk_free_bytes'])} free"), ("Home", status["home"])]
     return [(name, printable(text)) for name, text in rows if text]
 

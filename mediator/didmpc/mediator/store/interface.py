@@ -13,6 +13,7 @@ from didmpc.mediator.store.records import (
     AccountRow,
     Admission,
     ChannelEnd,
+    Description,
     Evicted,
     Kept,
     Listing,
@@ -263,6 +264,9 @@ class Store(Protocol):
 
     async def probe(self) -> None:
         """Write to the disk, and raise `StoreFailed` where that cannot be done."""
+
+    def describe(self) -> Description:
+        """For its operator."""
 
     def observe_commits(self, observer: Callable[[int, float], None]) -> None:
         """Have the number of operations and the seconds of each commit told, in whichever thread."""

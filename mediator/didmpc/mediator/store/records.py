@@ -99,6 +99,19 @@ class ChannelEnd:
 
 
 @dataclass(frozen=True, slots=True)
+class Description:
+    """Which store it is."""
+
+    kind: str
+    url: str = ""
+    """Without its password; empty: it is in the home."""
+    standbys: str = ""
+    """For which ones commits wait."""
+    warnings: tuple[str, ...] = ()
+    """To be told loudly."""
+
+
+@dataclass(frozen=True, slots=True)
 class OperatorMessage:
     """Words of a stranger: to be shown with care."""
 

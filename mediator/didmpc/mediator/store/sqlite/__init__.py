@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from didmpc.mediator.limits import Limits
-from didmpc.mediator.store.records import EXPIRY_BATCH
+from didmpc.mediator.store.records import EXPIRY_BATCH, Description
 from didmpc.mediator.store.sqlite.accounts import AccountStore
 from didmpc.mediator.store.sqlite.ballast import Ballast
 from didmpc.mediator.store.sqlite.channels import ChannelStore
@@ -30,6 +30,9 @@ class SqliteStore(
         ballast = Ballast(folder / BALLAST, limits.ballast_bytes)
         super().__init__(Database(folder / FILE, STEPS, ballast), ballast, folder, limits)
         ballast.hold(limits.free_disk_bytes)
+
+    def describe(self) -> Description:
+        return Description(f"SQLite {sqlite3.sqlite_version}")
 
     def observe_commits(self, observer: Callable[[int, float], None]) -> None:
         self._database.on_commit = observer
