@@ -246,7 +246,7 @@ async def test_a_host_that_says_so_ends_the_lobby_for_all(agents: Agents, progra
     bob = agents["bob"].visit(link, Terminal())
     await screen.sees(event="party", name="bob", state="joined")
     screen.says(leave=True)  # Ctrl-C
-    with pytest.raises(DidmpcError, match="You ended it"):
+    with pytest.raises(DidmpcError, match="The host has ended it"):
         await run
     with pytest.raises(DidmpcError, match="ended the session before it began"):
         await bob

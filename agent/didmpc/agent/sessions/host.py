@@ -16,7 +16,7 @@ Events while people gather, at the host and (those marked *) at each guest alike
     all-joined* the manifest is written
 
 What the host may say meanwhile: {"start": true}, {"admit": NAME}, {"refuse": NAME}, {"leave": true}.
-With `stays` among the parameters a lobby whose command is lost without a word is left open, to be opened again.
+With `stays` among the parameters a lobby whose command is lost without a word stays open, for `lobby`.
 """
 
 import asyncio

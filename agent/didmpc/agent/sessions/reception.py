@@ -183,7 +183,7 @@ class Reception:
 
     async def _hear(self, said: Mapping[str, Any]) -> None:
         if said.get("leave") is True:
-            raise DidmpcError("You ended it; all who came are told.")
+            raise DidmpcError("The host has ended it.")
         if said.get("start") is True and self._cut_off:
             await self._notice("Not while your mediator cannot be reached: say it again when it is back.")
         elif said.get("start") is True:
