@@ -27,7 +27,7 @@ from typing import TypeVar
 from didmpc.mediator.limits import KIB, Limits
 from didmpc.mediator.neighbours import Alone, Binding, Neighbours
 from didmpc.mediator.pace import Pace
-from didmpc.mediator.store import ChannelEnd, Store
+from didmpc.mediator.store import ChannelEnd, Store, StoreFailed
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import ErrorCode, UnboundReason
@@ -458,6 +458,13 @@ class Relay:
     # --- inner
 
     async def _bind(self, leg: Leg, bind: hop.Bind, now: float) -> ErrorCode | None:
+        try:
+            return await self._bind_if_allowed(leg, bind, now)
+        except StoreFailed as problem:
+            log.error("%s", problem)
+            return ErrorCode.UNAVAILABLE
+
+    async def _bind_if_allowed(self, leg: Leg, bind: hop.Bind, now: float) -> ErrorCode | None:
         try:
             hop.verify_bind(bind, leg.exporter)
         except SessionError:

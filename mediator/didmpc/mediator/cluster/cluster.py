@@ -233,7 +233,10 @@ class Cluster(Neighbours):
         asked, before = leases.now(), time.time()
         beat = await self._tables.beat(self.id, self._lease.seconds, figures)
         if beat.is_held:
+            was_held = self._lease.is_held
             self._lease.renewed(asked)
+            if not was_held and self._beats is not None:
+                self._presence.resume()  # late, but nobody could take over
         else:
             await self._come_back()
         after = time.time()

@@ -21,8 +21,8 @@ def now() -> float:
 
 
 class Lease:
-    def __init__(self, seconds: float = SECONDS) -> None:
-        self.seconds = seconds
+    def __init__(self) -> None:
+        self.seconds = SECONDS
         self._until = -1.0
 
     @property

@@ -311,6 +311,12 @@ class Presence:
         if gone is not None:
             self._deliveries.free_all_of(gone)
 
+    def resume(self) -> None:
+        """The lease was out of sight for a while; what came meanwhile waits."""
+        for account, live in self._live.items():
+            if live.is_mine:
+                self._deliveries.resume(account)
+
     def lease_lost(self) -> None:
         """Others may have taken what was ours; whoever has it keeps it."""
         for account, live in list(self._live.items()):
