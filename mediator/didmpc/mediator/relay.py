@@ -462,7 +462,7 @@ class Relay:
             return await self._bind_if_allowed(leg, bind, now)
         except StoreFailed as problem:
             log.error("%s", problem)
-            return ErrorCode.UNAVAILABLE
+            return ErrorCode.TOO_MANY_CHANNELS  # which is tried again
 
     async def _bind_if_allowed(self, leg: Leg, bind: hop.Bind, now: float) -> ErrorCode | None:
         try:

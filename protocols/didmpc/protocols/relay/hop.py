@@ -68,7 +68,6 @@ class ErrorCode(IntEnum):
     CHANNEL_IN_USE = 6
     TOO_MANY_CHANNELS = 7
     NOT_BOUND = 8
-    UNAVAILABLE = 9  # the mediator cannot look it up just now; bind again
 
 
 class Data(NamedTuple):
