@@ -219,8 +219,10 @@ def _paired(
                 run[name] = each.run(what, without=without)
                 run[name].pop("said")
             runs.append(run)
+    where = own.where(works[0]) if network.is_near else {}
     return {
         "relayed": one.relayed,
+        "cpu_by_process": where,
         "setup_seconds": own.setup_seconds,
         "processes": own.processes,
         "effort": effort,

@@ -7,6 +7,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from didmpc.bench.processes import command_line
+
+_LEAST = 0.02
 _TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
@@ -23,6 +26,53 @@ def seconds_below(pid: int, *, without: frozenset[int] = frozenset()) -> float:
 def processes_below(pid: int) -> int:
     """How many descendants of `pid` there are."""
     return sum(1 for _ in _below(pid, _processes(), frozenset()))
+
+
+class Kinds:
+    """Which processes below this one use CPU time from now on, by what they run; `look` again and again."""
+
+    def __init__(self) -> None:
+        self._kinds: dict[int, str] = {}
+        self._first: dict[int, float] = {}
+        self._last: dict[int, float] = {}
+        self.look()
+        self._first = dict(self._last)
+
+    def look(self) -> None:
+        """Of a process that ends only what it used until the last look is known."""
+        found = _processes()
+        for pid in _below(os.getpid(), found, frozenset()):
+            self._last[pid] = found[pid].own
+            # Again each time: who starts a program is first a copy of itself.
+            self._kinds[pid] = kind(command_line(pid)) or self._kinds.get(pid, "")
+
+    def seconds(self) -> dict[str, float]:
+        """Of each kind together; the most first."""
+        used: dict[str, float] = {}
+        for pid, last in self._last.items():
+            name = self._kinds[pid] or "others"
+            used[name] = used.get(name, 0.0) + last - self._first.get(pid, 0.0)
+        return {
+            name: round(seconds, 2)
+            for name, seconds in sorted(used.items(), key=lambda each: -each[1])
+            if seconds >= _LEAST
+        }
+
+
+def kind(words: list[str]) -> str:
+    """What a command line runs: a Python's module or script, the first words of `didmpc`, else the command."""
+    name = Path(words[0]).name if words else ""
+    if not name.startswith("python"):
+        return name
+    rest = words[1:]
+    while rest and rest[0].startswith("-") and rest[0] not in ("-m", "-c"):
+        rest = rest[1:]
+    if not rest or rest[0] == "-c":
+        return "python"
+    if rest[0] == "-m":
+        return rest[1] if len(rest) > 1 else "python"
+    script = Path(rest[0]).name
+    return " ".join([script, *rest[1:2]]) if script == "didmpc" else script
 
 
 class Others:

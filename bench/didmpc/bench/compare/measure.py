@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from didmpc.bench.cluster import Running
-from didmpc.bench.compare import capture, programs
+from didmpc.bench.compare import capture, cpu, programs
 from didmpc.bench.compare.contender import Connection, Contender
 from didmpc.bench.compare.hosts import Host, HostError, Network, stop_all
 from didmpc.bench.compare.lab import Lab
@@ -96,6 +96,12 @@ class Measured:
         said = finish(self.connection, self.connection.start(what), within)
         after = self.network.cpu_seconds(without=without)
         return figures(said) | {"cpu_seconds": after - before, "said": said}
+
+    def where(self, what: Work, *, within: float = RUN_WITHIN) -> dict[str, float]:
+        """CPU seconds of each kind of process in one more run, without a clock: looking takes time."""
+        kinds = cpu.Kinds()
+        finish(self.connection, self.connection.start(what), within, kinds.look)
+        return kinds.seconds()
 
 
 def connect(

@@ -34,6 +34,8 @@ def sheets(result: Json) -> list[Sheet]:
         found.append(_figures(*group, entries))
         if any(entry.get("ratios") for entry in entries):
             found.append(_ratios(*group, entries))
+        if any(entry.get("cpu_by_process") for entry in entries):
+            found.append(_where(*group, entries))
     found += [_ease(entries) for entries in [_with_effort(result)] if entries]
     if result["exposure"]:
         found += [_security(result["exposure"]), _privacy(result["exposure"])]
@@ -163,6 +165,23 @@ def _ratios(network: str, parties: int, entries: list[Json]) -> Sheet:
         "right before it. Ratios of time in the same pair: median (least-largest).",
         headings,
         rows,
+    )
+
+
+def _where(network: str, parties: int, entries: list[Json]) -> Sheet:
+    return Sheet(
+        f"Where the CPU time goes: {network}, {parties} parties",
+        "CPU seconds of each kind of process, of all parties and servers together, in one more run of both "
+        "micro-benchmarks. What a process uses in its last tenth of a second is not in it.",
+        ("contender", "CPU seconds"),
+        [
+            (
+                entry["title"],
+                ", ".join(f"{name} {used:.2f}" for name, used in entry["cpu_by_process"].items()) or "-",
+            )
+            for entry in entries
+            if "cpu_by_process" in entry
+        ],
     )
 
 
