@@ -30,7 +30,7 @@ LOCKED := install --quiet --require-hashes --only-binary :all:
 FUZZ_VENV := .cache/fuzz-venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-netlab test-hosting test-cluster soak soak-sessions soak-kills lint types imports check bench fuzz lock clean install install-fleet install-report interop-peers
+.PHONY: help demo test test-netlab test-hosting test-cluster soak soak-sessions soak-kills lint types imports check bench comparison fuzz lock clean install install-fleet install-report interop-peers
 
 help:
 	@echo "make demo     install, then a joint computation of 3 parties in real processes (PARTIES=5 PROGRAM=demos/vote.py)"
@@ -46,6 +46,7 @@ help:
 	@echo "make types    mypy --strict"
 	@echo "make imports  import-linter: which layer may use which"
 	@echo "make bench    what a session costs: didmpc bench session (BENCH_FLAGS='messages --quick')"
+	@echo "make comparison  as root, on a quiet machine: results/NAME.json and docs/comparison.md (NAME=2026-11-quiet)"
 	@echo "make fuzz     atheris on each target of tests/fuzz (TARGET=message RUNS=1000000)"
 	@echo "make install  only install; afterwards: . $(BIN)/activate && didmpc --help"
 	@echo "make install-fleet  also what didmpc bench --hosts needs (asyncssh)"
@@ -163,6 +164,28 @@ $(VENV)/.fleet: $(VENV)/.run requirements/fleet.txt
 	@echo "==> Installing asyncssh into $(VENV), from requirements/fleet.txt"
 	@$(PIP) $(LOCKED) -r requirements/fleet.txt
 	@touch $@
+
+# The figures of docs/comparison.md: results/NAME.json, and the document made of it. Minutes, as root, on a machine
+# that does nothing else.
+NAME ?= comparison
+COMPARE := $(BIN)/didmpc bench compare
+DEMO_FILES := --program tests/agent/program/mpyc_demos/id3gini.py --program tests/agent/program/mpyc_demos/oneliners.py
+comparison: $(VENV)/.dev
+	@mkdir -p results .cache/comparison
+	@echo "==> 1 of 4: every contender at 15 ms; what can be seen, what is survived, what works behind what"
+	@$(COMPARE) --profile metro --rounds 30 --repeats 3 --exposure --cut --nat --json > .cache/comparison/1.json
+	@echo "==> 2 of 4: the cost in CPU, without distance"
+	@$(COMPARE) tcp tls relay wireguard didmpc didmpc-two --profile lan --repeats 3 $(DEMO_FILES) --json > .cache/comparison/2.json
+	@echo "==> 3 of 4: farther away, and with a phone's losses"
+	@$(COMPARE) tcp relay didmpc --profile world --profile mobile --rounds 30 --repeats 3 \
+	  --program tests/agent/program/mpyc_demos/oneliners.py --json > .cache/comparison/3.json
+	@echo "==> 4 of 4: five parties"
+	@$(COMPARE) tcp relay didmpc didmpc-two --profile lan --profile metro --parties 5 --rounds 30 --repeats 3 $(DEMO_FILES) \
+	  --json > .cache/comparison/4.json
+	@$(BIN)/didmpc bench report .cache/comparison/1.json .cache/comparison/2.json .cache/comparison/3.json \
+	  .cache/comparison/4.json --json results/$(NAME).json
+	@$(BIN)/didmpc bench report results/$(NAME).json --markdown docs/comparison.md
+	@echo "make comparison: wrote results/$(NAME).json and docs/comparison.md."
 
 # Other implementations of DIDComm, each in an environment of its own; the script keeps its own stamps.
 interop-peers: $(VENV)/.python

@@ -60,7 +60,7 @@ class Kinds:
 
 
 def kind(words: list[str]) -> str:
-    """What a command line runs: a Python's module or script, the first words of `didmpc`, else the command."""
+    """What a command line runs: a Python's module or script, the first words of `didmpc`, or the command."""
     name = Path(words[0]).name if words else ""
     if not name.startswith("python"):
         return name
