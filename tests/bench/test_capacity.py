@@ -73,6 +73,7 @@ def test_the_closed_forms_are_those_of_the_textbook() -> None:
     assert queueing.mean_wait(1.0, 1.0) == math.inf
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.floats(0, 10), st.floats(0, 3)), max_size=60), st.integers(1, 4))
 def test_everything_that_comes_is_done_in_turn_and_no_server_does_two_things_at_once(
     work: list[tuple[float, float]], servers: int
@@ -93,6 +94,7 @@ def test_everything_that_comes_is_done_in_turn_and_no_server_does_two_things_at_
         assert max(at for _, at in done) <= max(at for at, _ in work) + total + 1e-9
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 20), min_size=1, max_size=80), st.integers(1, 8))
 def test_a_group_waits_for_the_one_before_and_none_is_larger_than_allowed(
     times: list[float], most: int
@@ -141,6 +143,7 @@ def test_commits_are_as_many_as_the_closed_form_says() -> None:
 # --- demand and limits
 
 
+@settings(deadline=None)
 @given(PLAUSIBLE, SOME_USERS)
 def test_more_users_never_need_fewer_nodes_and_never_ask_less_of_anything(
     values: Values, users: float
@@ -154,6 +157,7 @@ def test_more_users_never_need_fewer_nodes_and_never_ask_less_of_anything(
             assert one.name == other.name and other.asked >= one.asked * (1 - 1e-9)
 
 
+@settings(deadline=None)
 @given(PLAUSIBLE, SOME_USERS)
 def test_as_many_nodes_as_are_told_are_enough_and_one_fewer_is_not(values: Values, users: float) -> None:
     serving, _ = limits.nodes_for(values, users)
@@ -166,6 +170,7 @@ def test_as_many_nodes_as_are_told_are_enough_and_one_fewer_is_not(values: Value
         assert any(part.fullness(serving - 1) > 1 - 1e-5 for part in fewer)
 
 
+@settings(deadline=None)
 @given(PLAUSIBLE, SOME_USERS, st.integers(1, 500))
 def test_what_users_do_is_conserved_however_many_nodes_do_it(
     values: Values, users: float, nodes: int
@@ -188,7 +193,7 @@ def test_what_users_do_is_conserved_however_many_nodes_do_it(
         assert other.users >= part.users * (1 - 1e-9)
 
 
-@settings(max_examples=20)
+@settings(max_examples=10, deadline=None)
 @given(PLAUSIBLE)
 def test_the_first_part_that_ends_is_where_a_cluster_stops_to_fit(values: Values) -> None:
     ends = limits.ends(values)

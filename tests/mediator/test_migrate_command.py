@@ -20,6 +20,7 @@ from postgres import Database
 from didmpc.bench.cluster import DIDMPC, Cluster, Mediator
 from didmpc.bench.mediator.account import Account, Forwards, connect, http_url
 from didmpc.bench.mediator.wire import http_request
+from didmpc.protocols import pickup
 
 WITHIN = 60.0
 
@@ -158,3 +159,32 @@ def test_what_cannot_be_moved_is_told_in_words(cluster: Cluster, database: Datab
     process = migrate(database, store, database.url)
     process.wait(WITHIN)
     assert "finished" in done(migrate(database, f"sqlite://{other}", database.url), 1)[1]
+
+
+def test_a_mediator_goes_on_in_postgresql_where_it_was(cluster: Cluster, database: Database) -> None:
+    mediator = started(cluster)
+    with Load(mediator.did) as load:
+        load.until(20)
+    mediator.process.send(signal.SIGTERM)
+    mediator.process.wait()
+    done(migrate(database, f"sqlite://{mediator.home}", database.url))
+    cluster.variables = {**cluster.variables, **database.environment}
+    node = cluster.start_mediator(
+        "node", "--limits", "off", "--store", database.url, home=mediator.home, port=mediator.port
+    )
+    node.ready()
+    assert node.did == mediator.did
+
+    async def enrol() -> int:
+        connection = await connect(node.did)
+        account = Account.new(node.did)
+        await account.enrol(connection)  # with numbers that nobody had before
+        answer = await account.ask(connection, pickup.status_request())
+        return pickup.parse_status(answer).message_count
+
+    assert asyncio.run(enrol()) == 0
+    with Load(node.did) as more:
+        more.until(5)
+    node.process.send(signal.SIGTERM)
+    node.process.wait()
+    assert len(load.accepted) >= 20

@@ -190,7 +190,7 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], tu
     yield fresh
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(before=ACTS, meanwhile=ACTS, later=ACTS, lives=st.integers(0, 12), after=st.booleans())
 def test_whatever_a_store_holds_is_moved_whenever_it_is_killed_and_whatever_changes_meanwhile(
     places: Callable[[], tuple[Path, Path]],
@@ -315,6 +315,7 @@ def test_a_target_that_has_something_else_is_refused(
 ROWS = st.tuples(st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.binary()))
 
 
+@settings(deadline=None)
 @given(st.lists(ROWS), st.lists(ROWS))
 def test_no_two_rows_have_the_same_canonical_form(one: list[Any], other: list[Any]) -> None:
     def exact(rows: list[Any]) -> list[Any]:

@@ -454,6 +454,9 @@ def compare(
         list[Path] | None,
         typer.Option(exists=True, dir_okay=False, help="Also time this MPyC program; repeatable."),
     ] = None,
+    no_timing: Annotated[
+        bool, typer.Option("--no-timing", help="No runs by the clock: only --exposure, --cut, --nat.")
+    ] = False,
     exposure: Annotated[
         bool, typer.Option("--exposure", help="Capture what can be seen on the way.")
     ] = False,
@@ -486,6 +489,12 @@ def compare(
 
     outputs = command.Outputs(csv=csv_file, html=html_file)
     outputs.check()
+    if no_timing and (hosts or profile or not (exposure or cut or nat)):
+        raise LocalMisuse(
+            "--no-timing leaves nothing to do here.",
+            why="It takes away what --profile and --hosts are for.",
+            fix="Add --exposure, --cut or --nat, and leave --profile and --hosts away.",
+        )
     captured = {"--exposure": exposure, "--cut": cut, "--nat": nat}
     fleet = _open_fleet(hosts or ctx.meta.get(__name__), profile=profile, from_captures=captured)
     names, networks = chosen(contenders or ()), chosen_networks(profile or ())
@@ -493,7 +502,7 @@ def compare(
         plan = Plan(
             folder=folder,
             names=names,
-            profiles=networks,
+            profiles=() if no_timing else networks,
             parties=tuple(parties or (min(3, len(fleet.parties)) if fleet else 3,)),
             fleet=fleet,
             repeats=repeats,

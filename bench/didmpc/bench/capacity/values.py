@@ -119,9 +119,9 @@ class Machines:
     database_mbit: float = _is(10_000, "Mbit/s of its network, each way")
     database_disk_gb: float = _is(2_000, "GB of its disk")
     standbys: float = _is(2, "standbys that the log goes to")
-    pool: float = _is(10, "connections of a node to the database")
-    lease_seconds: float = _is(5, "seconds between two renewals of a node's lease")
-    poll_seconds: float = _is(15, "seconds between two looks of a node for mail whose doorbell was lost")
+    pool: float = _is(12, "connections of a node to the database")
+    lease_seconds: float = _is(2, "seconds between two renewals of a node's lease")
+    poll_seconds: float = _is(10, "seconds between two looks of a node for mail whose doorbell was lost")
 
 
 Group = Figures | Users | Machines

@@ -15,9 +15,9 @@ from pathlib import Path
 import aiohttp
 
 from didmpc.bench.mediator import ceilings, fill
-from didmpc.bench.mediator.account import Account, Forwards, connect, http_url, packed, tag_of, ws_url
+from didmpc.bench.mediator.account import Account, Forwards, http_url, packed, tag_of
 from didmpc.bench.mediator.turn import Job, Result, Turn, serve
-from didmpc.bench.mediator.wire import EchoConnection, HttpConnection, IdleWebSocket, http_request
+from didmpc.bench.mediator.wire import EchoConnection, HttpConnection, IdleWebSocket, address_of, http_request
 from didmpc.protocols import pickup, trust_ping
 
 ACKNOWLEDGE_EVERY = 64
@@ -28,6 +28,19 @@ STATUS_SLACK = 512
 OPENING_AT_ONCE = 64
 SETTLE = 30.0
 """Seconds within which what was sent must have arrived."""
+
+
+def _nodes(job: Job) -> list[str]:
+    """The URLs of the nodes among which the load is parted; else the one in the mediator's DID."""
+    return list(job.get("nodes") or [http_url(job["mediator"])])
+
+
+async def _connect(url: str) -> HttpConnection:
+    return await HttpConnection.connect(*address_of(url))
+
+
+def socket_url(url: str) -> str:
+    return f"ws{url.removeprefix('http')}/ws"
 
 
 # --- preparing
@@ -47,7 +60,7 @@ async def pack_forwards(job: Job, turn: Turn) -> Result:
 async def enrol(job: Job, turn: Turn) -> Result:
     """Open accounts, each with one DID."""
     await turn.wait()
-    connection = await connect(job["mediator"])
+    connection = await _connect(_nodes(job)[0])
     accounts = [Account.new(job["mediator"]) for _ in range(job["count"])]
     for account in accounts:
         await account.enrol(connection)
@@ -59,9 +72,9 @@ async def enrol(job: Job, turn: Turn) -> Result:
 
 async def forward_http(job: Job, turn: Turn) -> Result:
     """Post every packed forward, over connections with one request in flight each."""
-    url = http_url(job["mediator"])
-    requests = [http_request(url, envelope) for _, envelope in packed(job["files"])]
-    connections = [await connect(job["mediator"]) for _ in range(job["connections"])]
+    nodes = _nodes(job)
+    requests = [http_request(nodes[0], envelope) for _, envelope in packed(job["files"])]
+    connections = [await _connect(nodes[n % len(nodes)]) for n in range(job["connections"])]
     todo = iter(requests)
     took: list[float] = []
     statuses: dict[str, int] = {}
@@ -96,7 +109,8 @@ async def forward_ws(job: Job, turn: Turn) -> Result:
         assert answer.type == trust_ping.PING_RESPONSE, answer.type
 
     async with AsyncExitStack() as stack:
-        open_ = [await stack.enter_async_context(_websocket(job["mediator"])) for _ in range(sockets)]
+        nodes = _nodes(job)
+        open_ = [await stack.enter_async_context(_websocket(nodes[n % len(nodes)])) for n in range(sockets)]
         ping = trust_ping.ping(account.did, job["mediator"])
         pings = [account.pack(ping).decode() for _ in open_]
         await turn.wait()
@@ -106,10 +120,10 @@ async def forward_ws(job: Job, turn: Turn) -> Result:
 
 
 @asynccontextmanager
-async def _websocket(mediator: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+async def _websocket(url: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
     async with (
         aiohttp.ClientSession() as session,
-        session.ws_connect(ws_url(mediator), compress=0, max_msg_size=0) as ws,
+        session.ws_connect(socket_url(url), compress=0, max_msg_size=0) as ws,
     ):
         yield ws
 
@@ -141,11 +155,11 @@ async def echo(job: Job, turn: Turn) -> Result:
 
 async def live_send(job: Job, turn: Turn) -> Result:
     """Post forwards at a fixed rate, whether or not the ones before were answered; when each was sent."""
-    url = http_url(job["mediator"])
-    forwards = [(tag, http_request(url, envelope)) for tag, envelope in packed(job["files"])]
+    nodes = _nodes(job)
+    forwards = [(tag, http_request(nodes[0], envelope)) for tag, envelope in packed(job["files"])]
     free: asyncio.LifoQueue[HttpConnection] = asyncio.LifoQueue()
-    for _ in range(job["connections"]):
-        free.put_nowait(await connect(job["mediator"]))
+    for number in range(job["connections"]):
+        free.put_nowait(await _connect(nodes[number % len(nodes)]))
     sent: dict[str, float] = {}
     refused = 0
 
@@ -222,8 +236,9 @@ async def live_receive(job: Job, turn: Turn) -> Result:
 
     async with AsyncExitStack() as stack:
         receivers: list[asyncio.Task[None]] = []
-        for account in accounts:
-            ws = await stack.enter_async_context(_websocket(job["mediator"]))
+        nodes = _nodes(job)
+        for number, account in enumerate(accounts):
+            ws = await stack.enter_async_context(_websocket(nodes[number % len(nodes)]))
             await ws.send_str(account.pack(pickup.live_delivery_change(True)).decode())
             answer = await ws.receive_str()
             assert pickup.parse_status(account.unpack(answer.encode())).live_delivery
@@ -236,7 +251,7 @@ async def live_receive(job: Job, turn: Turn) -> Result:
         except TimeoutError:
             pass
         await turn.wait(**turn.result(arrived=arrived, twice=twice))
-        connection = await connect(job["mediator"])
+        connection = await _connect(nodes[0])
         left = await _until_empty(accounts, connection)
         for task in receivers:
             task.cancel()
@@ -262,7 +277,8 @@ async def _until_empty(accounts: list[Account], connection: HttpConnection) -> i
 async def fetch_all(job: Job, turn: Turn) -> Result:
     """Every account fetches and acknowledges its mail over HTTP until there is none."""
     accounts = iter([Account.from_json(value) for value in job["accounts"]])
-    connections = [await connect(job["mediator"]) for _ in range(job["connections"])]
+    nodes = _nodes(job)
+    connections = [await _connect(nodes[n % len(nodes)]) for n in range(job["connections"])]
     tags: set[str] = set()
     messages = requests = 0
 
@@ -287,7 +303,7 @@ async def fetch_all(job: Job, turn: Turn) -> Result:
 
 async def count_waiting(job: Job, turn: Turn) -> Result:
     """How many messages accounts have waiting together, as they are told themselves."""
-    connection = await connect(job["mediator"])
+    connection = await _connect(_nodes(job)[0])
     accounts = [Account.from_json(value) for value in job["accounts"]]
     await turn.wait()
     return turn.result(waiting=sum([await account.waiting(connection) for account in accounts]))
@@ -296,10 +312,10 @@ async def count_waiting(job: Job, turn: Turn) -> Result:
 async def ask_status(job: Job, turn: Turn) -> Result:
     """Status-requests one after another, packed before; the time of each, and what they said."""
     accounts = [Account.from_json(value) for value in job["accounts"]]
-    url = http_url(job["mediator"])
+    url = _nodes(job)[0]
     asked = [accounts[number % len(accounts)] for number in range(job["count"])]
     requests = [http_request(url, account.pack(pickup.status_request())) for account in asked]
-    connection = await connect(job["mediator"])
+    connection = await _connect(url)
     answers: list[bytes] = []
     took: list[float] = []
     await turn.wait()
@@ -330,7 +346,7 @@ async def idle(job: Job, turn: Turn) -> Result:
             sockets.append(
                 await EchoConnection.connect("127.0.0.1", job["port"])
                 if "port" in job
-                else await IdleWebSocket.connect(ws_url(job["mediator"]))
+                else await IdleWebSocket.connect(socket_url(_nodes(job)[0]))
             )
 
     await turn.wait()

@@ -10,6 +10,7 @@ All connections stay open in the same two processes, on uvloop like relay and me
 import asyncio
 import datetime
 import ipaddress
+import itertools
 import statistics
 import time
 from collections.abc import Callable
@@ -33,6 +34,7 @@ from didmpc.protocols.session.handshake import Established
 WAYS = ("direct", "tls", "relay", "tls-relay", "session")
 SIZES = (40, 64, 1024, 64 * 1024, 1024 * 1024)
 FEWEST = 5
+TURNS = 4  # of each way in a leg
 ENDS = "didmpc.bench.session.ends"
 
 Result = dict[str, Any]
@@ -47,21 +49,22 @@ def measure(
     sizes: tuple[int, ...] = SIZES,
     say: Callable[[str], None] = lambda text: None,
 ) -> Result:
-    """Medians of `legs` legs: round trips of each size (`trips` of the small ones), and `bulk` bytes sent."""
-    certificate = directory / "certificate.pem"
-    certificate.write_bytes(_certificate())
+    """Medians of `legs` legs: round trips of each size (`trips` of the small ones), and `bulk` bytes sent.
+
+    In a leg the ways take turns several times, in both orders.
+    """
+    tls = directory / "certificate.pem"
+    tls.write_bytes(certificate())
     with host.mediator(directory, "relaying") as mediator, Generators(ENDS) as ends:
         near_link, far_link = asyncio.run(_links(mediator.did))
         with (
-            ends.load("far", certificate=str(certificate), link=far_link) as far,
-            ends.load(
-                "relay", certificate=str(certificate), routes=_routes(far_ports := far.ready())
-            ) as relay,
+            ends.load("far", certificate=str(tls), link=far_link) as far,
+            ends.load("relay", certificate=str(tls), routes=_routes(far_ports := far.ready())) as relay,
         ):
             plain, secure = relay.ready()["ports"]
             with ends.load(
                 "near",
-                certificate=str(certificate),
+                certificate=str(tls),
                 tcp={"direct": far_ports["port"], "relay": plain},
                 tls={"tls": far_ports["tls_port"], "tls-relay": secure},
                 link=near_link,
@@ -83,16 +86,20 @@ def _compare(
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
     for leg in range(-1, legs):  # the first one warms up
         say(f"relayed: leg {leg + 1} of {legs}" if leg >= 0 else "relayed: warming up")
-        for size in sizes:
-            count = max(FEWEST, trips * 4096 // (4096 + size))
-            for way in WAYS:
-                times = near.ask(over=way, size=size, count=count)["took"]
-                if leg >= 0:
-                    took[size][way].append(statistics.median(times))
-        for way in WAYS:
-            seconds = near.ask(over=way, bulk=bulk)["seconds"]
-            if leg >= 0:
-                rates[way].append(bulk / seconds)
+        trips_took: dict[tuple[int, str], list[float]] = {(size, way): [] for size in sizes for way in WAYS}
+        bulk_took: dict[str, list[float]] = {way: [] for way in WAYS}
+        for turn in range(TURNS if leg >= 0 else 1):
+            order = WAYS if turn % 2 else WAYS[::-1]
+            for size, way in itertools.product(sizes, order):
+                count = max(FEWEST, trips * 4096 // (4096 + size) // TURNS)
+                trips_took[size, way] += near.ask(over=way, size=size, count=count)["took"]
+            for way in order:
+                bulk_took[way].append(near.ask(over=way, bulk=bulk // TURNS)["seconds"])
+        if leg >= 0:
+            for (size, way), each in trips_took.items():
+                took[size][way].append(statistics.median(each))
+            for way, seconds in bulk_took.items():
+                rates[way].append(bulk // TURNS / statistics.median(seconds))
     return {
         "round_trip_us": {
             str(size): {way: 1e6 * statistics.median(each) for way, each in ways.items()}
@@ -125,28 +132,29 @@ async def _links(mediator: str) -> tuple[Result, Result]:
     (channel,) = relay_control.parse_channel_created(await account.ask(connection, request))
     connection.close()
     one, other = established_pair()
-    return _link(mediator, one, channel.near), _link(mediator, other, channel.far)
+    return link(mediator, one, channel.near), link(mediator, other, channel.far)
 
 
-def _link(mediator: str, established: Established, capability: bytes) -> Result:
+def link(mediator: str, established: Established, capability: bytes, *, ws: str | None = None) -> Result:
+    """One end, as an agent hands it to its channel process; `ws`: where it dials, if not by the DID."""
     return {
         "pid": 0,
         "session": established.to_json(),
         "path": {
             "mediator": mediator,
-            "ws": ws_url(mediator),
+            "ws": ws or ws_url(mediator),
             "capability": b64url(capability),
             "private": True,
         },
     }
 
 
-def _certificate() -> bytes:
+def certificate() -> bytes:
     """Key and certificate for this machine's loopback, for an hour."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "didmpc bench")])
     begin = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=1)
-    certificate = (
+    made = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -162,4 +170,4 @@ def _certificate() -> bytes:
     secret = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    return secret + certificate.public_bytes(serialization.Encoding.PEM)
+    return secret + made.public_bytes(serialization.Encoding.PEM)
