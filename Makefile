@@ -165,27 +165,34 @@ $(VENV)/.fleet: $(VENV)/.run requirements/fleet.txt
 	@$(PIP) $(LOCKED) -r requirements/fleet.txt
 	@touch $@
 
-# The figures of docs/comparison.md: results/NAME.json, and the document made of it. Minutes, as root, on a machine
-# that does nothing else.
+# The figures of docs/comparison.md: results/NAME.json, and the document made of it. A quarter of an hour, as root, on
+# a machine that does nothing else. TOR= leaves out Tor, which takes two minutes of it.
 NAME ?= comparison
+TOR ?= tor
 COMPARE := $(BIN)/didmpc bench compare
-DEMO_FILES := --program tests/agent/program/mpyc_demos/id3gini.py --program tests/agent/program/mpyc_demos/oneliners.py
+COMPARED := .cache/comparison
+OTHERS := tls ssh coturn wireguard nebula tinc n2n openvpn strongswan yggdrasil didmpc-two didmpc-didcomm
+ID3GINI := --program tests/agent/program/mpyc_demos/id3gini.py
+ONELINERS := --program tests/agent/program/mpyc_demos/oneliners.py
 comparison: $(VENV)/.dev
-	@mkdir -p results .cache/comparison
-	@echo "==> 1 of 4: every contender at 15 ms; what can be seen, what is survived, what works behind what"
-	@$(COMPARE) --profile metro --rounds 30 --repeats 3 --exposure --cut --nat --json > .cache/comparison/1.json
-	@echo "==> 2 of 4: the cost in CPU, without distance"
-	@$(COMPARE) tcp tls relay wireguard didmpc didmpc-two --profile lan --repeats 3 $(DEMO_FILES) --json > .cache/comparison/2.json
-	@echo "==> 3 of 4: farther away, and with a phone's losses"
-	@$(COMPARE) tcp relay didmpc --profile world --profile mobile --rounds 30 --repeats 3 \
-	  --program tests/agent/program/mpyc_demos/oneliners.py --json > .cache/comparison/3.json
-	@echo "==> 4 of 4: five parties"
-	@$(COMPARE) tcp relay didmpc didmpc-two --profile lan --profile metro --parties 5 --rounds 30 --repeats 3 $(DEMO_FILES) \
-	  --json > .cache/comparison/4.json
-	@$(BIN)/didmpc bench report .cache/comparison/1.json .cache/comparison/2.json .cache/comparison/3.json \
-	  .cache/comparison/4.json --json results/$(NAME).json
+	@rm -rf $(COMPARED) && mkdir -p results $(COMPARED)
+	@echo "==> $$(date +%T) at 15 ms, with a program of 261 rounds"
+	@$(COMPARE) tcp relay didmpc --profile metro --rounds 30 $(ID3GINI) --json > $(COMPARED)/1.json
+	@echo "==> $$(date +%T) at 15 ms, the other contenders"
+	@$(COMPARE) $(OTHERS) $(TOR) --profile metro --rounds 10 --size 262144 --repeats 2 --json > $(COMPARED)/2.json
+	@echo "==> $$(date +%T) without distance: the cost in CPU"
+	@$(COMPARE) tcp relay didmpc tls wireguard --profile lan $(ID3GINI) --json > $(COMPARED)/3.json
+	@echo "==> $$(date +%T) farther away, and with the losses of a phone"
+	@$(COMPARE) tcp relay didmpc --profile world --profile mobile --rounds 20 --repeats 2 $(ONELINERS) --json > $(COMPARED)/4.json
+	@echo "==> $$(date +%T) five parties"
+	@$(COMPARE) tcp relay didmpc --parties 5 --profile lan --profile metro --rounds 30 --repeats 2 $(ONELINERS) --json \
+	  > $(COMPARED)/5.json
+	@echo "==> $$(date +%T) what can be seen, what is survived, what works behind what"
+	@$(COMPARE) tcp relay didmpc $(OTHERS) --no-timing --exposure --cut --nat --json > $(COMPARED)/6.json
+	@$(if $(TOR),$(COMPARE) $(TOR) --no-timing --exposure --json > $(COMPARED)/7.json)
+	@$(BIN)/didmpc bench report $(COMPARED)/*.json --json results/$(NAME).json
 	@$(BIN)/didmpc bench report results/$(NAME).json --markdown docs/comparison.md
-	@echo "make comparison: wrote results/$(NAME).json and docs/comparison.md."
+	@echo "make comparison: $$(date +%T) wrote results/$(NAME).json and docs/comparison.md."
 
 # Other implementations of DIDComm, each in an environment of its own; the script keeps its own stamps.
 interop-peers: $(VENV)/.python

@@ -310,6 +310,7 @@ def test_results_of_several_commands_become_one(whole, tmp_path):
     assert both["machine"]["load_before"] == 2.5
     assert set(both["software"]) == {"tcp", "tls"}
     assert [entry["network"] for entry in both["runs"]] == ["loopback"] * 3 + ["metro"]
+    assert [row[0] for row in sheet(both, "Figures: metro").rows] == ["MPyC over plain TCP"]
     assert both["nat"] == whole["nat"]
     text = outputs.markdown.read_text()
     assert "## Figures: metro, 3 parties" in text

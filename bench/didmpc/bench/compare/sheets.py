@@ -123,7 +123,7 @@ def _figures(network: str, parties: int, entries: list[Json]) -> Sheet:
                 f"{micro['round_ms']:.2f}",
                 "-" if added is None else f"{added:+.2f}",
                 f"{micro['bulk_mbit_per_party']:.0f}",
-                *(f"{figures(entry, demo)['program_seconds']:.2f}" for demo in demos),
+                *(_seconds(figures(entry, demo).get("program_seconds")) for demo in demos),
                 f"{micro['cpu_seconds']:.1f}",
                 str(entry.get("processes", "-")),
             )
@@ -409,6 +409,10 @@ def _absent(entry: Json, headings: Sequence[str]) -> tuple[str, ...]:
 
 def _line(text: str) -> str:
     return " ".join(text.split())
+
+
+def _seconds(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
 
 
 def _spread(ratio: Json | None) -> str:
