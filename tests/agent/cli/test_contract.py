@@ -234,6 +234,8 @@ def test_completion_offers_contact_names(didmpc, agent):
     assert offered("didmpc ping B") == ["Bob", "Bea"]
     assert offered("didmpc run x.py --with Bob,") == ["Bob,Bea", "Bob,Carol"]
     assert "invite" in offered("didmpc i")
+    agent.answers("sessions", sessions=[{"attempt": "3fa2c1d0e5", "program": "a.py"}, {"attempt": "77" * 16}])
+    assert offered("didmpc session show ") == ["3fa2c1d0", "77777777"]
 
 
 def test_completion_is_quiet_without_an_agent(didmpc):

@@ -12,7 +12,7 @@ import typer
 from didmpc.agent.cli import narration, verification
 from didmpc.agent.cli import receipt as receipts
 from didmpc.agent.cli.client import ask
-from didmpc.agent.cli.completion import contact_names
+from didmpc.agent.cli.completion import contact_names, session_ids, trusted_hashes
 from didmpc.agent.cli.config import home_of
 from didmpc.agent.cli.errors import WrongUsage, write_json
 from didmpc.agent.cli.options import HomeOption, JsonOption, examples
@@ -30,6 +30,7 @@ SessionArgument = Annotated[
     typer.Argument(
         metavar="SESSION",
         help="The beginning of its name, as `didmpc sessions` shows it. (default: the newest)",
+        autocompletion=session_ids,
     ),
 ]
 
@@ -154,7 +155,12 @@ def trusted(home: HomeOption = None, as_json: JsonOption = False) -> None:
 @app.command(epilog=examples("didmpc session forget 9f2c41aa"))
 def forget(
     digest: Annotated[
-        str, typer.Argument(metavar="HASH", help="Of the program, or its first 8 digits or more.")
+        str,
+        typer.Argument(
+            metavar="HASH",
+            help="Of the program, or its first 8 digits or more.",
+            autocompletion=trusted_hashes,
+        ),
     ],
     home: HomeOption = None,
     as_json: JsonOption = False,
