@@ -143,7 +143,7 @@ def session(
     legs: Annotated[
         int | None, typer.Option(min=1, help="How often all take their turns.", show_default="7, quick 2")
     ] = None,
-    rounds: Annotated[int, typer.Option(min=1, help="Multiplications that wait for each other.")] = 300,
+    rounds: Annotated[int, typer.Option(min=1, help="Multiplications that wait for each other.")] = 500,
     parallel: Annotated[int, typer.Option(min=0, help="Multiplications at once.")] = 500,
     transfer: Annotated[int, typer.Option(min=0, help="Bytes of a transfer of MPyC.")] = 4 * 1024 * 1024,
     bulk: Annotated[
