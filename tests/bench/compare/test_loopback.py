@@ -424,6 +424,17 @@ def test_folders_of_killed_runs_are_swept_and_those_in_use_are_not(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_without_root_ports_that_need_it_are_replaced(tmp_path):
+    network = loopback(tmp_path, 2)
+    assert network.port(443) != 443, "hosts that are one machine share its ports"
+    network.separate = True
+    for host in network.hosts:
+        host.is_root = True
+    assert (network.port(443), network.port(7001)) == (443, 7001)
+    network.vps.is_root = False
+    assert (network.port(443), network.port(7001)) == (8443, 7001)
+
+
 def test_a_program_that_fails_at_one_party_ends_at_all(tmp_path):
     network = loopback(tmp_path, 2)
     bad = network.parties[0].start(PYTHON, "-c", "raise SystemExit('no luck')")

@@ -4,7 +4,9 @@ isolate, delay, lab     hosts in network namespaces, the distance between them, 
 hosts                   what a contender sees of them; all that it does there is kept as evidence
 contender, contenders/  one small file for each way to connect
 programs/               what the parties compute
+fleet/                  hosts that are other machines, reached over SSH
 capture, cpu, measure   figures
+aims                    what they are to show of didmpc
 sheets                  what a result says, as tables of text
 report, page, markdown  those on a terminal (and CSV), with plots in HTML, as a document
 """
