@@ -24,6 +24,10 @@ pytestmark = pytest.mark.cluster
 SEED = int(os.environ.get("SEED", "1"))
 STEPS, PAUSE, SIZE = 150, 0.3, 2000
 ENDS_WITHIN = 300.0
+CROSSING = """
+SELECT count(*) FROM bound AS near JOIN bound AS far USING (channel)
+WHERE near.side = 0 AND far.side = 1 AND near.node <> far.node
+"""
 
 
 @pytest.fixture
@@ -46,7 +50,7 @@ async def computation(folder: Path, servers: Servers, log: Log) -> AsyncIterator
             while not all("step 5 " in each.stdout for each in running):
                 assert_running(running)
                 await asyncio.sleep(0.1)
-        log.write("session", parties=len(running))
+        log.write("session", parties=len(running), crossing=await spread(nodes, servers))
         yield nodes
         assert_running(running)
         wanted = expected(STEPS, SIZE, len(running))
@@ -57,6 +61,15 @@ async def computation(folder: Path, servers: Servers, log: Log) -> AsyncIterator
         assert nodes.tracebacks() == [], nodes.said()[-3000:]
     finally:
         await asyncio.to_thread(nodes.stop)
+
+
+async def spread(nodes: Nodes, servers: Servers) -> int:
+    """See to it that the two ends of some channel are on different nodes; of how many they are."""
+    async with asyncio.timeout(ENDS_WITHIN):
+        while not (crossing := await servers.ask(servers.primary, CROSSING)):
+            await asyncio.to_thread(nodes.balancer.reset)
+            await asyncio.sleep(5)
+    return int(crossing)
 
 
 def assert_running(running: Sequence[Running]) -> None:
