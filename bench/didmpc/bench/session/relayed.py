@@ -110,7 +110,7 @@ def _compare(
         },
         "bytes_per_second": {way: statistics.median(each) for way, each in rates.items()},
         "throughput_ratio": {way: ratio(rates[way], rates["relay"]) for way in WAYS},
-        "bulk": bulk,
+        "bulk": bulk // TURNS,  # in each turn
     }
 
 
