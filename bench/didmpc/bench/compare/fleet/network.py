@@ -47,9 +47,8 @@ class FleetNetwork(Network):
         found: dict[str, str] = {}
         for host in self.far:
             for name, version in host.versions(contender.python, packages).items():
-                if (known := found.setdefault(name, version)) != version and version not in known.split(
-                    " / "
-                ):
+                known = found.setdefault(name, version)
+                if version not in known.split(" / "):
                     found[name] = f"{known} / {version}"
         return found
 
