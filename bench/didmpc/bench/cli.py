@@ -148,7 +148,7 @@ def session(
     transfer: Annotated[int, typer.Option(min=0, help="Bytes of a transfer of MPyC.")] = 4 * 1024 * 1024,
     bulk: Annotated[
         int | None,
-        typer.Option(min=1, help="Bytes sent in each leg, a quarter at a time.", show_default="64 MiB, quick 16 MiB"),
+        typer.Option(min=1, help="Bytes of each leg, in quarters.", show_default="64 MiB, quick 16 MiB"),
     ] = None,
     trips: Annotated[int, typer.Option(min=1, help="Round trips of small messages in each leg.")] = 500,
     round_trip: Annotated[
