@@ -4,6 +4,7 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -12,13 +13,20 @@ from mediator_parts import PATIENCE, SMALL, Client, Leg, Line
 from postgres import Database
 
 from didmpc.mediator.app import Running, running
+from didmpc.mediator.cluster import cluster, lease
+from didmpc.mediator.cluster.links import Links
+from didmpc.mediator.cluster.tables import Tables
 from didmpc.mediator.home import Home
 from didmpc.mediator.operator.control import call
+from didmpc.mediator.store import StoreFailed
 from didmpc.protocols import relay_control
+from didmpc.protocols.envelope import pack_authcrypt, unpack
 from didmpc.protocols.errors import LocalMisuse
-from didmpc.protocols.identity import Identity
+from didmpc.protocols.identity import Identities, Identity
+from didmpc.protocols.message import Message
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import UnboundReason
+from didmpc.protocols.session.handshake import ACCEPT, OPEN, Initiation, Party
 
 PUBLIC = "http://mediator.example"
 
@@ -255,3 +263,155 @@ async def test_a_node_with_other_keys_or_another_url_is_refused_in_words(
     with pytest.raises(LocalMisuse, match="other keys"):
         async with running(home, port=0, public_url=PUBLIC, store_url=database.dsn):
             pass
+
+
+# --- what goes wrong
+
+
+@pytest.fixture
+def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"SECONDS": 3.0, "BEAT": 0.2, "MARGIN": 1.0}.items():
+        monkeypatch.setattr(lease, name, seconds)
+
+
+def cut_off(monkeypatch: pytest.MonkeyPatch, node: int) -> Callable[[], None]:
+    """From now on a node does not reach the tables of nodes, until what is returned is called."""
+    is_cut = True
+
+    def cut(name: str) -> None:
+        real = getattr(Tables, name)
+
+        async def method(self: Tables, me: object, *arguments: object) -> object:
+            if is_cut and me == node:
+                raise StoreFailed("It is cut off, for this test.")
+            return await real(self, me, *arguments)
+
+        monkeypatch.setattr(Tables, name, method)
+
+    for name in ("beat", "return_", "claim", "asked_to_yield", "give_up", "news", "settle"):
+        cut(name)
+
+    def mend() -> None:
+        nonlocal is_cut
+        is_cut = False
+
+    return mend
+
+
+def part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No link is made any more."""
+
+    async def refuse(self: Links, peer: object) -> None:
+        raise ConnectionRefusedError("It is cut, for this test.")
+
+    monkeypatch.setattr(Links, "_dial", refuse)
+
+
+async def test_a_node_without_a_lease_pushes_nothing_and_another_takes_over_after_it(
+    start: Start, short_leases: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part(monkeypatch)
+    a, b = await start(), await start()
+    alice = await a.client().enrol()
+    did = await alice.new_did()
+    first = await a.line(alice)
+    await a.shows("delivers", 1)
+    mend = cut_off(monkeypatch, 1)
+    second = await b.line(alice)  # it waits for the end of the other's lease
+    await b.shows("delivers", 1)
+    await a.client().send(did, b'{"n":1}')
+    [(_, body)] = await second.pushed()
+    assert body == b'{"n":1}'
+    mend()
+    await a.shows("delivers", 0)
+    await b.client().send(did, b'{"n":2}')
+    [(_, body)] = await second.pushed()
+    assert body == b'{"n":2}'
+    assert await first.stays_silent()
+
+
+async def test_where_no_link_is_a_takeover_goes_through_the_database(
+    start: Start, short_leases: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part(monkeypatch)
+    a, b = await start(), await start()
+    alice = await a.client().enrol()
+    did = await alice.new_did()
+    first = await a.line(alice)
+    await a.client().send(did, b'{"n":1}')
+    await first.pushed()
+    second = await b.line(alice)
+    await b.shows("delivers", 1)
+    await a.shows("delivers", 0)
+    assert await b.client(alice.identity).fetch() == []  # the first socket has it
+    await a.client().send(did, b'{"n":2}')  # nobody can ring, so it is found
+    [(_, body)] = await second.pushed()
+    assert body == b'{"n":2}'
+    assert await first.stays_silent()
+
+
+async def test_live_sockets_of_a_node_that_is_cut_off_are_sent_to_the_others(
+    start: Start, short_leases: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "PART_AFTER", 0.3)
+    a, b = await start(), await start()
+    await b.shows("links", [1])
+    alice = await a.client().enrol()
+    line = await a.line(alice)
+    await a.shows("delivers", 1)
+    mend = cut_off(monkeypatch, 1)
+    assert (await line.ws.receive(timeout=PATIENCE)).type == aiohttp.WSMsgType.CLOSE
+    assert line.ws.close_code == aiohttp.WSCloseCode.SERVICE_RESTART
+    mend()
+    line = await a.line(alice)
+    await a.shows("delivers", 1)
+
+
+async def test_a_channel_over_a_link_that_is_cut_goes_on_when_it_is_back(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Links] = []
+    begin = Links.start
+
+    async def start_and_keep(self: Links, listener: object) -> None:
+        made.append(self)
+        await begin(self, listener)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Links, "start", start_and_keep)
+    a, b = await start(), await start()
+    await b.shows("links", [1])
+    alice = await a.client().enrol()
+    [channel] = await alice.channels()
+    near, far = await a.leg(), await b.leg()
+    await near.bind(1, channel.near)
+    await far.bind(1, channel.far)
+    assert isinstance(await near.hear(), hop.Bound) and isinstance(await far.hear(), hop.Bound)
+    made[0].up[2].abort("is cut off, for this test")
+    for leg in (near, far):
+        assert await leg.hear() == hop.Unbound(1, UnboundReason.LEFT)
+        assert isinstance(await leg.hear(), hop.Bound)
+    await near.data(1, b"again")
+    assert await far.hear() == hop.Data(1, b"again")
+
+
+async def test_a_hop_session_that_is_played_again_at_another_node_binds_nothing(start: Start) -> None:
+    a, b = await start(), await start(limits=replace(SMALL, leg_unbound_seconds=0.2))
+    me = Identity.key()
+    mediator = a.client().mediator
+    request = Message(type=OPEN, from_=me.did, to=(mediator.did,), return_route="all")
+    request.body.update(Initiation(Party.of(me), Party.of(mediator), request.id, link={}).body)
+    envelope = pack_authcrypt(request, me, mediator).decode()
+    answers = []
+    for node, times in ((a, 1), (b, 1), (b, 2)):
+        client = node.client()
+        async with client.http.ws_connect(client.ws_url, compress=0) as ws:
+            for _ in range(times):
+                await ws.send_str(envelope)
+                answers.append(await ws.receive_str(timeout=PATIENCE))
+            if (node, times) == (b, 1):
+                async with asyncio.timeout(PATIENCE):
+                    while (await ws.receive()).type != aiohttp.WSMsgType.CLOSED:
+                        pass
+    accepts = [unpack(answer.encode(), Identities(me)).message.type for answer in answers]
+    assert accepts[:2] == [ACCEPT, ACCEPT] and answers[0] != answers[1]
+    assert ACCEPT not in accepts[2:]  # the second node remembers it now
