@@ -141,7 +141,10 @@ class Outgoing:
             tasks = list(self._under_way.values())
             for task in tasks:
                 task.cancel()
+            under_way = list(self._under_way)
             await asyncio.gather(*tasks, return_exceptions=True)
+            with contextlib.suppress(StoreFailed):
+                await self._store.give_back_outgoing(under_way)
 
     # --- which, and when
 
@@ -157,10 +160,15 @@ class Outgoing:
             )
             if not parcels:
                 break
+            too_many: list[int] = []
             for parcel in parcels:
                 if self._busy[parcel.host] < self._most_to(parcel.host):
                     self._busy[parcel.host] += 1
                     self._under_way[parcel.id] = asyncio.create_task(self._carry(parcel), name="outgoing")
+                else:
+                    too_many.append(parcel.id)
+            if too_many:
+                await self._store.give_back_outgoing(too_many)
         next_due = await self._store.next_outgoing(now)
         return None if next_due is None else max(0.0, next_due - self._clock())
 

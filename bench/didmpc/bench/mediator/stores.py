@@ -48,13 +48,18 @@ async def pairs_per_second(stores: Sequence[Store], at_once: int, seconds: float
 
 
 async def measure(url: str, folder: Path, at_once: Sequence[int], seconds: float) -> None:
+    for name in ("node", "file"):
+        (folder / name).mkdir()
     for name, target, count in (
         ("SQLite", "", 1),
         ("PostgreSQL, one node", url, 1),
         ("PostgreSQL, two nodes", url, 2),
     ):
         if target or not name.startswith("P"):
-            stores = [await open_store(Home(folder), ROOMY, target) for _ in range(count)]
+            stores = [
+                await open_store(Home(folder / ("node" if target else "file")), ROOMY, target)
+                for _ in range(count)
+            ]
             try:
                 for number in at_once:
                     rate = await pairs_per_second(stores, number, seconds)

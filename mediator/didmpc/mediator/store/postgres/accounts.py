@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import asyncpg
+
 from didmpc.mediator.refusals import AccountExists, NoAccount, Replayed, TooMany
 from didmpc.mediator.store.interface import NOTHING_PROVEN
 from didmpc.mediator.store.postgres.connection import Connection
@@ -94,9 +96,11 @@ class AccountStore(Part):
             await self._act_once(db, row["aid"], statement, now, None)
             if await db.fetchval("SELECT EXISTS (SELECT FROM account WHERE did = $1)", party):
                 raise AccountExists
-            await db.execute(
-                "UPDATE account SET did = $1, long_did = $2 WHERE aid = $3", party, new, row["aid"]
-            )
+            change = "UPDATE account SET did = $1, long_did = $2 WHERE aid = $3"
+            try:
+                await db.execute(change, party, new, row["aid"])
+            except asyncpg.UniqueViolationError:
+                raise collided() from None
             return True
 
         if not await self.is_enrolled(old):

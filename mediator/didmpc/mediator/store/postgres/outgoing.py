@@ -12,6 +12,8 @@ from didmpc.mediator.store.records import Parcel
 
 LEASE_MARGIN = 30.0
 """Beyond the time that an attempt may take."""
+LOOK_SECONDS = 15.0
+"""After so long a node looks for parcels of nodes that are no more."""
 _CLOCK = "extract(epoch FROM clock_timestamp())::float8"
 
 
@@ -73,14 +75,14 @@ class OutgoingStore(Part):
         await self._postgres.statement("UPDATE outgoing SET lease_until = 0 WHERE oid = ANY($1)", list(ids))
 
     async def next_outgoing(self, now: float) -> float | None:
-        # What another node has leased is due when that lease ends, if it is still there.
+        # What another node has leased is due when that lease ends, if it is still there; and what another
+        # node was given, it may never have begun with.
         find = (
-            "SELECT least((SELECT min(due) FROM outgoing WHERE due > $1),"  # noqa: S608
+            "SELECT least($1::float8 + $2::float8, (SELECT min(due) FROM outgoing WHERE due > $1),"  # noqa: S608
             f" (SELECT $1 + min(lease_until) - {_CLOCK} FROM outgoing"
             f" WHERE due <= $1 AND lease_until > {_CLOCK}))"
         )
-        found = await self._postgres.read(lambda db: db.fetchval(find, now))
-        return None if found is None else float(found)
+        return float(await self._postgres.read(lambda db: db.fetchval(find, now, LOOK_SECONDS)))
 
     async def end_outgoing(self, id: int) -> None:
         await self._postgres.statement("DELETE FROM outgoing WHERE oid = $1", id)
