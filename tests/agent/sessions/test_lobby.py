@@ -316,7 +316,7 @@ async def test_a_host_whose_own_mediator_is_out_of_reach_is_told_so_and_blames_n
         impatient.setattr(lobby, "AWAY_AFTER", 0.0)
         await screen.sees_picture(lambda parties: parties[0]["state"] == "cut-off")
         screen.events.clear()
-        await screen.sees(**{"event": "waiting", "for": ["your mediator mediator.example"]})
+        await screen.sees(**{"event": "waiting", "for": ["your own mediator"]})
         screen.says(start=True)
         assert "say it again when it is back" in (await screen.sees(event="notice"))["text"]
         assert not [event for event in screen.events if event["event"] == "party"]

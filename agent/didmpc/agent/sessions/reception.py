@@ -440,8 +440,7 @@ class Reception:
         return [*names, f"{free} more by the link"] if free > 0 else names
 
     async def _show_waiting(self) -> None:
-        ours = f"your mediator {self._workshop.mailbox.host}"
-        missing = [ours] if self._cut_off else self._missing or ["you"]
+        missing = ["your own mediator"] if self._cut_off else self._missing or ["you"]
         event = {"event": "waiting", "for": missing, "seconds_left": self._seconds_left}
         await self._stream.event(event)
 
