@@ -68,7 +68,7 @@ def rows(result: Json) -> Iterator[Json]:
             {"part": "set-up"} | where, entry, ("setup_seconds", "added_round_ms", "processes")
         )
         yield from _values({"part": "set-up"} | where, entry["effort"]["most_of_a_party"])
-        yield from _values({"part": "cpu", "work": "micro"} | where, entry["cpu_by_process"])
+        yield from _values({"part": "cpu", "work": "micro"} | where, entry.get("cpu_by_process", {}))
     for part in ("exposure", "cut", "nat"):
         for entry in result[part]:
             about = {"part": part, "network": entry.get("site", ""), "contender": entry["contender"]}

@@ -158,11 +158,12 @@ def _ratios(network: str, parties: int, entries: list[Json]) -> Sheet:
         for entry in entries
         if entry.get("ratios")
     ]
-    repeats = max((_repeats(entry) for entry in entries), default=0)
+    repeats = sorted({_repeats(entry) for entry in entries if "measured" in entry})
+    runs = f"{repeats[0]} to {repeats[-1]}" if len(repeats) > 1 else str(repeats[0])
     return Sheet(
         f"Times plain TCP, and times the raw relay: {network}, {parties} parties",
-        f"{repeats} runs of each work, each paired with plain TCP (and, if relayed, with the raw TCP relay) "
-        "right before it. Ratios of time in the same pair: median (least-largest).",
+        f"Runs of each work: {runs}, each paired with plain TCP (and, if relayed, with the raw TCP relay) right "
+        "before it. Ratios of time in the same pair: median (least-largest).",
         headings,
         rows,
     )
