@@ -162,8 +162,8 @@ def _ratios(network: str, parties: int, entries: list[Json]) -> Sheet:
     runs = f"{repeats[0]} to {repeats[-1]}" if len(repeats) > 1 else str(repeats[0])
     return Sheet(
         f"Times plain TCP, and times the raw relay: {network}, {parties} parties",
-        f"Runs of each work: {runs}, each paired with plain TCP (and, if relayed, with the raw TCP relay) right "
-        "before it. Ratios of time in the same pair: median (least-largest).",
+        f"Runs of each work: {runs}, each paired with plain TCP (and, if relayed, with the raw TCP relay) "
+        "right before it. Ratios of time in the same pair: median (least-largest).",
         headings,
         rows,
     )
