@@ -9,40 +9,56 @@ CONNECTION_MIB = 5.0
 
 
 def figures(places: list[Result], store: Result) -> Result:
-    """The constants of the capacity model. What takes less than the clock resolves counts as nothing."""
-    single, first, *more = places
-    many = more[-1] if more else first
-    near, far = many["live"]["near"], many["live"].get("far", many["live"]["near"])
-    relay = many["relay"]
-    across = relay.get("far", relay["near"])
+    """The constants of the capacity model.
+
+    Where several places measure the same, the least counts: whatever else a machine does only adds to it.
+    What takes less than can be told from that counts as nothing.
+    """
+    single, *nodes = places
+    first, many = nodes[0], nodes[-1]
     one, group = store["single"], store["grouped"]
-    per_commit = max(0.0, (one["cpu_us"] or 0.0) - (group["cpu_us"] or 0.0)) / 2
     links = max(1, many["nodes"] - 1)
+
+    def least(*path: str, of: list[Result] = nodes) -> float:
+        found: list[float] = []
+        for place in of:
+            value: Any = place
+            for name in path:
+                value = value.get(name) if value is not None else None
+            if value is not None:
+                found.append(float(value))
+        return min(found, default=0.0)
+
+    def more(section: str, value: str) -> float:
+        """How much more it is with its ends on two nodes."""
+        near = least(section, "near", value)
+        return max(0.0, least(section, "far", value) - near)
+
     return {
         "single_forward_us": single["forwards"]["node_cpu_us"],
         "single_live_us": single["live"]["near"]["node_cpu_us"],
         "single_pickup_us": single["pickup"]["node_cpu_us"],
-        "forward_us": first["forwards"]["node_cpu_us"],
-        "live_us": first["live"]["near"]["node_cpu_us"],
-        "pickup_us": first["pickup"]["node_cpu_us"],
-        "attach_us": first["attach"]["node_cpu_us"],
-        "packet_us": relay["near"]["packet_cpu_us"],
-        "link_us": max(0.0, across["packet_cpu_us"] - relay["near"]["packet_cpu_us"]),
-        "doorbell_us": max(0.0, far["node_cpu_us"] - near["node_cpu_us"]),
+        "forward_us": least("forwards", "node_cpu_us"),
+        "live_us": least("live", "near", "node_cpu_us"),
+        "pickup_us": least("pickup", "node_cpu_us"),
+        "attach_us": least("attach", "node_cpu_us", of=places),
+        "packet_us": least("relay", "near", "packet_cpu_us", of=places),
+        "link_us": more("relay", "packet_cpu_us"),
+        "doorbell_us": more("live", "node_cpu_us"),
         "socket_kib": first["idle"]["each_kib"],
         "link_kib": max(0.0, many["node_mib"] - first["node_mib"]) * 1024 / links,
         "node_mib": first["node_mib"],
-        "idle_us": first["idle"]["each_us_per_second"],
+        "idle_us": least("idle", "each_us_per_second", of=places),
         "idle_link_us": max(0.0, many["idle"]["nobody_cores"] - first["idle"]["nobody_cores"]) / links * 1e6,
-        "link_hop_ms": max(0.0, across["round_trip_p50_us"] - relay["near"]["round_trip_p50_us"]) / 2e3,
+        "link_hop_ms": more("relay", "round_trip_p50_us") / 2e3,
         "forward_bytes": single["forwards"]["bytes"],
         "stored_bytes": first["forwards"]["stored_bytes"],
         "wal_bytes": group["wal_bytes"],
         "database_us": group["cpu_us"] or 0.0,
-        "commit_us": per_commit,
+        "commit_us": max(0.0, (one["cpu_us"] or 0.0) - (group["cpu_us"] or 0.0)) / 2,
         "commit_ms": one["enqueue_p50_ms"],
-        "look_us": group["look_cpu_us"] or 0.0,
-        "connection_mib": first["forwards"]["connection_mib"] or CONNECTION_MIB,
+        "look_us": min(each["look_cpu_us"] or 0.0 for each in (one, group)),
+        "connection_mib": least("forwards", "connection_mib") or CONNECTION_MIB,
     }
 
 
