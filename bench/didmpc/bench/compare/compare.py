@@ -219,7 +219,7 @@ def _paired(
                 run[name] = each.run(what, without=without)
                 run[name].pop("said")
             runs.append(run)
-    where = own.where(works[0]) if network.is_near else {}
+    where = own.where(works[0], without=without) if network.is_near else {}
     return {
         "relayed": one.relayed,
         "cpu_by_process": where,

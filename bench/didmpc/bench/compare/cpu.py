@@ -31,7 +31,8 @@ def processes_below(pid: int) -> int:
 class Kinds:
     """Which processes below this one use CPU time from now on, by what they run; `look` again and again."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, without: frozenset[int] = frozenset()) -> None:
+        self._without = without
         self._kinds: dict[int, str] = {}
         self._first: dict[int, float] = {}
         self._last: dict[int, float] = {}
@@ -41,7 +42,7 @@ class Kinds:
     def look(self) -> None:
         """Of a process that ends only what it used until the last look is known."""
         found = _processes()
-        for pid in _below(os.getpid(), found, frozenset()):
+        for pid in _below(os.getpid(), found, self._without):
             self._last[pid] = found[pid].own
             # Again each time: who starts a program is first a copy of itself.
             self._kinds[pid] = kind(command_line(pid)) or self._kinds.get(pid, "")

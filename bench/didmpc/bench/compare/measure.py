@@ -97,10 +97,10 @@ class Measured:
         after = self.network.cpu_seconds(without=without)
         return figures(said) | {"cpu_seconds": after - before, "said": said}
 
-    def where(self, what: Work, *, within: float = RUN_WITHIN) -> dict[str, float]:
+    def where(self, what: Work, *, without: frozenset[int] = frozenset()) -> dict[str, float]:
         """CPU seconds of each kind of process in one more run, without a clock: looking takes time."""
-        kinds = cpu.Kinds()
-        finish(self.connection, self.connection.start(what), within, kinds.look)
+        kinds = cpu.Kinds(without=without)
+        finish(self.connection, self.connection.start(what), look=kinds.look)
         return kinds.seconds()
 
 
