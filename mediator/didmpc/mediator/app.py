@@ -24,7 +24,7 @@ from didmpc.mediator.courtesies import Courtesies
 from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.dialing import Outside
 from didmpc.mediator.health import Health
-from didmpc.mediator.home import Home, Settings, local_url
+from didmpc.mediator.home import ANY_ADDRESS, Home, Settings, local_url
 from didmpc.mediator.http import Web, say_plain_name
 from didmpc.mediator.intake import Intake
 from didmpc.mediator.limits import MIB, UNLIMITED, Buckets, Limits
@@ -177,6 +177,11 @@ async def _cluster(
     where, number = address(node_listen or LOCAL_NODES)
     listener = stack.enter_context(_listen(where, number, "--node-listen"))
     reached = node_url or local_url(*listener.getsockname()[:2]).removeprefix("http://")
+    if not node_url and where in ANY_ADDRESS:
+        raise LocalMisuse(
+            "A node that listens on all addresses must be told under which one other nodes reach it.",
+            fix=f"Add --node-url, for example  --node-url 192.168.1.5:{listener.getsockname()[1]}",
+        )
     tables = Tables(await Postgres.open(store_url, reads=2, writes=2))
     stack.push_async_callback(tables.close)
     cluster = await Cluster.join(

@@ -43,7 +43,7 @@ NIST_CURVES: frozenset[Curve] = frozenset({"P-256", "P-384"})
 GOAL_CODE = "request-mediate"
 GOAL = "Receive messages through this mediator"
 
-_ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104  (only compared with)
+ANY_ADDRESS = ("0.0.0.0", "::", "")  # noqa: S104  (only compared with)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -124,7 +124,7 @@ class Settings:
 
     def listening(self, host: str, port: int, public_url: str | None) -> "Settings":
         """The same mediator at this address."""
-        if public_url is None and host in _ANY_ADDRESS:
+        if public_url is None and host in ANY_ADDRESS:
             raise LocalMisuse(
                 "A mediator that listens on all addresses must be told under which one it is reached.",
                 why="The address goes into its DID.",
@@ -290,7 +290,7 @@ def is_loopback(host: str) -> bool:
 
 def local_url(host: str, port: int) -> str:
     """The URL under which this machine reaches what listens there."""
-    if host in _ANY_ADDRESS:
+    if host in ANY_ADDRESS:
         host = "::1" if host == "::" else "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 

@@ -37,6 +37,7 @@ PART_AFTER = 5.0
 WORTH_SAYING = 5.0
 """Seconds by which a clock differs."""
 MOST_CHANNELS = 10_000
+NOT_RENEWED = "this node cannot renew its lease: %s"
 
 
 class Here(Protocol):
@@ -66,6 +67,7 @@ class Cluster(Neighbours):
         self._said: bool | None = None
         self._lost_since: float | None = None
         self._is_parted = False
+        self._is_failing = False
         self._beats: asyncio.Task[None] | None = None
         self._looks: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -223,7 +225,13 @@ class Cluster(Neighbours):
                 async with asyncio.timeout(self._lease.seconds):
                     await self._beat(self._figures())
             except (StoreFailed, TimeoutError) as problem:
-                log.error("this node cannot renew its lease: %s", problem or "the database does not answer")
+                why = str(problem) or "The database does not answer."
+                log.log(logging.INFO if self._is_failing else logging.ERROR, NOT_RENEWED, why)
+                self._is_failing = True
+            else:
+                if self._is_failing:
+                    log.warning("this node renews its lease again")
+                self._is_failing = False
             self._say_standing()
             await self._consider_parting()
             await asyncio.sleep(max(0.1, leases.BEAT - (leases.now() - began)))

@@ -125,7 +125,9 @@ class Links:
             try:
                 link = await self._dial(peer)
             except (OSError, TimeoutError, DidmpcError) as problem:
-                log.info("no link to node %d at %s: %s", peer.id, peer.url, problem or "it does not answer")
+                log.info(
+                    "no link to node %d at %s: %s", peer.id, peer.url, str(problem) or "it does not answer"
+                )
             else:
                 await link.ended.wait()
                 if link.is_up:
@@ -196,7 +198,9 @@ class Links:
             wire.write_now(accept)
             self._link(wire, session, peer.id)
         except (DidmpcError, TimeoutError, OSError) as problem:
-            log.warning("a connection from %s is none of a node: %s", wire.peer, problem or "it says nothing")
+            log.warning(
+                "a connection from %s is none of a node: %s", wire.peer, str(problem) or "it says nothing"
+            )
             wire.abort()
         except asyncio.CancelledError:
             wire.abort()
