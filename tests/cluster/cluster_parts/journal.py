@@ -38,6 +38,8 @@ class Journal:
     """Promises that were broken for certain."""
     doubts: list[Doubt] = field(default_factory=list)
     count: Counter[str] = field(default_factory=Counter)
+    history: dict[str, list[str]] = field(default_factory=dict)
+    """What happened to each message, for whoever has to find out why."""
     _holders: dict[str, _Holder] = field(default_factory=dict)
     _pushed: dict[str, set[str]] = field(default_factory=dict)
     _open: set[str] = field(default_factory=set)
@@ -72,7 +74,7 @@ class Journal:
 
     def pushed(self, socket: str, name: str, tag: str, now: float, *, asked: bool = False) -> None:
         """A message came to a socket in live mode, or was `asked` for there, which may be done again."""
-        self._came(name, tag)
+        self._came(name, tag, f"{'asked for' if asked else 'pushed'} on {socket} at {now:.2f}")
         # What the other end of a fenced socket had sent before may still be read.
         pushed = self._pushed.setdefault(socket, set())
         if tag in pushed and not asked:
@@ -90,12 +92,13 @@ class Journal:
 
     def fetched(self, name: str, tag: str) -> None:
         """A message came on request, which leases nothing."""
-        self._came(name, tag)
+        self._came(name, tag, "fetched")
 
-    def acknowledged(self, *tags: str) -> None:
+    def acknowledged(self, *tags: str, how: str = "acknowledged") -> None:
         """The mediator has said that it has deleted them."""
         self.acknowledged_tags.update(tags)
         for tag in tags:
+            self._note(tag, how)
             self._holders.pop(tag, None)
 
     def forget_unpromised(self) -> None:
@@ -103,10 +106,14 @@ class Journal:
         for tag in self.names.keys() - self.taken_tags - self.acknowledged_tags:
             del self.names[tag]
 
-    def _came(self, name: str, tag: str) -> None:
+    def _note(self, tag: str, what: str) -> None:
+        self.history.setdefault(tag, []).append(what)
+
+    def _came(self, name: str, tag: str, how: str) -> None:
+        self._note(tag, how)
         self.count["deliveries"] += 1
         if tag in self.acknowledged_tags:
-            self.wrong.append(f"came back after it was deleted: {tag}")
+            self.wrong.append(f"came back after it was deleted: {tag} ({', '.join(self.history[tag])})")
         if self.names.setdefault(tag, name) != name:
             self.wrong.append(f"in the mailbox twice, as {self.names[tag]} and {name}: {tag}")
 

@@ -207,7 +207,7 @@ class Load:
                         self.reports[problem_report.parse(message).code] += 1
                         return
                     elif tags := waiting.pop(message.thread, None):
-                        journal.acknowledged(*tags)
+                        journal.acknowledged(*tags, how=f"acknowledged on {socket} at {loop.time():.2f}")
                         await self._made_progress()
         finally:
             journal.ended(socket)
