@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from didmpc.agent.cli.main import main
+
 SCRIPT = shutil.which("didmpc", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 Json = dict[str, Any]
 Method = Callable[["Conversation", Json], None]
@@ -203,6 +205,27 @@ class Result:
 @pytest.fixture
 def didmpc(home: Path, tmp_path: Path) -> Command:
     return Command(home, tmp_path)
+
+
+@pytest.fixture
+def typed(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., Result]:
+    """A command line in this process: for what is said of it, where no process is needed to see that."""
+    environment = Command(home, tmp_path).environment
+    for name in os.environ.keys() - environment.keys():
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Result:
+        capfd.readouterr()
+        status = main(arguments)
+        out, err = capfd.readouterr()
+        return Result(status, out.encode(), err)
+
+    return run
 
 
 @pytest.fixture

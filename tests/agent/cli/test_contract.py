@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -33,16 +34,16 @@ COMMANDS = [
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_each_command_teaches_with_an_example(didmpc, command):
-    result = didmpc(*command, "--help")
+def test_each_command_teaches_with_an_example(typed, command):
+    result = typed(*command, "--help")
     assert result.status == 0
     shown = result.out.decode()
     assert "Example" in shown
     assert f"didmpc {' '.join(command)}" in shown.split("Example")[1]
 
 
-def test_help_lists_the_commands_in_the_order_a_newcomer_needs(didmpc):
-    shown = didmpc("--help").out.decode()
+def test_help_lists_the_commands_in_the_order_a_newcomer_needs(typed):
+    shown = typed("--help").out.decode()
     places = [shown.index(f"│ {command[-1] if len(command) == 1 else command[0]}") for command in COMMANDS]
     assert places == sorted(places)
     assert shown.index("│ doctor") < shown.index("│ mediator")
@@ -56,8 +57,8 @@ def test_version_is_alone_on_stdout(didmpc):
 
 
 @pytest.mark.parametrize("command", [[], ["agent"]], ids=["didmpc", "didmpc agent"])
-def test_a_missing_command_shows_help_as_a_mistake(didmpc, command):
-    result = didmpc(*command)
+def test_a_missing_command_shows_help_as_a_mistake(typed, command):
+    result = typed(*command)
     assert (result.status, result.out) == (2, b"")
     assert "Usage" in result.err
 
@@ -107,9 +108,9 @@ def test_a_missing_command_shows_help_as_a_mistake(didmpc, command):
     ],
     ids=" ".join,
 )
-def test_wrong_usage_is_told_with_status_2(didmpc, arguments):
-    (didmpc.folder / "program.py").write_text("print(1)\n")
-    result = didmpc(*arguments)
+def test_wrong_usage_is_told_with_status_2(typed, arguments):
+    Path("program.py").write_text("print(1)\n")
+    result = typed(*arguments)
     assert (result.status, result.out) == (2, b""), result.err
     assert result.err.strip()
 
@@ -130,8 +131,8 @@ def test_wrong_usage_is_told_with_status_2(didmpc, arguments):
     ],
     ids=" ".join,
 )
-def test_without_an_agent_the_next_command_is_named(didmpc, command):
-    result = didmpc(*command)
+def test_without_an_agent_the_next_command_is_named(typed, command):
+    result = typed(*command)
     assert (result.status, result.out) == (1, b"")
     assert "didmpc agent start" in result.err
 
