@@ -135,8 +135,8 @@ class Channel:
             if session.input is not None:
                 self._stdin.take_from(session.input)
             ours, theirs = socket.socketpair()
-            for end in (ours, theirs):
-                end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIPE_BYTES)
+            for each in (ours, theirs):
+                each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PIPE_BYTES)
             with theirs:
                 self._program = Program(session.directory, theirs, session.sandbox, session.limits)
         except OSError as error:
