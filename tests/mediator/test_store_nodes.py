@@ -343,6 +343,21 @@ async def test_text_that_postgresql_cannot_keep_is_kept_as_far_as_it_goes(nodes:
     assert [message.text for message in await nodes[1].operator_messages()] == ["a\N{REPLACEMENT CHARACTER}b"]
 
 
+async def test_what_cannot_be_kept_fails_alone(nodes: list[PostgresStore], database: Database) -> None:
+    did = await box(nodes[0])
+    db = await asyncpg.connect(database.dsn)
+    await db.execute("ALTER TABLE msg ADD CHECK (size <> 3)")
+    await db.close()
+    bodies = [b"xxx" if n == 4 else b"%d" % n for n in range(10)]
+    calls = [nodes[0].enqueue(did, [body], LATER, NOW) for body in bodies]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(result, StoreFailed) for result in results] == [n == 4 for n in range(10)]
+    seqs = await ids(nodes[0])
+    assert len(seqs) == 9
+    await nodes[0].acknowledge(ALICE, [*seqs, -1, 0, 1 << 63, 1 << 90], NOW)
+    assert await ids(nodes[0]) == []
+
+
 async def test_a_disk_of_postgresql_that_is_full_is_said_in_the_words_of_a_full_disk(
     nodes: list[PostgresStore], database: Database
 ) -> None:

@@ -14,5 +14,9 @@ class StoreFull(StoreFailed):
     """There is no space for what was asked."""
 
 
+class StoreRejected(StoreFailed):
+    """The store works, but it takes this for an error: something in it cannot be kept."""
+
+
 class StoreUnsure(StoreFailed):
     """Whether it was done is not known: the store did not confirm it. Nobody is told that it was."""

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 
-from didmpc.mediator.store.errors import StoreFailed, StoreFull, StoreUnsure
+from didmpc.mediator.store.errors import StoreFailed, StoreFull, StoreRejected, StoreUnsure
 
 log = logging.getLogger(__name__)
 
@@ -253,8 +253,8 @@ class Postgres:
             if _is_lost(error, link.connection):
                 link.connection.terminate()
                 raise _Again(words(error)) from None
-            if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
-                raise StoreFailed(words(error)) from None
+            if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | UnicodeError):
+                raise StoreRejected(words(error)) from None
             raise
         except BaseException:
             link.connection.terminate()

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from typing import Generic, TypeVar
 
-from didmpc.mediator.store.errors import StoreFailed
+from didmpc.mediator.store.errors import StoreFailed, StoreRejected
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
@@ -56,10 +56,7 @@ class Group(Generic[Request, Result]):
 
     async def _run(self) -> None:
         while group := self._next():
-            try:
-                results = await self._flush([request for request, _ in group])
-            except Exception as error:
-                results = [error] * len(group)
+            results = await self._flushed([request for request, _ in group])
             for (_, future), result in zip(group, results, strict=True):
                 if future.done():
                     continue  # whoever asked has gone; what was committed stays
@@ -68,6 +65,18 @@ class Group(Generic[Request, Result]):
                 else:
                     future.set_result(result)
         self._running -= 1  # before anything else can be added
+
+    async def _flushed(self, requests: Sequence[Request]) -> Sequence[Result | Exception]:
+        try:
+            return await self._flush(requests)
+        except StoreRejected as error:
+            if len(requests) == 1:
+                return [error]
+            # One of them is at fault; the others are not to suffer for it.
+            half = len(requests) // 2
+            return [*await self._flushed(requests[:half]), *await self._flushed(requests[half:])]
+        except Exception as error:
+            return [error] * len(requests)
 
     def _next(self) -> list[tuple[Request, asyncio.Future[Result]]]:
         group: list[tuple[Request, asyncio.Future[Result]]] = []

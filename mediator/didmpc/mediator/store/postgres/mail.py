@@ -19,6 +19,7 @@ from didmpc.mediator.store.postgres.part import Part
 from didmpc.mediator.store.records import EXPIRY_BATCH, STALE_SECONDS, Kept, Listing, Mail, Queue, Room
 from didmpc.protocols.did import canonical
 
+LARGEST = (1 << 63) - 1
 _ENQUEUE = "SELECT * FROM enqueue($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
 _ACKNOWLEDGE = "SELECT acknowledge($1, $2, $3, $4)"
 _MINE = "aid = $1 AND ($2::text IS NULL OR did = $2) AND n > 0"
@@ -180,7 +181,8 @@ class MailStore(Part):
 
     async def acknowledge(self, account: str, seqs: Sequence[int], now: float) -> None:
         until = now + self._limits.acknowledged_seconds
-        await self._acknowledgements.add(_Acknowledged(canonical(account), seqs, until))
+        known = [seq for seq in seqs if 0 < seq <= LARGEST]  # others were never given
+        await self._acknowledgements.add(_Acknowledged(canonical(account), known, until))
 
     async def _acknowledge_all(self, group: Sequence[_Acknowledged]) -> list[Exception | None]:
         began = time.monotonic()
