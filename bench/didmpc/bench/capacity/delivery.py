@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from didmpc.bench.capacity.demand import commits, elsewhere, node, rates
+from didmpc.bench.capacity.demand import LOOKED_AT, commits, elsewhere, node, rates
 from didmpc.bench.capacity.events import Clock, GroupCommit, Servers, Then
 from didmpc.bench.capacity.queueing import mean_wait
 from didmpc.bench.capacity.values import Values
@@ -62,7 +62,7 @@ def work(values: Values, users: float, serving: int) -> Work:
     # Commits that are no group of messages, and looking for mail whose doorbell was lost.
     queries = (
         (rate.attaches + serving / has.lease_seconds) * costs.commit_us
-        + rate.online / has.poll_seconds * costs.look_us
+        + serving * rate.waiting * LOOKED_AT * costs.look_us
     ) / 1e6
     return Work(
         forward=forward,

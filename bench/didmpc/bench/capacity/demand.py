@@ -8,6 +8,8 @@ from didmpc.bench.capacity.values import Values
 DAY = 24 * 3600
 MIB = 1024 * 1024
 GIB = 1024 * MIB
+LOOKED_AT = 2
+"""Times that a node looks at a message that waits."""
 HEAD = 60
 """Bytes of TCP and IP with each packet."""
 
@@ -156,7 +158,8 @@ def database(values: Values, users: float, nodes: int, serving: float) -> list[P
     usable = has.utilisation
     grouped = groups(values, rate, serving)
     leases = nodes / has.lease_seconds
-    looks = rate.online / has.poll_seconds
+    # Every node looks at all mail that has come since its last look but one, and still waits.
+    looks = nodes * rate.waiting * LOOKED_AT
     cpu = (
         rate.forwards * costs.database_us
         + (grouped + rate.attaches + leases) * costs.commit_us

@@ -141,6 +141,23 @@ def ends(values: Values) -> list[End]:
     return sorted([*found, End("links between nodes", links)], key=lambda end: end.users)
 
 
+def _first_end(values: Values) -> End:
+    """The first of `ends`, found in one go."""
+
+    def fits(users: float) -> bool:
+        return nodes_for(values, users)[0] is not None and size(values, users).fits
+
+    users = _largest(fits)
+    if not math.isfinite(users) or users < 1:
+        return End("nothing", users)
+    beyond = size(values, users * (1 + 10 * PRECISION) + 1)
+    parts = beyond.parts[1:]
+    fullest = max(parts, key=lambda part: part.fullness)
+    return End(
+        "links between nodes" if beyond.nodes is None and fullest.fullness < 1 else fullest.name, users
+    )
+
+
 def _largest(fits: Callable[[float], bool]) -> float:
     """The largest number of users that fits, to a millionth; 0 where none does, `inf` where all do."""
     if not fits(1.0):
@@ -168,7 +185,7 @@ class Sensitivity:
 
 def sensitivity(values: Values, names: Sequence[str] | None = None) -> list[Sensitivity]:
     """How the users of one cluster depend on each value; the strongest first, and none without effect."""
-    base = ends(values)[0]
+    base = _first_end(values)
     found: list[Sensitivity] = []
     for _, name, value, _ in values.rows():
         if value == 0 or (names is not None and name not in names):
@@ -176,7 +193,7 @@ def sensitivity(values: Values, names: Sequence[str] | None = None) -> list[Sens
         changed: list[End] = []
         for factor in SENSITIVE:
             most = 0.999 if name in ("utilisation", "online", "in_session") else math.inf
-            changed.append(ends(values.set(name, min(value * factor, most)))[0])
+            changed.append(_first_end(values.set(name, min(value * factor, most))))
         row = Sensitivity(
             name,
             tuple(each.users / base.users if base.users else math.nan for each in changed),

@@ -51,7 +51,7 @@ class Figures:
     database_us: float = _is(None, "us of the database's CPU for a message: taken in, read, acknowledged")
     commit_us: float = _is(None, "us of its CPU for a small commit, or a group of any size, beside its rows")
     commit_ms: float = _is(None, "ms until a group is durable; a node has one under way at a time")
-    look_us: float = _is(None, "us of its CPU for looking whether an account has mail")
+    look_us: float = _is(None, "us of its CPU for a new message, each time a node looks for lost doorbells")
     connection_mib: float = _is(None, "MiB of the database's memory for a connection")
 
     @classmethod
@@ -121,7 +121,6 @@ class Machines:
     standbys: float = _is(2, "standbys that the log goes to")
     pool: float = _is(12, "connections of a node to the database")
     lease_seconds: float = _is(2, "seconds between two renewals of a node's lease")
-    poll_seconds: float = _is(10, "seconds between two looks of a node for mail whose doorbell was lost")
 
 
 Group = Figures | Users | Machines
@@ -179,7 +178,7 @@ class Values:
 
 SHARES = frozenset({"online", "in_session"})
 POSITIVE = frozenset(
-    {"peak", "node_cores", "node_gib", "node_sockets", "node_mbit", "pool", "lease_seconds", "poll_seconds"}
+    {"peak", "node_cores", "node_gib", "node_sockets", "node_mbit", "pool", "lease_seconds"}
     | {"forward_us", "live_us", "single_forward_us", "single_live_us", "commit_ms", "messages_per_day"}
 ) | {each.name for each in fields(Machines) if each.name.startswith("database_")}
 

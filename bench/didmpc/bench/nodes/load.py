@@ -12,16 +12,19 @@ from didmpc.bench.mediator.fill import ROOMY, add_box, synthetic_did
 from didmpc.bench.mediator.load import JOBS as COMMON
 from didmpc.bench.mediator.load import socket_url
 from didmpc.bench.mediator.turn import Job, Result, Turn, serve
+from didmpc.mediator.cluster.tables import Tables
 from didmpc.mediator.store.postgres import PostgresStore
 from didmpc.protocols import pickup
 
 BOXES = 64
+WAITING = 50
 
 
 async def pairs(job: Job, turn: Turn) -> Result:
     """The store alone: a message of `size` bytes is taken in, read and acknowledged, `at_once` of them.
 
-    Each waits for its commits. Afterwards accounts that have nothing are looked at, `looks` times.
+    Each waits for its commits. Afterwards a node looks `looks` times for lost doorbells, where messages wait
+    in so many mailboxes; told is how many messages it saw.
     """
     store = await PostgresStore.open(job["store"], Path(job["folder"]), ROOMY)
     try:
@@ -53,10 +56,15 @@ async def pairs(job: Job, turn: Turn) -> Result:
         until = turn.started + job["seconds"]
         await asyncio.gather(*map(work, range(job["at_once"])))
         result = turn.result(count=count, took=took, left=await store.queued())
+        now = time.time()
+        for did in dids[: job["looks"]]:
+            waiting = [f"{run} {did} {number}".encode().ljust(job["size"], b"x") for number in range(WAITING)]
+            await store.enqueue(did, waiting, now + 3600, now)
+        tables = Tables(store.postgres)
         await turn.wait(**result)
         for _ in range(job["looks"]):
-            await store.queue(dids[0], None, time.time())
-        return turn.result(looks=job["looks"])
+            await tables.news(0, 0)
+        return turn.result(looks=job["looks"] ** 2 * WAITING)
     finally:
         await store.close()
 

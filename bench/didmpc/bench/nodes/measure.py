@@ -356,7 +356,7 @@ def _store(plan: Plan, database: Database) -> Result:
         database.environment
     )  # for the process that talks to it: it is started by now, or later
     with Generators("didmpc.bench.nodes.load") as generators:
-        for name, at_once in (("single", 1), ("grouped", AT_ONCE)):
+        for name, at_once, looks in (("single", 1, 0), ("grouped", AT_ONCE, 40)):
             plan.say(f"PostgreSQL alone, {at_once} at once")
             with generators.load(
                 "pairs",
@@ -365,7 +365,7 @@ def _store(plan: Plan, database: Database) -> Result:
                 size=int(4.6 * plan.size),
                 seconds=plan.seconds,
                 at_once=at_once,
-                looks=200,
+                looks=looks,
             ) as job:
                 job.ready()
                 written, cpu = database.written, database.cpu
@@ -388,7 +388,9 @@ def _store(plan: Plan, database: Database) -> Result:
                 "enqueue_p99_ms": 1e3 * _share(took, 0.99),
                 "cpu_us": None if database.pid is None else spent / result["count"] * 1e6,
                 "wal_bytes": log / result["count"],
-                "look_cpu_us": None if database.pid is None else looking / looked["looks"] * 1e6,
+                "look_cpu_us": looking / looked["looks"] * 1e6
+                if looks and database.pid is not None
+                else None,
             }
     return found
 

@@ -57,7 +57,7 @@ def figures(places: list[Result], store: Result) -> Result:
         "database_us": group["cpu_us"] or 0.0,
         "commit_us": max(0.0, (one["cpu_us"] or 0.0) - (group["cpu_us"] or 0.0)) / 2,
         "commit_ms": one["enqueue_p50_ms"],
-        "look_us": min(each["look_cpu_us"] or 0.0 for each in (one, group)),
+        "look_us": group["look_cpu_us"] or 0.0,
         "connection_mib": least("forwards", "connection_mib") or CONNECTION_MIB,
     }
 
