@@ -71,7 +71,6 @@ mpc.run(main())
     assert party.failed["why"] == "ValueError: broken here"
     assert "ValueError: broken here" in party.stderr
     assert "didmpc" not in party.stderr
-    assert party.stats is None
 
 
 async def test_a_different_program_at_one_party_ends_with_its_error(switch):
