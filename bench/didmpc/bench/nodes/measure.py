@@ -24,6 +24,8 @@ from didmpc.protocols import relay_control
 ENDS = "didmpc.bench.session.ends"
 MIB = 1024 * 1024
 PICKED_UP = 10
+NOBODY_SECONDS = 5.0
+"""Two beats of a node, and more."""
 SMALL = 64
 """Bytes of a round trip."""
 AT_ONCE = 64
@@ -205,7 +207,7 @@ class _Stage:
         """What sockets that say nothing cost the first node; and what all nodes do with nobody."""
         plan = self._plan
         before, moment = self._place.cpus, time.monotonic()
-        time.sleep(plan.seconds)
+        time.sleep(NOBODY_SECONDS)
         nobody = statistics.fmean(
             (after - earlier) / (time.monotonic() - moment)
             for earlier, after in zip(before, self._place.cpus, strict=True)
