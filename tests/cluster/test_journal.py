@@ -1,7 +1,7 @@
 """The judge sees what it is there to see."""
 
 import pytest
-from cluster_parts.journal import Journal
+from cluster_parts.journal import GRACE, Journal
 
 
 @pytest.fixture
@@ -32,16 +32,28 @@ def test_what_was_refused_or_not_answered_is_no_promise_and_may_come_all_the_sam
     assert journal.complaints() == []
 
 
-@pytest.mark.parametrize("again", ["push", "fetch"])
+@pytest.mark.parametrize("again", ["on the same socket", "late", "when asked for"])
 def test_what_was_acknowledged_and_comes_again_has_come_back(journal: Journal, again: str) -> None:
     journal.pushed("a", "1", "m", 0)
-    journal.acknowledged("m")
-    if again == "push":
-        journal.pushed("b", "1", "m", 1)
+    journal.acknowledged("m", socket="a", now=1)
+    if again == "on the same socket":
+        journal.pushed("a", "1", "m", 2, asked=True)
+    elif again == "late":
+        journal.pushed("b", "1", "m", 2 + GRACE)
     else:
         journal.fetched("1", "m")
     (complaint,) = journal.complaints()
     assert complaint.startswith("came back after it was deleted: m")
+
+
+def test_what_was_on_its_way_to_another_socket_when_it_was_acknowledged_has_not_come_back(
+    journal: Journal,
+) -> None:
+    journal.pushed("a", "1", "m", 0, asked=True)
+    journal.acknowledged("m", socket="a", now=1)
+    journal.pushed("b", "1", "m", 2)
+    assert journal.complaints() == []
+    assert journal.summary()["crossed"] == 1
 
 
 def test_what_has_two_names_is_there_twice(journal: Journal) -> None:
@@ -52,7 +64,7 @@ def test_what_has_two_names_is_there_twice(journal: Journal) -> None:
 
 def test_a_socket_is_pushed_nothing_twice_but_a_new_one_is(journal: Journal) -> None:
     journal.pushed("a", "1", "m", 0)
-    journal.ended("a")
+    journal.ended("a", 10)
     journal.opened("c")
     journal.pushed("c", "1", "m", 1)
     assert journal.complaints() == []
@@ -66,10 +78,17 @@ def test_two_open_sockets_that_hold_the_same_message_are_in_doubt_until_the_firs
     journal.pushed("a", "1", "m", 0)
     journal.pushed("b", "1", "m", 9)
     assert journal.complaints() == ["a and b both hold m"]
-    journal.ended("b")
+    journal.ended("b", 10)
     assert journal.complaints() == ["a and b both hold m"]
-    journal.ended("a")
+    journal.ended("a", 10)
     assert journal.complaints() == []
+
+
+def test_a_socket_that_ends_long_after_another_one_got_its_mail_was_not_fenced(journal: Journal) -> None:
+    journal.pushed("a", "1", "m", 0)
+    journal.pushed("b", "1", "m", 1)
+    journal.ended("a", 2 + GRACE)
+    assert journal.complaints() == ["a and b both hold m"]
 
 
 def test_once_the_lease_has_lapsed_another_socket_may_have_it(journal: Journal) -> None:

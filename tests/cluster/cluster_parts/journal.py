@@ -4,12 +4,16 @@ Senders say what was taken, recipients what came and which of it the mediator kn
 mediator's, tags the senders': one tag with two names was put into the mailbox twice.
 
 The rules of pushing are those of the documentation: a pushed message is its socket's until the socket ends or
-the lease lapses; a socket is never pushed the same message twice. What a second socket is pushed while the
-first one still holds it is in doubt until the first is known to have been fenced: told to move, or ended.
+the lease lapses; a socket is never pushed the same message twice. What is asked for is leased to nobody. Two
+sockets are read independently: what comes on one shortly after the other has heard that it is deleted was on
+its way already. `GRACE` bounds that; within it the end of a socket may be heard of late, too.
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
+
+GRACE = 10.0
+"""Seconds: more than a client needs to give up a socket that is silent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,7 @@ class Journal:
     count: Counter[str] = field(default_factory=Counter)
     history: dict[str, list[str]] = field(default_factory=dict)
     """What happened to each message, for whoever has to find out why."""
+    _deleted: dict[str, tuple[str, float]] = field(default_factory=dict)
     _holders: dict[str, _Holder] = field(default_factory=dict)
     _pushed: dict[str, set[str]] = field(default_factory=dict)
     _open: set[str] = field(default_factory=set)
@@ -64,22 +69,23 @@ class Journal:
         self._open.add(socket)
         self._pushed[socket] = set()
 
-    def ended(self, socket: str) -> None:
+    def ended(self, socket: str, now: float) -> None:
         """It closed, was told to move, or its node was killed: what it held is free. Safe to call twice."""
         self._open.discard(socket)
         self._pushed.pop(socket, None)
-        self.doubts = [doubt for doubt in self.doubts if doubt.first != socket]
+        self.doubts = [each for each in self.doubts if each.first != socket or now - each.at > GRACE]
 
     # --- recipients
 
     def pushed(self, socket: str, name: str, tag: str, now: float, *, asked: bool = False) -> None:
         """A message came to a socket in live mode, or was `asked` for there, which may be done again."""
-        self._came(name, tag, f"{'asked for' if asked else 'pushed'} on {socket} at {now:.2f}")
+        where, since = self._deleted.get(tag, (socket, now))
+        is_crossed = tag in self._deleted and where != socket and now - since <= GRACE
+        self._came(name, tag, f"{'asked for' if asked else 'pushed'} on {socket} at {now:.2f}", is_crossed)
         # What the other end of a fenced socket had sent before may still be read.
         pushed = self._pushed.setdefault(socket, set())
         if tag in pushed and not asked:
             self.wrong.append(f"pushed twice to {socket}: {tag}")
-        pushed.add(tag)
         holder = self._holders.get(tag)
         if (
             holder is not None
@@ -88,17 +94,20 @@ class Journal:
             and now - holder.since < self.lease_seconds
         ):
             self.doubts.append(Doubt(tag, holder.socket, socket, now))
-        self._holders[tag] = _Holder(socket, now)
+        if not asked:
+            pushed.add(tag)
+            self._holders[tag] = _Holder(socket, now)
 
     def fetched(self, name: str, tag: str) -> None:
         """A message came on request, which leases nothing."""
         self._came(name, tag, "fetched")
 
-    def acknowledged(self, *tags: str, how: str = "acknowledged") -> None:
-        """The mediator has said that it has deleted them."""
+    def acknowledged(self, *tags: str, socket: str = "", now: float = 0.0) -> None:
+        """The mediator has said, on this socket or else over HTTP, that it has deleted them."""
         self.acknowledged_tags.update(tags)
         for tag in tags:
-            self._note(tag, how)
+            self._deleted.setdefault(tag, (socket, now))
+            self._note(tag, f"acknowledged on {socket} at {now:.2f}" if socket else "acknowledged")
             self._holders.pop(tag, None)
 
     def forget_unpromised(self) -> None:
@@ -109,10 +118,12 @@ class Journal:
     def _note(self, tag: str, what: str) -> None:
         self.history.setdefault(tag, []).append(what)
 
-    def _came(self, name: str, tag: str, how: str) -> None:
+    def _came(self, name: str, tag: str, how: str, is_crossed: bool = False) -> None:
         self._note(tag, how)
         self.count["deliveries"] += 1
-        if tag in self.acknowledged_tags:
+        if is_crossed:
+            self.count["crossed"] += 1
+        elif tag in self.acknowledged_tags:
             self.wrong.append(f"came back after it was deleted: {tag} ({', '.join(self.history[tag])})")
         if self.names.setdefault(tag, name) != name:
             self.wrong.append(f"in the mailbox twice, as {self.names[tag]} and {name}: {tag}")

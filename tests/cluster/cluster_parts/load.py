@@ -207,10 +207,10 @@ class Load:
                         self.reports[problem_report.parse(message).code] += 1
                         return
                     elif tags := waiting.pop(message.thread, None):
-                        journal.acknowledged(*tags, how=f"acknowledged on {socket} at {loop.time():.2f}")
+                        journal.acknowledged(*tags, socket=socket, now=loop.time())
                         await self._made_progress()
         finally:
-            journal.ended(socket)
+            journal.ended(socket, loop.time())
 
     @staticmethod
     async def _ask_for_more(line: Line) -> str:
