@@ -109,6 +109,8 @@ def _gathering(lobby: Lobby, event: Event, now: float) -> Lobby:
 
 
 def _lately(before: tuple[tuple[float, int, int], ...], event: Event) -> tuple[tuple[float, int, int], ...]:
+    if not {"seconds", "rounds", "bytes"} <= event.keys():
+        return before
     now = float(event["seconds"])
     old = [each for each in before if each[0] < now - RATES_OVER][-1:]
     new = [each for each in before if each[0] >= now - RATES_OVER]
