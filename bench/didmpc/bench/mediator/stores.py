@@ -18,7 +18,8 @@ from didmpc.mediator.home import Home
 from didmpc.mediator.store import Store
 from didmpc.mediator.store.opening import open_store
 
-BOXES = 1000
+BOXES = 512
+FEW = 16
 SIZE = 1000
 
 
@@ -26,7 +27,8 @@ async def pairs_per_second(stores: Sequence[Store], at_once: int, seconds: float
     """Of all stores together, which are of one database, with `at_once` pairs under way."""
     run = secrets.token_hex(6)
     dids = [f"did:example:{run}-{number}" for number in range(BOXES)]
-    await asyncio.gather(*(add_box(stores[0], did, time.time()) for did in dids))
+    for first in range(0, BOXES, FEW):
+        await asyncio.gather(*(add_box(stores[0], did, time.time()) for did in dids[first : first + FEW]))
     done = 0
     ends = time.monotonic() + seconds
 
