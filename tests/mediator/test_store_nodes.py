@@ -12,8 +12,9 @@ import pytest
 from postgres import Database, Server
 from store_parts import InPostgres, counters
 
-from didmpc.mediator.home import Home
+from didmpc.mediator.home import Home, Settings
 from didmpc.mediator.limits import Limits
+from didmpc.mediator.operator.methods import Operator
 from didmpc.mediator.refusals import (
     AccountExists,
     DiskFull,
@@ -427,6 +428,22 @@ async def test_probing_tells_whether_postgresql_can_be_written_to(
         link.connection.terminate()
     with pytest.raises(StoreFailed, match="cannot be reached"):
         await nodes[0].probe()
+
+
+async def test_the_operator_is_told_where_mail_is_and_how_to_back_it_up(
+    nodes: list[PostgresStore], database: Database, tmp_path: Path
+) -> None:
+    settings = Settings.new().listening("127.0.0.1", 1, None)
+    methods = Operator(Home(tmp_path), settings, nodes[0]).methods()
+    status = await methods["status"]({})
+    assert (status["store"]["url"], status["store"]["standbys"]) == (database.url, "")
+    assert [warning.split(":")[0] for warning in status["store"]["warnings"]] == [
+        "PostgreSQL runs with fsync = off",  # as the server of these tests does
+        "PostgreSQL runs with full_page_writes = off",
+    ]
+    with pytest.raises(LocalMisuse, match="PostgreSQL, which has backups of its own") as error:
+        await methods["backup"]({"file": str(tmp_path / "backup.tar")})
+    assert f"pg_dump --format=custom --file=FILE '{database.url}'" in error.value.fix
 
 
 async def test_tables_of_a_newer_version_are_left_alone(

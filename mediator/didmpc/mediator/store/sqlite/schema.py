@@ -1,6 +1,6 @@
 """The tables, and the steps that lead an older store to them.
 
-Plain SQL, so that the same tables can stand in PostgreSQL too.
+The same tables and columns stand in PostgreSQL (store/postgres/schema.py): what changes here changes there.
 """
 
 _FIRST = """
