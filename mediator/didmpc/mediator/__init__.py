@@ -6,6 +6,9 @@ and hands it to the handler of its type: `accounts` (key lists), `mailboxes` (fo
 tells `deliveries`) or out (`outgoing`, over the sockets of `dialing`). What is kept is in `store`, over
 `database`; packets of the relay (`relay`) never are. What is refused, and how it is told: `refusals`.
 
+Several nodes on one PostgreSQL are one mediator: `neighbours` is what each asks of the others, and `cluster`
+does it.
+
 Around it: `app` wires everything; `cli` and `operator` are for whoever hosts it, with `configuration`,
 `limits` and `home`.
 """

@@ -389,7 +389,13 @@ class Presence:
             post, self._post = self._post, {}
             vacated, self._vacated = self._vacated, {}
             settled, self._settled = self._settled, {}
-            await self._quietly(self._vacate(vacated))
+            try:
+                await self._vacate(vacated)
+            except StoreFailed as problem:
+                # Else this node would be taken for theirs for as long as it lives.
+                log.info("accounts are given up later: %s", problem)
+                self._vacated = {**vacated, **self._vacated}
+                await asyncio.sleep(RETRY_SECONDS)
             if settled:
                 await self._quietly(self._tables.settle(self._me, settled))
             await self._quietly(self._send(post))
