@@ -534,6 +534,18 @@ def test_a_frame_is_read_as_addresses_ports_size_and_marker():
     assert parse(bytes(14), 5.0, "to-a") is None
 
 
+def test_later_fragments_have_no_ports():
+    header = bytearray(tcp_frame(b"x" * 40))
+    header[14 + 9] = 17  # UDP
+    header[14 + 6 : 14 + 8] = (0x2000).to_bytes(2, "big")  # more fragments follow
+    first = parse(bytes(header), 1.0, "to-b")
+    assert (first.protocol, first.target_port, first.is_rest) == ("udp", 443, False)
+    header[14 + 6 : 14 + 8] = (185).to_bytes(2, "big")  # from octet 1480 on
+    rest = parse(bytes(header), 1.0, "to-b")
+    assert (rest.target_port, rest.is_rest) == (0, True)
+    assert openings([first, rest], {"10.0.0.2": "party1"}) == {"party1": ["udp/443"]}
+
+
 def test_ports_count_as_opened_by_connections_and_first_datagrams_only():
     def udp(when, source, source_port, target, target_port):
         return Frame(when, "to", 60, "udp", source, source_port, target, target_port, False, False)

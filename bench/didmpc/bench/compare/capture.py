@@ -22,6 +22,7 @@ from didmpc.bench.compare.programs import MARKER
 
 _MARKER = MARKER.encode()
 _ALL = 0x0003
+_FRAGMENT_OFFSET = 0x1FFF
 _OUTGOING = 4
 _NO_HARDWARE = 65534
 _IPV4, _IPV6 = 0x0800, 0x86DD
@@ -50,6 +51,8 @@ class Frame:
     """Whether it asks for a TCP connection."""
     marked: bool
     """Whether what the program sent can be read in it."""
+    is_rest: bool = False
+    """Whether it is a fragment of a packet, and not the first."""
 
 
 def parse(data: bytes, when: float, device: str) -> Frame | None:
@@ -60,12 +63,24 @@ def parse(data: bytes, when: float, device: str) -> Frame | None:
     protocol = _PROTOCOLS.get(data[23], str(data[23]))
     ports = (0, 0)
     opens = False
-    if protocol in ("tcp", "udp") and len(data) >= header + 4:
+    # Only the first fragment of a packet has ports in it.
+    is_first = int.from_bytes(data[20:22], "big") & _FRAGMENT_OFFSET == 0
+    if protocol in ("tcp", "udp") and is_first and len(data) >= header + 4:
         ports = struct.unpack_from("!HH", data, header)
         opens = protocol == "tcp" and len(data) > header + 13 and data[header + 13] & 0x12 == 0x02
     source, target = (socket.inet_ntoa(data[at : at + 4]) for at in (26, 30))
     return Frame(
-        when, device, len(data), protocol, source, ports[0], target, ports[1], opens, _MARKER in data
+        time=when,
+        device=device,
+        length=len(data),
+        protocol=protocol,
+        source=source,
+        source_port=ports[0],
+        target=target,
+        target_port=ports[1],
+        opens=opens,
+        is_rest=not is_first,
+        marked=_MARKER in data,
     )
 
 
@@ -140,7 +155,8 @@ def openings(frames: Iterable[Frame], names: dict[str, str]) -> dict[str, list[s
     seen: set[tuple[Any, ...]] = set()
     found: dict[str, set[str]] = {}
     for frame in frames:
-        if frame.target not in names:
+        # What has no ports says nothing of them: later fragments, and messages about other packets.
+        if frame.target not in names or frame.protocol == "icmp" or frame.is_rest:
             continue
         flow = frozenset({(frame.source, frame.source_port), (frame.target, frame.target_port)})
         if frame.protocol == "tcp":
