@@ -26,7 +26,7 @@ SITES: dict[str, tuple[Site, ...]] = {str(site): (site,) for site in Site} | {
     "symmetric among port-restricted": (Site.PORT_RESTRICTED, Site.SYMMETRIC, Site.PORT_RESTRICTED),
 }
 """How the three parties of `nat` are connected, in turn."""
-REACH_WITHIN = 20.0
+REACH_WITHIN = 25.0
 COMPARED = ("round_ms", "bulk_seconds", "program_seconds")
 Json = dict[str, Any]
 
