@@ -20,7 +20,13 @@ from postgres import Database
 from didmpc.bench.cluster import DIDMPC, Cluster, Mediator
 from didmpc.bench.mediator.account import Account, Forwards, connect, http_url
 from didmpc.bench.mediator.wire import http_request
+from didmpc.mediator.limits import Limits
+from didmpc.mediator.migration.postgres import PostgresSide
+from didmpc.mediator.migration.side import COPYING, DONE, LEFT, Note
+from didmpc.mediator.store.postgres import PostgresStore
+from didmpc.mediator.store.postgres.schema import prepare
 from didmpc.protocols import pickup
+from didmpc.protocols.errors import LocalMisuse
 
 WITHIN = 60.0
 
@@ -188,3 +194,18 @@ def test_a_mediator_goes_on_in_postgresql_where_it_was(cluster: Cluster, databas
     node.process.send(signal.SIGTERM)
     node.process.wait()
     assert len(load.accepted) >= 20
+
+
+async def test_no_node_starts_on_half_of_a_store_or_on_one_that_was_left(
+    database: Database, tmp_path: Path
+) -> None:
+    side = await PostgresSide.open(database.dsn, prepare=prepare)
+    try:
+        for state, said in ((COPYING, "half"), (LEFT, "moved to elsewhere")):
+            await side.set_note(Note("me", state))
+            with pytest.raises(LocalMisuse, match=said):
+                await PostgresStore.open(database.dsn, tmp_path, Limits())
+        await side.set_note(Note("me", DONE))
+        await (await PostgresStore.open(database.dsn, tmp_path, Limits())).close()
+    finally:
+        await side.close()

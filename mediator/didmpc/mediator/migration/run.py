@@ -22,6 +22,7 @@ from didmpc.mediator.migration.postgres import PostgresSide, without_password
 from didmpc.mediator.migration.side import DONE, Side
 from didmpc.mediator.migration.sqlite import SqliteSide
 from didmpc.mediator.migration.tables import TABLES
+from didmpc.mediator.store.postgres.schema import prepare
 from didmpc.mediator.store.sqlite import FILE
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 
@@ -122,8 +123,6 @@ async def _migrate(one: _Place, other: _Place, *, dry_run: bool, quiet: bool) ->
 @contextlib.asynccontextmanager
 async def _target(place: _Place, source: _Place, who: str) -> AsyncIterator[Side]:
     if place.path is None:
-        from didmpc.mediator.store.postgres.schema import prepare  # noqa: PLC0415
-
         database = await PostgresSide.open(place.url, prepare=prepare)
         try:
             await check_target(database, who, empty=await database.holds_nothing())
