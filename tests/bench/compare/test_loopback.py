@@ -297,7 +297,7 @@ def test_results_of_several_commands_become_one(whole, tmp_path):
         "exposure": [],
         "cut": [],
         "nat": [],
-        "machine": whole["machine"] | {"load_before": 2.5},
+        "machine": whole["machine"] | {"load_before": 9.5, "other_work": 0.3},
         "software": {"tls": {"openssl": "3"}},
     }
     for name, each in (("a", whole), ("b", second)):
@@ -307,7 +307,8 @@ def test_results_of_several_commands_become_one(whole, tmp_path):
     both = report.read(outputs.json)
     assert both["command"] == "didmpc bench compare && didmpc bench compare tls"
     assert both["date"] == "2026-01-02T03:04:05+00:00 to 2026-01-02T04:00:00+00:00"
-    assert both["machine"]["load_before"] == 2.5
+    assert both["machine"]["load_before"] == whole["machine"]["load_before"]
+    assert both["machine"]["other_work"] == 0.3
     assert set(both["software"]) == {"tcp", "tls"}
     assert [entry["network"] for entry in both["runs"]] == ["loopback"] * 3 + ["metro"]
     assert [row[0] for row in sheet(both, "Figures: metro").rows] == ["MPyC over plain TCP"]

@@ -126,7 +126,8 @@ def run(plan: Plan) -> Json:
         kept = plan.folder / "result.json"
         run_isolated(lambda: _keep(kept, compare(plan)))
         result = json.loads(kept.read_text())
-    about["machine"]["other_work"] = round(others.share(), 2)
+    if result["runs"]:
+        about["machine"]["other_work"] = round(others.share(), 2)
     if plan.exposure or plan.cut or plan.nat:
         result |= observed(plan)
     whole = about | result

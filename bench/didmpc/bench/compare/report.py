@@ -134,12 +134,9 @@ def merged(results: Sequence[Json]) -> Json:
     whole = first | {
         "command": " && ".join(result["command"] for result in results),
         "date": f"{min(each['date'] for each in results)} to {max(each['date'] for each in results)}",
+        # The load before later ones is that of those before them.
         "machine": first["machine"]
-        | {
-            name: max(result["machine"][name] for result in results if name in result["machine"])
-            for name in ("load_before", "other_work")
-            if any(name in result["machine"] for result in results)
-        },
+        | {"other_work": max(float(result["machine"].get("other_work", 0)) for result in results)},
         "software": {name: found for each in results for name, found in each["software"].items()},
     }
     for part in ("runs", "exposure", "cut", "nat"):
