@@ -517,9 +517,9 @@ def test_forgeries_without_end_end_the_session(wire, monkeypatch):
     (good,) = wire.near.packets(wire.now + 1)
     for _ in range(2):
         with pytest.raises(SessionError):
-            wire.far.receive(good[:-1] + b"\x00", wire.now)
+            wire.far.receive(good[:-1] + bytes([good[-1] ^ 1]), wire.now)
     with pytest.raises(SessionOver):
-        wire.far.receive(good[:-1] + b"\x01", wire.now)
+        wire.far.receive(good[:-1] + bytes([good[-1] ^ 2]), wire.now)
     with pytest.raises(SessionOver):
         wire.far.packets(wire.now)
 
