@@ -63,7 +63,7 @@ test: $(VENV)/.dev interop-peers
 	@echo "make test: all tests passed."
 
 test-netlab: $(VENV)/.dev
-	@$(BIN)/python tests/bench/compare/environments.py
+	@$(BIN)/python tests/bench/compare/fleet_tools.py
 	@$(BIN)/python -m pytest -m netlab $(PYTEST_FLAGS)
 	@echo "make test-netlab: all passed; what is not installed was skipped."
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-from environments import PYTHON, ROOT, schema
+from fleet_tools import PYTHON, ROOT, schema
 
 from didmpc.bench.compare.contender import contenders
 from didmpc.bench.compare.fleet.plan import read
