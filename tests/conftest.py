@@ -1,13 +1,21 @@
-"""For all tests: asyncio's own event loop, and no packet is sealed twice under one key and nonce."""
+"""For all tests: asyncio's own event loop, no packet sealed twice under one key and nonce, no luck."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from hypothesis import HealthCheck, settings
 
 from didmpc.protocols.session.packet import Aead, PacketSealer
+
+# The same examples in each run, however slow the machine is; the long runs draw their own.
+settings.register_profile(
+    "suite", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 
 class _OncePerNonce:
@@ -39,6 +47,20 @@ class _OncePerNonce:
 def pytest_runtest_setup() -> None:
     """MPyC sets uvloop for the whole process once a test imports it: no loop is to depend on that."""
     asyncio.set_event_loop_policy(None)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """Nothing is collected while a failure is put into words.
+
+    What is collected may log a traceback, which parses source in the midst of pytest's own parsing; CPython
+    before 3.11.8 then raises SystemError (python/cpython#106905), and the whole run ends.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -49,9 +49,11 @@ class Agent:
 
 
 Start = Callable[..., Awaitable[Agent]]
+PATIENCE = 60.0
+"""Seconds; nothing that works takes so long, on a slow and busy machine either."""
 
 
-async def eventually(condition: Callable[[], bool], within: float = 5.0) -> None:
+async def eventually(condition: Callable[[], bool], within: float = PATIENCE) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(within):
         while not condition():

@@ -10,7 +10,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from agent_parts import Agent, Start
+from agent_parts import PATIENCE, Agent, Start
 from awkward_mediator import AwkwardMediator
 
 from didmpc.agent.home import Home
@@ -43,7 +43,7 @@ async def start(tmp_path: Path, mediator: AwkwardMediator) -> AsyncIterator[Star
     """Starts an agent of a name; started again under this name it finds its home as it was."""
     async with AsyncExitStack() as stack:
 
-        async def start(name: str, at: AwkwardMediator | None = None, connect: float = 5.0) -> Agent:
+        async def start(name: str, at: AwkwardMediator | None = None, connect: float = PATIENCE) -> Agent:
             home = Home(tmp_path / name)
             home.prepare()
             wallet = Wallet.open(home)

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from agent_parts import Silent, Start, eventually
+from agent_parts import PATIENCE, Silent, Start, eventually
 from awkward_mediator import AwkwardMediator
 
 from didmpc.agent import contact_exchange
@@ -15,6 +15,8 @@ from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
 from didmpc.protocols.out_of_band import Invitation, from_text
+
+LONG_ENOUGH_TO_ASK = 2.0
 
 
 async def test_both_sides_have_the_contact_when_accept_returns(start: Start) -> None:
@@ -47,7 +49,7 @@ async def test_contacts_outlive_a_restart(start: Start) -> None:
     await bob.mailbox.close()
     again = await start("Bob")
     contact = again.contacts.find("friend")
-    result = await again.pinger.ping(contact, 2, 5.0, Silent())
+    result = await again.pinger.ping(contact, 2, PATIENCE, Silent())
     assert result["received"] == 2
 
 
@@ -171,7 +173,7 @@ async def test_an_inviter_who_is_offline_answers_later(start: Start) -> None:
     url = (await alice.invitations.create())["url"]
     await alice.mailbox.close()
     with pytest.raises(DidmpcError, match="not answered yet"):
-        await bob.accept(url, timeout=0.3)
+        await bob.accept(url, timeout=LONG_ENOUGH_TO_ASK)
     await start("Alice")
     await eventually(lambda: len(bob.contacts) == 1)
 
@@ -181,7 +183,7 @@ async def test_a_response_that_arrives_after_a_restart_still_makes_the_contact(s
     url = (await alice.invitations.create())["url"]
     await alice.mailbox.close()
     with pytest.raises(DidmpcError):
-        await bob.accept(url, "Friend", timeout=0.3)
+        await bob.accept(url, "Friend", timeout=LONG_ENOUGH_TO_ASK)
     await bob.mailbox.close()
     alice, bob = await start("Alice"), await start("Bob")
     await eventually(lambda: len(bob.contacts) == 1)
@@ -209,7 +211,7 @@ async def test_a_response_that_nobody_signed_for_is_refused(start: Start) -> Non
     alice, bob, mallory = await start("Alice"), await start("Bob"), await start("Mallory")
     url = (await alice.invitations.create())["url"]
     await alice.mailbox.close()
-    accepting = asyncio.create_task(bob.accept(url, timeout=1.0))
+    accepting = asyncio.create_task(bob.accept(url, timeout=LONG_ENOUGH_TO_ASK))
     await eventually(lambda: bool(bob.exchange._requests))
     (request,) = bob.exchange._requests.values()
     mine = await mallory.mailbox.new_identity(keep=False)

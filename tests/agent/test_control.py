@@ -17,6 +17,7 @@ from didmpc.local import unix_socket
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 
 Serve = Callable[..., Awaitable[ControlServer]]
+PATIENCE = 60.0
 
 
 @pytest.fixture
@@ -93,9 +94,9 @@ async def test_hanging_up_cancels_the_request(serve: Serve, home: Home) -> None:
 
     await serve(wait=wait)
     request = Call("wait", home=home)
-    await asyncio.wait_for(started.wait(), 5)
+    await asyncio.wait_for(started.wait(), PATIENCE)
     request.close()
-    await asyncio.wait_for(cancelled.wait(), 5)
+    await asyncio.wait_for(cancelled.wait(), PATIENCE)
 
 
 async def test_an_unknown_method_is_an_error(serve: Serve, home: Home) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_parts import eventually
+from agent_parts import PATIENCE, eventually
 from awkward_mediator import AwkwardMediator
 
 from didmpc.agent import daemon, mailbox
@@ -33,7 +33,7 @@ class Running:
     task: "asyncio.Task[signal.Signals | None]"
 
     async def __call__(self, method: str, **params: Any) -> dict[str, Any]:
-        return await asyncio.to_thread(call, method, params, home=self.home, timeout=20)
+        return await asyncio.to_thread(call, method, params, home=self.home, timeout=PATIENCE)
 
     async def stop(self) -> None:
         await self("stop")
@@ -74,7 +74,7 @@ async def test_two_agents_meet_and_ping(launch: Launch) -> None:
     assert contact["name"] == "Alice"
     (known,) = (await alice("contacts"))["contacts"]
     assert known["name"] == "Bob" and known["verified"] is False
-    pong = await bob("ping", contact="Alice", count=2, timeout=5)
+    pong = await bob("ping", contact="Alice", count=2, timeout=PATIENCE)
     assert pong["received"] == 2
 
 
@@ -84,7 +84,7 @@ async def test_ready_says_what_a_person_wants_to_know(launch: Launch, mediator: 
     assert same_party(alice.ready["mediator"], mediator.identity.did)
     (service,) = resolve(alice.ready["did"]).services
     assert same_party(service.uri, mediator.identity.did)
-    assert alice.ready["connect_seconds"] < 2
+    assert 0 < alice.ready["connect_seconds"] < PATIENCE
 
 
 async def test_a_restart_keeps_did_label_mediator_and_contacts(launch: Launch) -> None:
@@ -116,7 +116,7 @@ async def test_after_a_stop_nothing_is_left_running(launch: Launch) -> None:
 async def test_sigterm_stops_it_orderly(launch: Launch) -> None:
     alice = await launch("alice")
     os.kill(os.getpid(), signal.SIGTERM)
-    assert await asyncio.wait_for(alice.task, 5) is signal.SIGTERM
+    assert await asyncio.wait_for(alice.task, PATIENCE) is signal.SIGTERM
     assert not alice.home.socket.exists()
 
 
@@ -156,16 +156,16 @@ async def test_a_named_mediator_that_is_down_ends_the_start(
 async def test_a_known_mediator_may_be_down_for_a_while(
     launch: Launch, mediator: AwkwardMediator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(daemon, "KNOWN_MEDIATOR", 0.3)
-    monkeypatch.setattr(mailbox, "ASK_WITHIN", 0.3)
     alice = await launch("alice")
     await alice.stop()
+    monkeypatch.setattr(daemon, "KNOWN_MEDIATOR", 0.3)
+    monkeypatch.setattr(mailbox, "ASK_WITHIN", 0.3)
     mediator.ignore = lambda message: True
     again = await launch("alice", mediator=None)
     assert again.ready["connected"] is False and again.ready["did"] == alice.ready["did"]
     assert any("keeps trying" in notice for notice in again.notices)
     with pytest.raises(DidmpcError, match="cannot be reached"):
-        await asyncio.to_thread(call, "invite", {}, home=again.home, timeout=20)
+        await asyncio.to_thread(call, "invite", {}, home=again.home, timeout=PATIENCE)
 
 
 async def test_another_mediator_is_fine_before_there_are_contacts(

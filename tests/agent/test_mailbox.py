@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import pytest
-from agent_parts import Agent, Silent, Start, eventually
+from agent_parts import PATIENCE, Agent, Silent, Start, eventually
 from awkward_mediator import AwkwardMediator
 
 from didmpc.agent import contact_exchange, inbox, mailbox
@@ -69,7 +69,7 @@ async def test_it_connects_again_and_fetches_what_live_delivery_missed(
     await mediator.hang_up()
     await eventually(lambda: notes.texts == ["queued"])
     mediator.live = True
-    await alice.mailbox._wait_connected(5.0)
+    await alice.mailbox._wait_connected(PATIENCE)
     await bob.mailbox.send(note("live"), mine, theirs.did)
     await eventually(lambda: notes.texts == ["queued", "live"])
 
@@ -201,7 +201,7 @@ async def test_a_violation_is_reported_to_a_contact(start: Start) -> None:
 async def test_reports_are_not_answered_by_reports(start: Start, mediator: AwkwardMediator) -> None:
     alice, bob = await start("Alice"), await start("Bob")
     contact = await bob.accept((await alice.invitations.create())["url"])
-    await asyncio.sleep(0.1)
+    await eventually(lambda: alice.contacts.all()[0].rotation is None)  # the exchange is over
     posts = mediator.posts
     await bob.mailbox.send_to_contact(contact, Message(type=PROBLEM_REPORT, body={"no": "code"}))
     await asyncio.sleep(0.3)
@@ -214,7 +214,7 @@ async def test_a_slow_answer_to_one_sender_holds_up_nobody_else(start: Start) ->
 
     async def dawdle(text: str) -> None:
         if text == "slow":
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
 
     notes.before = dawdle
     theirs = await alice.mailbox.new_identity(keep=False)
@@ -256,6 +256,7 @@ async def test_a_flood_stays_with_the_mediator_and_arrives_later(
     for number in range(40):
         message = note(str(number), from_=stranger.did, to=(theirs.did,))
         await mediator.deliver(pack_authcrypt(message, stranger, theirs.document), theirs.did)
+    await eventually(lambda: alice.mailbox._inbox._queued >= 8)
     await asyncio.sleep(0.1)
     assert alice.mailbox._inbox._queued == 8
     gate.set()
@@ -384,7 +385,7 @@ async def test_a_ping_goes_there_and_back(start: Start) -> None:
     alice, bob = await start("Alice"), await start("Bob")
     contact = await bob.accept((await alice.invitations.create())["url"])
     stream = Silent()
-    result = await bob.pinger.ping(contact, 3, 5.0, stream)
+    result = await bob.pinger.ping(contact, 3, PATIENCE, stream)
     assert (result["sent"], result["received"]) == (3, 3)
     assert 0 < result["min"] <= result["avg"] <= result["max"]
     assert [event["n"] for event in stream.events] == [1, 2, 3]
@@ -485,7 +486,7 @@ async def test_answers_that_hang_are_few_and_hold_up_no_mail(start: Start, media
             await mediator.deliver(from_(sender, theirs, again), theirs.did)
         await eventually(lambda: len(mediator.acknowledged) >= before + 40)
         assert len(alice.mailbox._asides) == mailbox.ASIDE // 2
-        assert (await bob.pinger.ping(contact, 1, 2.0, Silent()))["received"] == 1
+        assert (await bob.pinger.ping(contact, 1, PATIENCE, Silent()))["received"] == 1
         assert len(tarpit.connections) <= mailbox.ASIDE // 2
 
 
@@ -502,7 +503,8 @@ async def flood(alice: Agent, mediator: AwkwardMediator, sender: Identity, to: I
     many = inbox.LANE + 20
     for _ in range(many):
         await mediator.deliver(from_(sender, to, Message(type=kind, body={})), to.did)
-    await asyncio.sleep(0.1)
+    here = alice.mailbox._inbox  # what is not waiting was dropped, and is acknowledged
+    await eventually(lambda: here._queued + len(mediator.acknowledged) - before >= many)
     gate.set()
     await eventually(lambda: len(mediator.acknowledged) >= before + many)
     return len(handled)
@@ -511,7 +513,8 @@ async def flood(alice: Agent, mediator: AwkwardMediator, sender: Identity, to: I
 async def test_a_stranger_fills_a_lane_only_so_far(start: Start, mediator: AwkwardMediator) -> None:
     alice = await start("Alice")
     theirs = await alice.mailbox.new_identity(keep=False)
-    assert await flood(alice, mediator, Identity.peer4(), theirs, NOTE) == inbox.LANE + 1
+    handled = await flood(alice, mediator, Identity.peer4(), theirs, NOTE)
+    assert handled in {inbox.LANE, inbox.LANE + 1}  # the first one may be out of the lane by then
 
 
 async def test_frames_of_a_computation_are_never_dropped(start: Start, mediator: AwkwardMediator) -> None:
@@ -538,7 +541,7 @@ async def test_fetching_does_not_wait_for_a_slow_sender(
 
     async def dawdle(text: str) -> None:
         if text == "slow":
-            await asyncio.sleep(30)
+            await asyncio.Event().wait()
 
     notes.before = dawdle
     theirs = await alice.mailbox.new_identity(keep=False)
@@ -546,7 +549,7 @@ async def test_fetching_does_not_wait_for_a_slow_sender(
     for text in ("slow", "quick"):
         await bob.mailbox.send(note(text), await bob.mailbox.new_identity(keep=False), theirs.did)
         await asyncio.sleep(0.3)
-    await eventually(lambda: notes.texts == ["quick"], within=2.0)
+    await eventually(lambda: notes.texts == ["quick"])
 
 
 def test_an_agent_with_nothing_to_do_looks_for_mail_less_and_less_often() -> None:

@@ -5,6 +5,7 @@ import base64
 import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,12 @@ class Person:
         )
 
 
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
 async def attach(path: Path) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     connection = unix_socket.connect(path)
     connection.setblocking(False)
@@ -117,9 +124,9 @@ async def test_what_a_person_does_is_heard_and_nonsense_is_not(tmp_path: Path):
     _, writer = await attach(tmp_path / "ui.sock")
     said = [{"in": "aGk="}, {"in": "%%%"}, {"in": 5}, {"what": 1}, {"in_eof": True}, {"interrupt": "Ctrl-C"}]
     writer.write(b"".join(json.dumps(line).encode() + b"\n" for line in said))
-    await asyncio.sleep(0.05)
+    await until(lambda: "Ctrl-C" in person.said)
     writer.close()
-    await asyncio.sleep(0.05)
+    await until(lambda: "gone" in person.said)
     assert [item for item in person.said if item != "room"] == [b"hi", "end", "Ctrl-C", "gone"]
 
 
@@ -127,8 +134,9 @@ async def test_the_end_is_told_and_going_away_after_it_is_no_fault(tmp_path: Pat
     person = Person()
     await person.ui.listen(tmp_path / "ui.sock")
     stream, writer = await attach(tmp_path / "ui.sock")
-    await asyncio.sleep(0.05)
-    ending = asyncio.create_task(person.ui.end({"ok": True}, 5))
+    person.ui.tell("started")
+    assert json.loads(await stream.readline()) == {"event": "started"}
+    ending = asyncio.create_task(person.ui.end({"ok": True}, 60))
     assert json.loads(await stream.readline()) == {"event": "ended", "ok": True}
     assert await stream.read() == b""
     writer.close()
@@ -151,8 +159,7 @@ async def test_input_may_come_and_end_before_the_program_is_there():
     pipe.write(b"hello")
     pipe.end()
     await pipe.connect(os.fdopen(write, "wb", 0))
-    await asyncio.sleep(0.05)
-    assert os.read(read, 100) == b"hello" and os.read(read, 100) == b""
+    assert [await asyncio.to_thread(os.read, read, 100) for _ in range(2)] == [b"hello", b""]
     os.close(read)
 
 
@@ -178,8 +185,9 @@ async def test_a_peers_data_that_is_faster_than_the_programs_start_is_kept_and_c
     bridge.flush()
     bridge.config({"pid": 0})
     bridge.go()
-    await asyncio.sleep(0.05)
-    frames = list(Decoder().feed(theirs.recv(1000)))
+    decoder, frames = Decoder(), []
+    while len(frames) < 3:
+        frames += decoder.feed(await asyncio.to_thread(theirs.recv, 1000))
     assert [frame.type for frame in frames] == [FrameType.CONFIG, FrameType.DATA, FrameType.GO]
     bridge.abort()
     theirs.close()

@@ -106,7 +106,7 @@ async def test_two_peers_in_a_storm(wire: str, lost: float) -> None:
         end.peer.path_up(storm)
     sent: list[list[tuple[int, bytes]]] = [[], []]
 
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         for turn in itertools.count():
             settled = turn > 150 and all(end.closed and end.peer.settled for end in ends)
             if settled:
@@ -168,7 +168,7 @@ async def test_a_whole_run_through_mediators_that_shuffle_and_double_its_envelop
         for me, peer, session in ((low, high, ends[0]), (high, low, ends[1])):
             table[me].tell(link={"pid": peer, "session": session.to_json(), "path": {"mailbox": True}})
     carrying = asyncio.create_task(carry())
-    ended = await table.ended(120)
+    ended = await table.ended(300)
     carrying.cancel()
     assert [each["ok"] for each in ended] == [True] * 3 and doubled > 10
     assert [party.stdout for party in table] == [result] * 3

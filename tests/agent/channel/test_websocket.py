@@ -170,11 +170,11 @@ async def test_it_talks_to_a_real_server_and_notices_its_end(aiohttp_server):
         buffer_limit=1 << 20,
     )
     async with aiohttp.ClientSession() as http:
-        await socket.dial(http, str(server.make_url("/ws")), 5)
+        await socket.dial(http, str(server.make_url("/ws")), 60)
         for payload in (b"small", os.urandom(300_000), b"stop"):
             socket.write([masked_frame(payload)])
-            assert await asyncio.wait_for(got.get(), 5) == payload
-        await asyncio.wait_for(lost, 5)
+            assert await asyncio.wait_for(got.get(), 60) == payload
+        await asyncio.wait_for(lost, 60)
 
 
 @pytest.mark.parametrize("status", [200, 302, 404, 101])

@@ -18,6 +18,7 @@ from didmpc.protocols.session.handshake import Established, Initiation, Party
 from didmpc.protocols.session.link import Link, Ready
 
 NOTES = "https://example.org/notes/1.0"
+PATIENCE = 60.0
 
 
 class Program:
@@ -36,7 +37,7 @@ class Program:
         return await self.answers.get()
 
     async def next(self, kind: str) -> dict[str, Any]:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while (event := await self.events.get())["event"] != kind:
                 pass
             return event
@@ -61,7 +62,7 @@ class Side:
 
     def run(self, method: Callable[..., Any], **params: Any) -> tuple[Program, "asyncio.Task[Any]"]:
         program = Program()
-        task = asyncio.create_task(method({"protocol": NOTES, "timeout": 20, **params}, program))
+        task = asyncio.create_task(method({"protocol": NOTES, "timeout": PATIENCE, **params}, program))
         self._tasks.append(task)
         return program, task
 
@@ -81,7 +82,7 @@ class Side:
 
 
 async def until(condition: Callable[[], Any]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -158,7 +159,7 @@ async def test_when_the_last_listener_goes_what_waits_is_declined(sides):
 async def test_a_listener_that_never_accepts_is_named_as_silent(sides):
     alice, bob = sides
     await bob.listen()
-    _, opening = alice.run(alice.links.open, contact="bob", timeout=1.0)
+    _, opening = alice.run(alice.links.open, contact="bob", timeout=3.0)
     with pytest.raises(RemoteViolation, match="bob did not answer") as refused:
         await opening
     assert refused.value.code == "e.p.session.refused.silent"
