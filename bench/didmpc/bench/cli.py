@@ -252,9 +252,13 @@ def cluster(
     """
     from didmpc.bench.mediator.host import Generators  # noqa: PLC0415
     from didmpc.bench.mediator.machine import machine  # noqa: PLC0415
-    from didmpc.bench.nodes import measure, report  # noqa: PLC0415
-    from didmpc.bench.nodes.database import database  # noqa: PLC0415
+    from didmpc.mediator.store.errors import NoDriver  # noqa: PLC0415
 
+    try:
+        from didmpc.bench.nodes import measure, report  # noqa: PLC0415
+        from didmpc.bench.nodes.database import database  # noqa: PLC0415
+    except ImportError:
+        raise NoDriver from None
     if sys.platform != "linux":
         raise LocalMisuse("The bench runs on Linux only.", why="It reads CPU time and memory from /proc.")
     with (
@@ -536,15 +540,23 @@ def report(
     ] = None,
     csv_file: Annotated[Path | None, typer.Option("--csv", help="Every single figure, as CSV.")] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="The result, of several: as one.")] = None,
+    plots: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Plots as SVG files, which the document of --markdown shows."),
+    ] = None,
 ) -> None:
     """Write the reports of a comparison that was kept; without options, its tables on the terminal.
 
     Examples:  didmpc bench report result.json --html report.html
                didmpc bench report lan.json metro.json --json both.json --markdown both.md
+               didmpc bench report both.json --markdown both.md --plots .
     """
     from didmpc.bench.compare.command import Outputs, report_of  # noqa: PLC0415
 
-    report_of(results, Outputs(csv=csv_file, html=html_file, markdown=markdown_file, json=json_file))
+    report_of(
+        results,
+        Outputs(csv=csv_file, html=html_file, markdown=markdown_file, json=json_file, plots=plots),
+    )
 
 
 def _folder(directory: Path) -> tempfile.TemporaryDirectory[str]:

@@ -14,6 +14,7 @@ from html import escape
 from html.parser import HTMLParser
 from importlib import metadata
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from rich.console import Console
@@ -29,6 +30,7 @@ from didmpc.bench.compare.delay import Direction
 from didmpc.bench.compare.hosts import PYTHON, HostError, free_port, loopback, stop_all, wait_until
 from didmpc.bench.compare.isolate import PREFIX, work_folder
 from didmpc.bench.compare.lab import Site, nat_rules
+from didmpc.bench.compare.method import method, not_measured
 from didmpc.bench.compare.page import page
 from didmpc.bench.compare.programs import MARK, MARKER
 from didmpc.bench.compare.sheets import caution, sheets
@@ -226,14 +228,35 @@ def test_columns_are_what_was_observed(whole):
     assert sheet(whole, "Security").rows == [
         (
             "raw <TCP> relay", "not readable", "readable", "tcp/11365", "tcp/7001", "2.10", "9 (0 missed)",
-            "socat(1)",
         )
     ]  # fmt: skip
     assert sheet(whole, "Privacy").rows[0][1:4] == ("party0 - vps", "party0 - vps", "4")
     reach = sheet(whole, "What it works behind")
     assert reach.rows == [("raw <TCP> relay", "yes, 2.5 s", "no", "no")]
-    assert reach.notes[0] == "raw <TCP> relay, symmetric: No route."
+    assert reach.notes[0] == "raw <TCP> relay (symmetric): No route."
     assert [row[0] for row in sheet(whole, "Ease of use").rows] == ["MPyC over plain TCP", "raw TCP relay"]
+    assert sheet(whole, "Software").rows == [
+        ("MPyC over plain TCP", "mpyc 0.11", "https://github.com/lschoe/mpyc")
+    ]
+
+
+def test_many_ports_are_counted_and_the_same_failure_is_told_once(whole):
+    exposure = whole["exposure"][0]
+    many = {"party1": [f"udp/{port}" for port in range(1000, 1020)]}
+    failed = [whole["nat"][1] | {"site": site, "why": "No way. " * 99} for site in ("open", "symmetric")]
+    result = whole | {"exposure": [exposure | {"opened_from_outside": many}], "nat": failed}
+    assert sheet(result, "Security").rows[0][3].endswith("udp/1005 and 14 more")
+    notes = sheet(result, "What it works behind").notes
+    assert notes[0].startswith("raw <TCP> relay (open, symmetric): No way. No way.")
+    assert len(notes[0]) < 300
+
+
+def test_what_is_not_in_the_result_is_said_with_its_reason(whole):
+    said = "\n".join(not_measured(whole))
+    assert "WireGuard (wireguard-go) (times): skipped, needs hosts with networks of their own" in said
+    assert "Not asked for in this result (captures): MPyC over plain TCP" in said
+    assert any("paired with the same work over plain TCP" in line for line in method(whole))
+    assert "Rounds: 5 products" in " ".join(method(whole))
 
 
 def test_a_busy_machine_is_said_to_have_been_busy(whole):
@@ -272,6 +295,14 @@ def test_the_page_holds_its_plots_and_loads_nothing(text, whole):
     assert page(whole) == text, "the same result makes the same page"
 
 
+def test_all_colours_of_the_page_are_light_or_dark_as_the_reader_has_it(text):
+    body = re.sub(r"<style>.*?</style>", "", text, flags=re.DOTALL)
+    colours = re.findall(r"(?:fill|stroke|stop-color)[:=] ?\"?([^;\" ]+)", body)
+    assert {each for each in colours if each.startswith("var(--")}
+    assert {each for each in colours if not each.startswith("var(--")} <= {"none"}
+    assert text.count("@media screen and (prefers-color-scheme: dark)") == 1 + text.count("<svg")
+
+
 def test_the_page_shows_every_step_as_evidence(text, whole):
     steps = [each["text"] for entry in whole["runs"] for each in entry.get("effort", {}).get("evidence", ())]
     assert steps
@@ -281,9 +312,15 @@ def test_the_page_shows_every_step_as_evidence(text, whole):
 def test_a_document_is_made_from_a_kept_result(whole, tmp_path):
     kept = tmp_path / "result.json"
     kept.write_text(json.dumps(whole))
-    outputs = Outputs(csv=tmp_path / "a.csv", markdown=tmp_path / "a.md")
+    (tmp_path / "pictures").mkdir()
+    outputs = Outputs(csv=tmp_path / "a.csv", markdown=tmp_path / "a.md", plots=tmp_path / "pictures")
     report_of([kept], outputs)
     text = outputs.markdown.read_text()
+    assert re.findall("^## (.*)", text, re.MULTILINE)[:3] == ["Method", "Machine", "Plots"]
+    drawn = re.findall(r"!\[.*\]\(<(.*)>\)", text)
+    assert drawn == [f"pictures/plot{number}.svg" for number in range(1, len(drawn) + 1)]
+    assert [ElementTree.parse(tmp_path / each).getroot().tag[-3:] for each in drawn] == ["svg"] * len(drawn)
+    assert "    party1 (exchange) to vps: its address and port" in text, "steps are evidence"
     assert "raw \\<TCP\\> relay | yes, 2.5 s | no | no |" in text
     assert f"didmpc bench report {kept} --markdown {outputs.markdown}" in text
     assert outputs.csv.read_bytes().decode() == report.as_csv(whole)
@@ -335,9 +372,15 @@ def test_a_result_with_something_missing_is_refused(whole, tmp_path):
 
 def test_without_matplotlib_it_is_said_how_to_install_it_before_anything_is_measured(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(LocalMisuse) as refused:
-        Outputs(html=tmp_path / "a.html").check()
-    assert "make install-report" in refused.value.fix
+    for outputs in (Outputs(html=tmp_path / "a.html"), Outputs(plots=tmp_path)):
+        with pytest.raises(LocalMisuse) as refused:
+            outputs.check()
+        assert "make install-report" in refused.value.fix
+
+
+def test_plots_go_into_a_folder_that_is_there(tmp_path):
+    with pytest.raises(LocalMisuse, match="There is no folder"):
+        Outputs(plots=tmp_path / "missing").check()
 
 
 @pytest.mark.parametrize("name", ["", "missing/a.csv"])

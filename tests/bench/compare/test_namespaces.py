@@ -1,4 +1,4 @@
-"""Test hosts in network namespaces: distance, NAT, cuts, what is left. Needs root: `make test-netlab`."""
+"""Test hosts in network namespaces: distance, cuts, what is left. Needs root: `make test-netlab`."""
 
 import ast
 import functools
@@ -35,33 +35,23 @@ s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("", 7777))
 while True:
     data, address = s.recvfrom(2000)
-    s.sendto(repr(address).encode().ljust(len(data)), address)
+    s.sendto(data, address)
 """
 PING = """
 import socket, sys, time
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.settimeout(float(sys.argv[3]))
 s.bind(("", 5555))
-times, seen = [], set()
+times = []
 for turn in range(int(sys.argv[2])):
-    for address in sys.argv[1].split(","):
-        began = time.perf_counter()
-        s.sendto(b"x" * 100, (address, 7777))
-        try:
-            data = s.recv(2000)
-        except TimeoutError:
-            continue
-        times.append(time.perf_counter() - began)
-        seen.add(data.decode().strip())
-print((times, sorted(seen)))
-"""
-CONNECT = """
-import socket, sys
-try:
-    socket.create_connection((sys.argv[1], int(sys.argv[2])), 1.5).close()
-    print("connected")
-except OSError as error:
-    print(type(error).__name__)
+    began = time.perf_counter()
+    s.sendto(b"x" * 100, (sys.argv[1], 7777))
+    try:
+        s.recv(2000)
+    except TimeoutError:
+        continue
+    times.append(time.perf_counter() - began)
+print(times)
 """
 
 
@@ -98,13 +88,10 @@ def echo(host):
     wait_until(lambda: host.listens(running, 7777, udp=True), "The echo")
 
 
-def ping(host, *addresses, times=1, patience=1.0):
-    said = host.quietly(PYTHON, "-c", PING, ",".join(addresses), str(times), str(patience))
+def ping(host, address, *, times=1, patience=1.0):
+    """Seconds that each answer took."""
+    said = host.quietly(PYTHON, "-c", PING, address, str(times), str(patience))
     return ast.literal_eval(said)
-
-
-def connects(host, address, port):
-    return host.quietly(PYTHON, "-c", CONNECT, address, str(port)).strip()
 
 
 def serve(host, port):
@@ -115,24 +102,24 @@ def serve(host, port):
 # --- distance
 
 
-def test_the_delay_box_adds_the_distance_and_by_way_of_the_server_twice(on_hosts):
+def test_the_delay_box_adds_the_distance_once(on_hosts):
     def body(made):
         host, far = made.network.parties[:2]
         echo(far)
-        return sorted(ping(host, far.address, times=30)[0])
+        return sorted(ping(host, far.address, times=30, patience=10))
 
     times = on_hosts(body, parties=2, profile=Profile("far", round_trip=0.040), netem=False)
     assert len(times) == 30
     assert times[0] >= 0.040, "earlier than the distance allows"
     # The least disturbed one: on a busy machine most come later.
-    assert times[0] < 0.055
+    assert times[0] < 0.080, "the distance was added twice"
 
 
 def test_the_delay_box_loses_what_it_should(on_hosts):
     def body(made):
         host, far = made.network.parties[:2]
         echo(far)
-        return len(ping(host, far.address, times=100, patience=0.15)[0])
+        return len(ping(host, far.address, times=100, patience=0.15))
 
     # Four passages, each loses a tenth: two thirds of the answers come.
     answered = on_hosts(body, parties=2, profile=Profile("lossy", loss=0.1), netem=False)
@@ -153,53 +140,6 @@ def test_a_rate_bounds_what_passes(on_hosts):
     assert on_hosts(body, parties=2, profile=Profile("slow", rate=8 * MEGABIT), netem=False) > 0.8
 
 
-# --- NAT
-
-
-@pytest.mark.parametrize("site", [Site.PORT_RESTRICTED, Site.SYMMETRIC, Site.ONLY_443])
-def test_nobody_gets_in_and_443_gets_out(on_hosts, site):
-    needs("nft")
-
-    def body(made):
-        inside, other = made.network.parties
-        for host, port in ((inside, 443), (made.network.vps, 443), (made.network.vps, 80)):
-            serve(host, port)
-        echo(made.network.vps)
-        return {
-            "in": connects(other, inside.address, 443),
-            "in from the server": connects(made.network.vps, inside.address, 443),
-            "443": connects(inside, made.network.vps.address, 443),
-            "80": connects(inside, made.network.vps.address, 80),
-            "udp": len(ping(inside, made.network.vps.address)[0]),
-        }
-
-    found = on_hosts(body, parties=2, sites=(site,))
-    assert found["in"] == found["in from the server"] == "TimeoutError"
-    assert found["443"] == "connected"
-    everything = site is not Site.ONLY_443
-    assert (found["80"] == "connected") is everything
-    assert (found["udp"] == 1) is everything
-
-
-def ports_seen(made):
-    servers = made.network.servers
-    for server in servers:
-        echo(server)
-    _, seen = ping(made.network.parties[0], *(server.address for server in servers))
-    return [ast.literal_eval(address) for address in seen]
-
-
-def test_a_port_restricted_nat_shows_all_peers_the_same_port(on_hosts):
-    needs("nft")
-    assert on_hosts(ports_seen, parties=1, sites=(Site.PORT_RESTRICTED,)) == [["198.18.0.101", 5555]]
-
-
-def test_a_symmetric_nat_shows_each_peer_another_port(on_hosts):
-    needs("nft")
-    seen = on_hosts(ports_seen, parties=1, sites=(Site.SYMMETRIC,))
-    assert len({port for _, port in seen}) == 2
-
-
 # --- cuts, ends
 
 
@@ -207,11 +147,11 @@ def test_a_cut_is_silent_and_can_be_mended(on_hosts):
     def body(made):
         host, far = made.network.parties[:2]
         echo(far)
-        before = len(ping(host, far.address)[0])
+        before = len(ping(host, far.address, patience=30))
         made.cut(far)
-        between = len(ping(host, far.address, patience=0.3)[0])
+        between = len(ping(host, far.address, patience=0.5))
         made.mend(far)
-        return before, between, len(ping(host, far.address)[0])
+        return before, between, len(ping(host, far.address, patience=30))
 
     assert on_hosts(body, parties=2) == [1, 0, 1]
 
@@ -329,7 +269,9 @@ def test_sessions_compute_behind_a_firewall_that_lets_out_443_only(on_hosts, tmp
         for name in plan.names:
             with ExitStack() as stack:
                 stack.callback(made.network.stop)
-                found[name] = comparison._reach(plan, made.network, contenders()[name], stack)["works"]
+                patience = 120 if name == "didmpc" else 10
+                reached = comparison._reach(plan, made.network, contenders()[name], stack, patience)
+                found[name] = reached["works"]
         return found
 
     assert on_hosts(body, sites=(Site.ONLY_443,)) == {"didmpc": True, "tcp": False}

@@ -7,6 +7,6 @@ programs/               what the parties compute
 fleet/                  hosts that are other machines, reached over SSH
 capture, cpu, measure   figures
 aims                    what they are to show of didmpc
-sheets                  what a result says, as tables of text
+sheets, method          what a result says, as tables of text; how it was measured, and what is not in it
 report, page, markdown  those on a terminal (and CSV), with plots in HTML, as a document
 """

@@ -35,11 +35,15 @@ class Outputs:
     html: Path | None = None
     markdown: Path | None = None
     json: Path | None = None
+    plots: Path | None = None
+    """A folder."""
 
     def check(self) -> None:
         """Raises LocalMisuse for what could not be written after minutes of measuring."""
-        if self.html is not None:
+        if self.html is not None or self.plots is not None:
             plots.raise_unless_possible()
+        if self.plots is not None and not self.plots.is_dir():
+            raise LocalMisuse(f"There is no folder {self.plots}.", fix=f"mkdir {self.plots}")
         for path in (self.csv, self.html, self.markdown, self.json):
             if path is not None:
                 place = path if path.exists() else path.absolute().parent
@@ -53,19 +57,39 @@ class Outputs:
     def write(self, result: Json, *, source: str = "result.json") -> None:
         """Raises LocalMisuse."""
         command = f"didmpc bench report {source} --markdown {self.markdown}"
+        pictures: list[tuple[str, str]] = []
+        if self.plots is not None:
+            command += f" --plots {self.plots}"
+            pictures = self._draw(self.plots, result)
         makers: tuple[tuple[Path | None, Callable[[], str]], ...] = (
             (self.json, lambda: f"{as_json(result)}\n"),
             (self.csv, lambda: report.as_csv(result)),
             (self.html, lambda: page.page(result)),
-            (self.markdown, lambda: markdown.document(result, source=source, command=command)),
+            (
+                self.markdown,
+                lambda: markdown.document(result, source=source, command=command, pictures=pictures),
+            ),
         )
         for path, make in makers:
             if path is not None:
-                text = make()
-                try:
-                    path.write_text(text)
-                except OSError as error:
-                    raise LocalMisuse(f"{path} cannot be written.", why=f"{error.strerror}.") from None
+                _write(path, make())
+
+    def _draw(self, folder: Path, result: Json) -> list[tuple[str, str]]:
+        """Write each plot as a file; its caption, and where it is from the document on."""
+        document = (self.markdown or folder / "x").parent.resolve()
+        pictures = []
+        for plot in plots.plots(result):
+            path = folder / f"{plot.name}.svg"
+            _write(path, plot.file())
+            pictures.append((plot.caption, Path(os.path.relpath(path.resolve(), document)).as_posix()))
+        return pictures
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.write_text(text)
+    except OSError as error:
+        raise LocalMisuse(f"{path} cannot be written.", why=f"{error.strerror}.") from None
 
 
 def as_json(result: Json) -> str:

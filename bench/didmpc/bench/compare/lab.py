@@ -88,6 +88,9 @@ class Lab:
         self.exact = exact
         self.netem = netem and not profile.is_plain
         self.box = not netem and not profile.is_plain
+        self.delayed_by = "the kernel (tc netem)" if self.netem else ""
+        if self.box:
+            self.delayed_by = "a delay box in user space, as this kernel has no netem"
         self.delay_box: Running | None = None
         self._namespaces: list[str] = []
         self._ports: dict[str, str] = {}

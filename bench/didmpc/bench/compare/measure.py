@@ -19,6 +19,9 @@ from didmpc.bench.compare.programs import Work
 RUN_WITHIN = 120.0
 POLL = 0.02
 LOOK_EVERY = 0.1
+CUT_SECONDS = 10.0
+MOST_WORDS = 1000
+_TRACEBACK = "Traceback (most recent call last)"
 Json = dict[str, Any]
 
 
@@ -39,12 +42,11 @@ def finish(
         while waiting:
             for each in waiting:
                 if (status := each.poll()) not in (None, 0):
-                    last = (each.stderr.strip() or each.stdout.strip())[-1000:]
-                    raise HostError(f"A party's program ended with status {status}.", why=last)
+                    raise HostError(f"A party's program ended with status {status}.", why=last_words(each))
             waiting = [each for each in waiting if each.poll() is None]
             if waiting and time.monotonic() > until:
-                last = (waiting[0].stderr.strip() or waiting[0].stdout.strip())[-1000:]
-                raise HostError(f"The program did not end within {within:g} s.", why=last)
+                why = last_words(waiting[0])
+                raise HostError(f"The program did not end within {within:.0f} s.", why=why)
             if look is not None and time.monotonic() > next_look:
                 look()
                 next_look = time.monotonic() + LOOK_EVERY
@@ -52,6 +54,13 @@ def finish(
     finally:
         stop_all(running, patience=2.0)
     return [_said(connection.output(each)) for each in running]
+
+
+def last_words(running: Running) -> str:
+    """Of a program that failed: the end of what it wrote; of a traceback only the error itself."""
+    said = running.stderr.strip() or running.stdout.strip()
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return "\n".join(lines[-1:] if _TRACEBACK in said else lines)[-MOST_WORDS:]
 
 
 def _said(output: str) -> Json:
@@ -183,8 +192,8 @@ class Exposure:
         }
 
 
-def survives_cut(measured: Measured, lab: Lab, what: Work, *, seconds: float = 10.0) -> Json:
-    """Whether a program ends well although one party can reach nobody for a while."""
+def survives_cut(measured: Measured, lab: Lab, what: Work, *, within: float) -> Json:
+    """Whether a program ends well although one party can reach nobody for `CUT_SECONDS` of it."""
     victim = lab.network.parties[-1]
     running = measured.connection.start(what)
     began = time.monotonic()
@@ -200,16 +209,16 @@ def survives_cut(measured: Measured, lab: Lab, what: Work, *, seconds: float = 1
             return
         in_the_middle.set()
         lab.cut(victim)
-        time.sleep(seconds)
+        time.sleep(CUT_SECONDS)
         lab.mend(victim)
 
     surgeon = threading.Thread(target=cut_and_mend)
     surgeon.start()
     try:
-        finish(measured.connection, running, within=90.0)
+        finish(measured.connection, running, within=within)
         survived, why = True, ""
     except HostError as error:
-        survived, why = False, str(error)[:300]
+        survived, why = False, str(error)
     finally:
         surgeon.join()
     if survived and not in_the_middle.is_set():

@@ -5,24 +5,31 @@ from html import escape
 from typing import Any
 
 from didmpc.bench.compare import plots, sheets
+from didmpc.bench.compare.method import method, not_measured
 
 Json = dict[str, Any]
 TITLE = "Ways to connect MPC parties, compared"
-_STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #222; background: #fff; max-width: 68rem;
-  margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid #ddd; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 0.85rem; }
-th, td { text-align: left; vertical-align: top; padding: 0.25rem 0.6rem; border-bottom: 1px solid #e5e5e5; }
-thead th { border-bottom: 2px solid #999; }
-figure { margin: 1.2rem 0; } figure svg { max-width: 100%; height: auto; }
-figcaption, .source { color: #555; font-size: 0.88rem; }
-.caution { border-left: 4px solid #d55e00; padding: 0.4rem 0.8rem; background: #fdf3ec; }
-pre { white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.8rem; background: #f6f6f6;
-  padding: 0.5rem; }
-@media print { body { max-width: none; margin: 0; } details { display: none; }
-  h2, figure, tr { break-inside: avoid; } }
+_STYLE = f"""
+{plots.style(":root")}
+:root {{ color-scheme: light dark; --shade: color-mix(in srgb, var(--ink) 6%, var(--paper));
+  --line: color-mix(in srgb, var(--ink) 18%, var(--paper));
+  --soft: color-mix(in srgb, var(--ink) 72%, var(--paper)); }}
+body {{ font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 68rem;
+  margin: 2rem auto; padding: 0 1rem; overflow-wrap: break-word; }}
+h1 {{ font-size: 1.6rem; }}
+h2 {{ font-size: 1.2rem; margin-top: 2.2rem; border-bottom: 1px solid var(--line); }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-size: 0.85rem; }}
+th, td {{ text-align: left; vertical-align: top; padding: 0.25rem 0.6rem; overflow-wrap: normal;
+  border-bottom: 1px solid var(--line); }}
+thead th {{ border-bottom: 2px solid var(--faint); }}
+figure {{ margin: 1.2rem 0; }} figure svg {{ width: min(100%, 34rem); height: auto; }}
+figcaption, .source {{ color: var(--soft); font-size: 0.88rem; }}
+.caution {{ border-left: 4px solid var(--series1); padding: 0.4rem 0.8rem; background: var(--shade); }}
+pre {{ white-space: pre-wrap; overflow-wrap: anywhere; font-size: 0.8rem; background: var(--shade);
+  padding: 0.5rem; }}
+@media print {{ body {{ max-width: none; margin: 0; }} details {{ display: none; }}
+  h2, figure, tr {{ break-inside: avoid; }} }}
 """
 
 
@@ -41,7 +48,8 @@ def _lines(result: Json) -> Iterator[str]:
     yield f"<title>{TITLE}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n<main>\n<h1>{TITLE}</h1>"
     if caution := sheets.caution(result):
         yield f'<p class="caution">{escape(caution)}</p>'
-    yield from _table(("what", "value"), about(result))
+    yield f"<pre>{escape(chr(10).join(commands(result)))}</pre>"
+    yield f"<h2>Method</h2>{_list(method(result))}"
     if drawn:
         yield "<h2>Figures</h2>"
     for number, plot in enumerate(drawn, 1):
@@ -55,6 +63,9 @@ def _lines(result: Json) -> Iterator[str]:
             yield f"<details><summary>In their words</summary>{_list(sheet.notes)}</details>"
     if failed := list(sheets.failures(result)):
         yield f"<h2>What failed</h2>{_list(failed)}"
+    yield f"<h2>Not measured</h2>{_list(not_measured(result))}"
+    yield "<h2>Machine</h2>"
+    yield from _table(("what", "value"), about(result))
     yield '<h2>Evidence: every step</h2>\n<p class="source">As it was done on each host, in order.</p>'
     for title, done in sheets.steps(result):
         text = escape("\n".join(done))
@@ -63,9 +74,17 @@ def _lines(result: Json) -> Iterator[str]:
 
 
 def about(result: Json) -> list[tuple[str, str]]:
-    """When, how and on what it was measured."""
-    shown = [("date", str(result["date"])), ("command", str(result["command"]))]
-    return shown + [(name.replace("_", " "), str(value)) for name, value in result["machine"].items()]
+    """When and on what it was measured."""
+    found = dict(result["machine"])
+    if "other_work" in found:
+        found["other_work"] = f"{found['other_work']:.0%} of its CPU time while the clock ran"
+    shown = [(name.replace("_", " "), str(value)) for name, value in found.items()]
+    return [("date", str(result["date"])), *shown]
+
+
+def commands(result: Json) -> list[str]:
+    """What it was measured by."""
+    return str(result["command"]).split(" && ")
 
 
 def _table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> Iterator[str]:

@@ -1,4 +1,8 @@
-"""The plots of a report, as SVG to be put into a page: needs matplotlib (`didmpc[report]`)."""
+"""The plots of a report, as SVG: needs matplotlib (`didmpc[report]`).
+
+They are narrow, with names above what they name, so that they can be read on a phone; their colours are CSS
+variables, light or dark as the reader has it, in a page and as files of their own alike.
+"""
 
 import importlib.util
 import io
@@ -15,9 +19,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Json = dict[str, Any]
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-"""Okabe and Ito's: told apart by the colour-blind as well."""
+_LIGHT = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#a87400", "#2f9bd8", "#000000")
+_DARK = ("#4aa3df", "#f58a45", "#2fc89b", "#e39cc6", "#e6b030", "#9ad4ff", "#ffffff")
+"""After Okabe and Ito: told apart by the colour-blind as well; marks differ besides."""
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
+_INK, _FAINT, _PAPER = "#010101", "#020202", "#030303"
+"""What matplotlib is told, and CSS variables take the place of."""
+_VARIABLES = {_INK: "--ink", _FAINT: "--faint", _PAPER: "--paper"} | {
+    colour: f"--series{number}" for number, colour in enumerate(_LIGHT)
+}
+LIGHT = {"--ink": "#222222", "--faint": "#8a8a8a", "--paper": "#ffffff"}
+DARK = {"--ink": "#e4e4e4", "--faint": "#7d7d7d", "--paper": "#15171a"}
+WIDTH = 4.2
+"""Inches: 400 pixels."""
 _STYLE: Any = {
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -25,19 +39,31 @@ _STYLE: Any = {
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.spines.left": False,
     "axes.grid": True,
-    "grid.alpha": 0.3,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.4,
     "legend.frameon": False,
-}
+    "legend.handletextpad": 0.3,
+    "legend.columnspacing": 1.0,
+    "figure.facecolor": _PAPER,
+    "axes.facecolor": _PAPER,
+    "grid.color": _FAINT,
+} | dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color"), _INK)
 _NOTHING = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
 @dataclass(frozen=True, slots=True)
 class Plot:
-    """One picture: its caption, and an SVG element that can stand in a page beside others."""
+    """One picture: its caption, and an SVG element that can stand in a page beside others, or alone."""
 
+    name: str
     caption: str
     svg: str
+
+    def file(self) -> str:
+        """Its content as a file of its own."""
+        return f'<?xml version="1.0" encoding="utf-8"?>\n{self.svg}\n'
 
 
 def raise_unless_possible() -> None:
@@ -57,8 +83,8 @@ def plots(result: Json) -> list[Plot]:
 
     with mpl.rc_context(_STYLE):
         return [
-            Plot(caption, _svg(figure, f"plot{number}"))
-            for number, (caption, figure) in enumerate(_figures(result))
+            Plot(f"plot{number}", caption, _svg(figure, f"plot{number}"))
+            for number, (caption, figure) in enumerate(_figures(result), 1)
         ]
 
 
@@ -136,32 +162,46 @@ def _titles(series: dict[str, dict[str, Any]]) -> list[str]:
     return list(dict.fromkeys(title for values in series.values() for title in values))
 
 
-def _axes(titles: list[str], heading: str) -> tuple["Figure", "Axes"]:
+def _axes(titles: list[str], heading: str, lines: int) -> tuple["Figure", "Axes"]:
+    """A row for each title, which stands above what belongs to it; `lines`: the most that a row holds."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     # No pyplot: it would look for a display, and keep the figures.
-    figure = Figure(figsize=(7.0, 1.1 + 0.36 * len(titles)), layout="constrained")
+    height = 0.22 + 0.1 * max(lines, 2)
+    figure = Figure(figsize=(WIDTH, 1.0 + height * len(titles)), layout="constrained")
     axes = figure.add_subplot()
-    axes.set_yticks(range(len(titles)), titles)
+    axes.set_yticks([])
     axes.set_ylim(len(titles) - 0.4, -0.6)
     axes.set_xlabel(heading)
-    axes.grid(visible=False, axis="y")
+    on_paper = {"facecolor": _PAPER, "edgecolor": "none", "pad": 0.8}
+    for number, title in enumerate(titles):
+        at = axes.get_yaxis_transform()
+        axes.text(0, number - 0.5, title, transform=at, va="top", zorder=5, bbox=on_paper)
     return figure, axes
+
+
+_ROOM, _BELOW = 0.5, 0.15
+"""Of a row: below its title, and below that before the next one."""
+
+
+def _place(number: int, count: int) -> float:
+    """Of a row's middle, where the one of `count` lines is that has this number."""
+    return 0.5 - _BELOW - _ROOM * (1 - (number + 0.5) / count)
 
 
 def _legend(figure: "Figure", names: Iterable[str]) -> None:
     """What has no name needs none."""
     if count := sum(bool(name) for name in names):
-        figure.legend(loc="outside upper right", ncols=min(count, 4))
+        figure.legend(loc="outside upper left", ncols=min(count, 2))
 
 
 def _dots(series: dict[str, dict[str, Json]], heading: str) -> "Figure":
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
     titles = _titles(series)
-    figure, axes = _axes(titles, heading)
+    figure, axes = _axes(titles, heading, len(series))
     for number, (name, values) in enumerate(series.items()):
-        shift = 0.5 * ((number + 0.5) / len(series) - 0.5)
+        shift = _place(number, len(series))
         medians = [each["median"] for each in values.values()]
         reach = [
             [each["median"] - each["min"] for each in values.values()],
@@ -172,13 +212,13 @@ def _dots(series: dict[str, dict[str, Json]], heading: str) -> "Figure":
             [titles.index(title) + shift for title in values],
             xerr=reach,
             fmt=_MARKS[number % len(_MARKS)],
-            color=_COLOURS[number % len(_COLOURS)],
+            color=_LIGHT[number % len(_LIGHT)],
             markersize=4.5,
             elinewidth=1,
             capsize=2,
             label=name,
         )
-    axes.axvline(1.0, color="0.4", linewidth=0.8, linestyle="--")
+    axes.axvline(1.0, color=_INK, linewidth=0.8, linestyle="--")
     everything = [
         each[end] for values in series.values() for each in values.values() for end in ("min", "max")
     ]
@@ -193,17 +233,18 @@ def _dots(series: dict[str, dict[str, Json]], heading: str) -> "Figure":
 
 def _bars(series: dict[str, dict[str, float]], heading: str, *, stacked: bool = False) -> "Figure":
     titles = _titles(series)
-    figure, axes = _axes(titles, heading)
-    height = 0.7 if stacked else 0.7 / len(series)
+    lines = 1 if stacked else len(series)
+    figure, axes = _axes(titles, heading, lines)
+    height = 0.9 * _ROOM / lines
     base = dict.fromkeys(titles, 0.0)
     for number, (name, values) in enumerate(series.items()):
-        shift = 0.0 if stacked else (number - (len(series) - 1) / 2) * height
+        shift = _place(0 if stacked else number, lines)
         axes.barh(
             [titles.index(title) + shift for title in values],
             list(values.values()),
             height,
             left=[base[title] for title in values] if stacked else None,
-            color=_COLOURS[number % len(_COLOURS)],
+            color=_LIGHT[number % len(_LIGHT)],
             label=name,
         )
         for title, value in values.items():
@@ -221,4 +262,21 @@ def _svg(figure: "Figure", name: str) -> str:
     element = text.getvalue()
     element = element[element.index("<svg") :].strip()
     # Several stand in one page, where an id must be the only one.
-    return re.sub(r'(\bid="|url\(#|href="#)', rf"\1{name}-", element)
+    element = re.sub(r'(\bid="|url\(#|href="#)', rf"\1{name}-", element)
+    element = re.sub("|".join(_VARIABLES), lambda found: f"var({_VARIABLES[found[0]]})", element)
+    return re.sub("<svg([^>]*)>", rf'<svg class="plot"\1>\n<style>{style(".plot")}</style>', element, count=1)
+
+
+def style(selector: str) -> str:
+    """CSS: the colours, dark where the reader likes it dark."""
+    light, dark = (
+        "; ".join(f"{name}: {value}" for name, value in (shades | series).items())
+        for shades, series in (
+            (LIGHT, {f"--series{number}": colour for number, colour in enumerate(_LIGHT)}),
+            (DARK, {f"--series{number}": colour for number, colour in enumerate(_DARK)}),
+        )
+    )
+    return (
+        f"{selector} {{ {light}; }}\n"
+        f"@media screen and (prefers-color-scheme: dark) {{ {selector} {{ {dark}; }} }}\n"
+    )

@@ -15,6 +15,12 @@ BUSY = 3.0
 BUSY_SHARE = 0.15
 """The same, of the CPU time of all cores; of it some hundredths are the kernel's own for test hosts."""
 
+AIMS = "Aims"
+"""The title of the first sheet, if anything is aimed at."""
+MOST_PORTS = 6
+MOST_WORDS = 200
+"""Of what failed; the result has all that was said."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
@@ -87,7 +93,7 @@ def failures(result: Json) -> Iterator[str]:
         for entry in result[part]:
             if "failed" in entry:
                 where = entry.get("network") or entry.get("site") or part
-                yield f"{entry['title']} failed ({where}): {entry['failed']}"
+                yield f"{entry['title']} failed ({where}): {_brief(entry['failed'])}"
 
 
 def figures(entry: Json, work: str) -> Json:
@@ -195,9 +201,9 @@ def _repeats(entry: Json) -> int:
 
 def _aims(found: list[Aim]) -> Sheet:
     return Sheet(
-        "Aims",
-        "didmpc in session mode through one mediator beside the raw TCP relay, in the same pairs: what is "
-        "aimed at as a median, and whether it is reached.",
+        AIMS,
+        f"{_count(found)} didmpc in session mode through one mediator beside the raw TCP relay, in the same"
+        " pairs: what is aimed at as a median, and whether it is reached.",
         ("what", "where", "median (least-largest)", "at most", "verdict"),
         [
             (
@@ -210,6 +216,11 @@ def _aims(found: list[Aim]) -> Sheet:
             for aim in found
         ],
     )
+
+
+def _count(found: list[Aim]) -> str:
+    wanted = [aim.met for aim in found if aim.met is not None]
+    return f"Reached: {sum(wanted)} of {len(wanted)}." if wanted else ""
 
 
 # --- ease of use
@@ -257,7 +268,7 @@ def _ease(entries: list[Json]) -> Sheet:
 def _security(entries: list[Json]) -> Sheet:
     headings = (
         "contender", "contents on the wire", "contents in the server", "ports opened at parties",
-        "ports opened at servers", "bytes per payload byte", "frames captured", "described in",
+        "ports opened at servers", "bytes per payload byte", "frames captured",
     )  # fmt: skip
     rows = []
     for entry in entries:
@@ -274,7 +285,6 @@ def _security(entries: list[Json]) -> Sheet:
                 _ports(entry["opened_from_outside"], "vps"),
                 f"{entry['bytes_per_payload_byte']:.2f}",
                 f"{seen['frames']} ({entry['frames_missed']} missed)",
-                entry.get("reference") or "-",
             )
         )
     return Sheet(
@@ -318,8 +328,9 @@ def _privacy(entries: list[Json]) -> Sheet:
 
 
 def _ports(opened: dict[str, list[str]], role: str) -> str:
-    found = {port for host, ports in opened.items() if host.startswith(role) for port in ports}
-    return " ".join(sorted(found)) or "none"
+    found = sorted({port for host, ports in opened.items() if host.startswith(role) for port in ports})
+    more = len(found) - MOST_PORTS
+    return " ".join(found[:MOST_PORTS]) + (f" and {more} more" if more > 0 else "") or "none"
 
 
 # --- reach
@@ -334,15 +345,16 @@ def _reach(result: Json) -> Sheet:
     for name, title in titles.items():
         row = [_reached(works.get((name, site), {})) for site in sites]
         rows.append((title, *row, *([_survived(cuts.get(name, {}))] if cuts else [])))
-    notes = [
-        f"{entry['title']}, {entry.get('site', '10 s cut')}: {_line(entry['why'])}"
-        for entry in (*result["nat"], *result["cut"])
-        if entry.get("why")
-    ]
+    said: dict[tuple[str, str], list[str]] = {}
+    for entry in (*result["nat"], *result["cut"]):
+        if entry.get("why"):
+            said.setdefault((entry["title"], _brief(entry["why"])), []).append(entry.get("site", "10 s cut"))
+    notes = [f"{title} ({', '.join(where)}): {why}" for (title, why), where in said.items()]
     return Sheet(
         "What it works behind, and what it survives",
-        "A small program with the three parties behind such a NAT or firewall; and one during which a party "
-        "could reach nobody for 10 s.",
+        "A small program with the three parties behind such a NAT or firewall: whether it ran, and seconds "
+        "from nothing to its end. And one during which a party could reach nobody for 10 s. Others were "
+        "observed on the same machine meanwhile, so these seconds are no figures to compare.",
         ("contender", *sites, *(["10 s cut"] if cuts else [])),
         rows,
         notes,
@@ -365,17 +377,19 @@ def _survived(entry: Json) -> str:
 
 
 def _software(result: Json) -> Sheet:
-    titles = {
-        entry["contender"]: entry["title"]
-        for part in ("runs", "exposure", "cut", "nat")
-        for entry in result[part]
+    entries = {
+        entry["contender"]: entry for part in ("runs", "exposure", "cut", "nat") for entry in result[part]
     }
     return Sheet(
-        "Software",
-        "Versions of what was installed, as the package managers say.",
-        ("contender", "versions"),
+        "Software and sources",
+        "Versions of what was installed, as the package managers say, and where it is described.",
+        ("contender", "versions", "described in"),
         [
-            (titles.get(name, name), ", ".join(f"{what} {version}" for what, version in versions.items()))
+            (
+                entries[name]["title"] if name in entries else name,
+                ", ".join(f"{what} {version}" for what, version in versions.items()),
+                entries.get(name, {}).get("reference") or "-",
+            )
             for name, versions in result["software"].items()
         ],
     )
@@ -408,8 +422,9 @@ def _absent(entry: Json, headings: Sequence[str]) -> tuple[str, ...]:
     return (entry["title"], "skipped" if "skipped" in entry else "failed", *("" for _ in headings[2:]))
 
 
-def _line(text: str) -> str:
-    return " ".join(text.split())
+def _brief(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MOST_WORDS else f"{line[:MOST_WORDS].rpartition(' ')[0]} ..."
 
 
 def _seconds(value: float | None) -> str:

@@ -17,6 +17,7 @@ class RawRelay(Contender):
     title = "raw TCP relay"
     on_loopback = True
     relayed = True
+    reference = "bench/didmpc/bench/compare/splice.py"
 
     @contextmanager
     def connect(self, network: Network) -> Iterator[Addresses]:
