@@ -14,7 +14,7 @@ from typing import Any, Self
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from didmpc.mediator import relay
+from didmpc.mediator import legs, relay
 from didmpc.mediator.limits import KIB, Limits
 from didmpc.protocols import did as dids
 from didmpc.protocols import mediation, pickup, problem_report, relay_control
@@ -227,7 +227,7 @@ class Leg:
         assert await self.hear() == hop.Pong(b"12345678")
 
 
-def pass_on(through: relay.Relay, leg: relay.Leg, frame: bytes) -> None:
+def pass_on(through: relay.Relay, leg: legs.Leg, frame: bytes) -> None:
     """As when a packet with this frame came on the leg."""
     packet = unsealed(frame)
     through.pass_on(leg, packet, inside(packet), time.monotonic())

@@ -14,10 +14,11 @@ from mediator_parts import PATIENCE, SMALL, Client, Leg, Process, code_of, pass_
 
 from didmpc.mediator.app import running
 from didmpc.mediator.home import Home
+from didmpc.mediator.legs import End
+from didmpc.mediator.legs import Leg as RelayLeg
 from didmpc.mediator.limits import KIB, Limits
 from didmpc.mediator.pace import Pace
-from didmpc.mediator.relay import End, Relay
-from didmpc.mediator.relay import Leg as RelayLeg
+from didmpc.mediator.relay import Relay
 from didmpc.mediator.store import ChannelEnd, Store
 from didmpc.protocols import relay_control
 from didmpc.protocols.identity import Identity

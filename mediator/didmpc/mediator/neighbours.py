@@ -7,10 +7,9 @@
 import time
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from didmpc.mediator.relay import End
+from didmpc.mediator.legs import End
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +67,10 @@ class Neighbours(Protocol):
     async def bind(self, channel: int, side: int) -> Binding:
         """Note that an end of a channel is bound here."""
 
-    def meet(self, end: "End", far: Place) -> None:
+    def meet(self, end: End, far: Place) -> None:
         """Connect an end here with its other end on another node."""
 
-    def unbind(self, end: "End") -> None:
+    def unbind(self, end: End) -> None:
         """An end is bound here no more."""
 
     def revoked(self, channels: Iterable[int]) -> None:
@@ -128,10 +127,10 @@ class Alone(Neighbours):
     async def bind(self, channel: int, side: int) -> Binding:
         return self._BOUND
 
-    def meet(self, end: "End", far: Place) -> None:
+    def meet(self, end: End, far: Place) -> None:
         pass
 
-    def unbind(self, end: "End") -> None:
+    def unbind(self, end: End) -> None:
         pass
 
     def revoked(self, channels: Iterable[int]) -> None:

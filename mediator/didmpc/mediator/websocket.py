@@ -17,9 +17,10 @@ from aiohttp import web
 from didmpc.mediator.batch import Batch
 from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.frames import BINARY, PING, PONG, TEXT, CloseCode, FrameError
+from didmpc.mediator.legs import Leg
 from didmpc.mediator.limits import Buckets, Limits
 from didmpc.mediator.metrics import Metrics
-from didmpc.mediator.relay import Leg, Relay
+from didmpc.mediator.relay import Relay
 from didmpc.mediator.service import Service
 from didmpc.mediator.upgrade import CLOSE_SECONDS, Incoming, WebSocket, upgrade
 from didmpc.protocols.errors import SessionError

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from enum import IntEnum
 from functools import cache
 
+from didmpc.mediator.legs import Leg
 from didmpc.mediator.limits import Limits
-from didmpc.mediator.relay import Leg, Relay
+from didmpc.mediator.relay import Relay
 from didmpc.protocols import relay_control
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.relay import hop

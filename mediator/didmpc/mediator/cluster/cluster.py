@@ -20,9 +20,10 @@ from didmpc.mediator.cluster.presence import Presence
 from didmpc.mediator.cluster.tables import Beat, NodeRow, Tables
 from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.home import is_loopback
+from didmpc.mediator.legs import End
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.neighbours import Binding, Neighbours, Place
-from didmpc.mediator.relay import End, Relay
+from didmpc.mediator.relay import Relay
 from didmpc.mediator.store import StoreFailed
 from didmpc.protocols.errors import LocalMisuse
 from didmpc.protocols.identity import Identity
