@@ -13,7 +13,7 @@ from didmpc.mediator.batch import Batch
 from didmpc.mediator.cluster import handshake, links, messages
 from didmpc.mediator.cluster.link import CONTROL_FRAMES, Link
 from didmpc.mediator.cluster.links import Links, Peer
-from didmpc.mediator.cluster.messages import Ring, Standing
+from didmpc.mediator.cluster.messages import Ready, Ring, Standing
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.relay import Relay
 from didmpc.mediator.store import Store
@@ -211,6 +211,18 @@ async def test_whose_key_is_not_in_the_table_is_no_node(new_node: NewNode, table
     assert await is_hung_up(reader)
     writer.close()
     assert not first.links.up
+
+
+async def test_a_node_of_another_version_of_links_is_let_go_and_the_log_says_why(
+    new_node: NewNode, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Link, "_say_ready", lambda self: self.tell(Ready(self._me, 99)))
+    first, second = await new_node(), await new_node()
+    second.links.know([first.peer])
+    async with asyncio.timeout(PATIENCE):
+        while "A node speaks version 99 of links, this one 1." not in caplog.text:
+            await asyncio.sleep(0.01)
+    assert not first.links.up and not second.links.up
 
 
 async def test_nobody_else_can_answer_for_a_node() -> None:

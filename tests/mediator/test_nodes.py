@@ -6,15 +6,18 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import aiohttp
+import asyncpg
 import pytest
-from mediator_parts import PATIENCE, SMALL, Client, Leg, Line
+from mediator_parts import PATIENCE, SMALL, Client, Leg, Line, code_of
 from postgres import Database
 
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.cluster import cluster, lease
+from didmpc.mediator.cluster import cluster, lease, presence
 from didmpc.mediator.cluster.links import Links
+from didmpc.mediator.cluster.presence import Presence
 from didmpc.mediator.cluster.tables import Tables
 from didmpc.mediator.home import Home
 from didmpc.mediator.operator.control import call
@@ -24,11 +27,16 @@ from didmpc.protocols.envelope import pack_authcrypt, unpack
 from didmpc.protocols.errors import LocalMisuse
 from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.message import Message
+from didmpc.protocols.pickup import STATUS, status_request
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import UnboundReason
 from didmpc.protocols.session.handshake import ACCEPT, OPEN, Initiation, Party
 
 PUBLIC = "http://mediator.example"
+PROMOTED = """
+CREATE OR REPLACE FUNCTION timeline() RETURNS text LANGUAGE sql AS $$ SELECT '00000002' $$
+"""
+"""What leaves a database as a standby that was promoted has it, as far as nodes can see."""
 
 
 class Node:
@@ -100,6 +108,12 @@ async def start(tmp_path: Path, database: Database, http: aiohttp.ClientSession)
         yield start
 
 
+@pytest.fixture
+def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in {"SECONDS": 3.0, "BEAT": 0.2, "MARGIN": 1.0}.items():
+        monkeypatch.setattr(lease, name, seconds)
+
+
 # --- live delivery
 
 
@@ -164,6 +178,58 @@ async def test_mail_deleted_by_a_request_to_another_node_makes_room_for_more(sta
         [(name, body)] = await line.pushed()
         assert body == b'{"n":%d}' % number
         await asking.acknowledge(name)
+
+
+async def test_a_sender_fills_no_more_than_its_share_through_all_nodes_together(start: Start) -> None:
+    a, b = [await start(limits=replace(SMALL, pair_messages=4)) for _ in range(2)]
+    await a.shows("links", [2])
+    alice = await a.client().enrol()
+    did = await alice.new_did()
+    bob = Identity.peer4()
+    taken = [
+        await node.client(bob).send(did, b'{"%d":%d}' % (number, n))
+        for n, node in enumerate((a, b))
+        for number in range(3)
+    ]
+    assert taken == [202, 202, 429] * 2
+    await b.stop()
+    while len(await a.nodes()) > 1:
+        await asyncio.sleep(0.02)
+    # Alone again, it grants the whole share, less what it has taken in itself.
+    assert [await a.client(bob).send(did, b'{"more":%d}' % n) for n in range(3)] == [202, 202, 429]
+
+
+# --- the operator
+
+
+@pytest.mark.parametrize("linked", [True, False])
+async def test_who_is_shut_out_at_one_node_loses_sockets_and_channels_at_another(
+    start: Start, short_leases: None, monkeypatch: pytest.MonkeyPatch, *, linked: bool
+) -> None:
+    if not linked:
+        part(monkeypatch)
+    a, b = await start(), await start()
+    if linked:
+        await a.shows("links", [2])
+    evicted, denied, other = [await a.client().enrol() for _ in range(3)]
+    lines = [await b.line(client) for client in (evicted, denied, other)]
+    (channel,) = await evicted.channels()
+    leg = await b.leg()
+    await leg.bind(1, channel.near)
+    await leg.synchronise()
+    await asyncio.to_thread(call, a.home.root, "evict", {"did": evicted.identity.did})
+    await asyncio.to_thread(call, a.home.root, "rule", {"did": denied.identity.did, "rule": "deny"})
+    for line in lines[:2]:
+        closed = await line.ws.receive(timeout=PATIENCE)
+        assert (closed.data, closed.extra) == (1008, "The operator has closed your account.")
+    assert await leg.hear() == hop.Unbound(1, UnboundReason.REVOKED)
+    assert code_of(await b.client(evicted.identity).ask(status_request())) == "e.p.req.not_enroll"
+    await asyncio.to_thread(call, a.home.root, "rule", {"did": denied.identity.did, "rule": "none"})
+    async with asyncio.timeout(PATIENCE):
+        while (await b.client(denied.identity).ask(status_request())).type != STATUS:
+            await asyncio.sleep(0.05)
+    assert await lines[2].stays_silent()
+    assert not lines[2].ws.closed
 
 
 # --- channels
@@ -265,13 +331,24 @@ async def test_a_node_with_other_keys_or_another_url_is_refused_in_words(
             pass
 
 
+async def test_a_node_of_another_version_of_links_is_refused_in_words(
+    start: Start, database: Database
+) -> None:
+    await start()
+    await change(database, "UPDATE node SET protocol = 99, version = '9.9'")
+    with pytest.raises(LocalMisuse, match="cannot work together with the node at") as refused:
+        await start()
+    assert "didmpc 9.9 and speaks version 99 of links" in refused.value.why
+    assert "same version of didmpc on all nodes" in refused.value.fix
+
+
 # --- what goes wrong
 
 
-@pytest.fixture
-def short_leases(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, seconds in {"SECONDS": 3.0, "BEAT": 0.2, "MARGIN": 1.0}.items():
-        monkeypatch.setattr(lease, name, seconds)
+async def change(database: Database, statement: str) -> None:
+    connection = await asyncpg.connect(database.dsn)
+    await connection.execute(statement)
+    await connection.close()
 
 
 def cut_off(monkeypatch: pytest.MonkeyPatch, node: int) -> Callable[[], None]:
@@ -307,8 +384,9 @@ def part(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Links, "_dial", refuse)
 
 
+@pytest.mark.parametrize("fails_over", [False, True])
 async def test_a_node_without_a_lease_pushes_nothing_and_another_takes_over_after_it(
-    start: Start, short_leases: None, monkeypatch: pytest.MonkeyPatch
+    start: Start, short_leases: None, database: Database, monkeypatch: pytest.MonkeyPatch, *, fails_over: bool
 ) -> None:
     part(monkeypatch)
     a, b = await start(), await start()
@@ -322,12 +400,61 @@ async def test_a_node_without_a_lease_pushes_nothing_and_another_takes_over_afte
     await a.client().send(did, b'{"n":1}')
     [(_, body)] = await second.pushed()
     assert body == b'{"n":1}'
+    if fails_over:  # to a primary that takes everybody for there
+        await change(database, PROMOTED)
     mend()
     await a.shows("delivers", 0)
     await b.client().send(did, b'{"n":2}')
     [(_, body)] = await second.pushed()
     assert body == b'{"n":2}'
     assert await first.stays_silent()
+
+
+async def test_what_a_promoted_standby_does_not_know_of_leases_makes_nobody_gone(
+    start: Start, short_leases: None, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part(monkeypatch)
+    a, b = await start(), await start()
+    alice = await a.client().enrol()
+    did = await alice.new_did()
+    first = await a.line(alice)
+    await b.client().send(did, b"{}")
+    await first.pushed()
+    gone: list[int] = []
+    monkeypatch.setattr(Presence, "node_gone", lambda self, node: gone.append(node))
+    await change(database, f"{PROMOTED}; UPDATE node SET lease_until = now() - interval '1 h'")
+    second = await b.line(alice)
+    await b.shows("delivers", 1)
+    assert await second.stays_silent()  # the first socket has it
+    assert [node["there"] for node in await b.nodes()] == [True, True]
+    assert not gone
+
+
+async def test_accounts_that_cannot_be_given_up_at_once_are_given_up_later(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "RETRY_SECONDS", 0.05)
+    vacate, failures = Tables.vacate, iter(range(3))
+
+    async def fail_at_first(self: Tables, *arguments: Any) -> None:
+        if next(failures, None) is not None:
+            raise StoreFailed("It is away, for this test.")
+        await vacate(self, *arguments)
+
+    monkeypatch.setattr(Tables, "vacate", fail_at_first)
+    a, b = await start(), await start()
+    await b.shows("links", [1])
+    alice = await a.client().enrol()
+    did = await alice.new_did()
+    waiting = await b.line(alice)
+    await b.shows("delivers", 1)
+    other = await a.line(alice)
+    await a.shows("delivers", 1)
+    await other.ws.close()
+    await b.shows("delivers", 1)
+    assert next(failures, None) is None
+    await a.client().send(did, b"{}")
+    await waiting.pushed()
 
 
 async def test_where_no_link_is_a_takeover_goes_through_the_database(

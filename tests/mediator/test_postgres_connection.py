@@ -5,17 +5,20 @@ import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
 from postgres import Database, Server
 
+from didmpc.mediator.limits import Limits
 from didmpc.mediator.store import StoreFailed, StoreUnsure
+from didmpc.mediator.store.postgres import PostgresStore
 from didmpc.mediator.store.postgres import connection as subject
 from didmpc.mediator.store.postgres.connection import ConnectFailed, Connection, Postgres
 
-PATIENCE = 30
+PATIENCE = 120
 
 
 class Line:
@@ -231,6 +234,33 @@ async def test_a_standby_is_told_from_a_primary(database: Database, postgres_ser
     await postgres_server.admin(f"ALTER DATABASE {database.name} SET default_transaction_read_only = on")
     with pytest.raises(ConnectFailed, match="it is a standby"):
         await Postgres.open(database.dsn)
+
+
+async def test_a_server_that_was_restarted_is_used_once_a_commit_since_then_is_confirmed(
+    database: Database, tmp_path: Path
+) -> None:
+    store = await PostgresStore.open(database.dsn, tmp_path, Limits())
+    await store.close()
+    standby = await asyncpg.connect(database.dsn)  # stands for one that does not confirm
+    await standby.execute("TRUNCATE confirmed")  # as recovery does
+    await standby.execute("BEGIN; LOCK TABLE confirmed")
+    node = await Postgres.open(database.dsn)
+    reads = [asyncio.create_task(node.read(lambda db: db.fetchval("SELECT 1"))) for _ in range(2)]
+    writes = [
+        asyncio.create_task(node.write(lambda db: db.fetchval("SELECT 1"))),
+        asyncio.create_task(node.statement("SELECT 1")),
+    ]
+    assert await node.peek(lambda db: db.fetchval("SELECT 1")) == 1  # as heartbeats do
+    async with asyncio.timeout(PATIENCE):
+        while not await waiting(database):
+            await asyncio.sleep(0.01)
+    assert not any(task.done() for task in reads + writes)
+    await standby.close()
+    await asyncio.gather(*reads, *writes)
+    await node.close()
+    node = await Postgres.open(database.dsn)
+    assert await node.read(lambda db: db.fetchval("SELECT since = pg_postmaster_start_time() FROM confirmed"))
+    await node.close()
 
 
 @pytest.mark.parametrize("found, used", [("off", "on"), ("remote_write", "remote_write"), ("on", "on")])

@@ -64,6 +64,7 @@ class Cluster(Neighbours):
         self._listener = listener
         self._lease = Lease()
         self._nodes: dict[int, NodeRow] = {}
+        self._term = ""  # of the last beat
         self._standing: dict[int, bool] = {}  # of other nodes: whether they reach the database
         self._said: bool | None = None
         self._lost_since: float | None = None
@@ -89,6 +90,7 @@ class Cluster(Neighbours):
 
         `keys` stands for those of the mediator; `url` is where other nodes reach the `listener`.
         """
+        await tables.begin_term(leases.SECONDS)
         others = [node for node in await tables.nodes() if node.is_there and node.url != url]
         await _identify(tables, keys, public_url, alone=not others)
         _check_others(others, url)
@@ -241,8 +243,10 @@ class Cluster(Neighbours):
         """Renew the lease; where it has ended meanwhile, begin anew."""
         asked, before = leases.now(), time.time()
         beat = await self._tables.beat(self.id, self._lease.seconds, figures)
-        if beat.is_held:
-            was_held = self._lease.is_held
+        was_held, was_term = self._lease.is_held, self._term
+        self._term = beat.term
+        # A server that has just been promoted takes every node for there, also one that was gone before.
+        if beat.is_held and (was_held or beat.term == was_term):
             self._lease.renewed(asked)
             if not was_held and self._beats is not None:
                 self._presence.resume()  # late, but nobody could take over
@@ -258,7 +262,8 @@ class Cluster(Neighbours):
         asked = leases.now()
         await self._tables.return_(*(self.id, self._url, self._identity.did, version(), self._lease.seconds))
         # First: what is still ours must be asked for.
-        self._presence.lease_lost()
+        if self._beats is not None:
+            self._presence.lease_lost()
         self._lease.renewed(asked)
 
     def _know(self, beat: Beat) -> None:

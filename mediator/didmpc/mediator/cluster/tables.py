@@ -1,4 +1,5 @@
-"""What the nodes know of each other through the database: its tables `mediator`, `node`, `live` and `bound`.
+"""What the nodes know of each other through the database: its tables `mediator`, `node`, `term`,
+`live` and `bound`.
 
 Each method is one round trip, and is as good done twice as once. Raises `StoreFailed` where PostgreSQL does
 not do it.
@@ -28,18 +29,18 @@ class NodeRow:
     protocol: int
     since: float
     lease_seconds: float
-    """Left of its lease; below zero: it is gone, or cut off from the database."""
+    """Left of its lease, as far as this server knows."""
+    is_there: bool
+    """Else it is gone, or cut off from the database."""
     figures: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_there(self) -> bool:
-        return self.lease_seconds > 0
 
 
 @dataclass(frozen=True, slots=True)
 class Beat:
     is_held: bool
     """Whether the lease was still held, and is held anew."""
+    term: str
+    """Under which primary: after a failover it is another one."""
     clock: float
     """The time of the database."""
     nodes: tuple[NodeRow, ...]
@@ -75,7 +76,8 @@ class Found:
 
 _NODES = (
     "SELECT id, url, key, version, protocol, extract(epoch FROM since)::float8 AS since,"
-    " extract(epoch FROM lease_until - clock_timestamp())::float8 AS lease_seconds, figures::text"
+    " extract(epoch FROM lease_until - clock_timestamp())::float8 AS lease_seconds,"
+    " node_is_there(id) AS is_there, figures::text"
     " FROM node ORDER BY id"
 )
 _ALIVE = "coalesce((SELECT array_agg(f) FROM unnest(formers) AS f WHERE node_is_there(f)), '{}')"
@@ -103,6 +105,10 @@ class Tables:
         """The mediator has another public URL now."""
         await self._rows("UPDATE mediator SET url = $1", url)
 
+    async def begin_term(self, seconds: float) -> None:
+        """Have nobody taken for gone only because a standby, promoted since, does not know better."""
+        await self._rows("SELECT begin_term($1)", seconds)
+
     async def register(self, url: str, key: str, version: str, seconds: float) -> int:
         """A new node; its id. Who had its URL before is no more: nobody else can listen there."""
         rows = await self._rows(
@@ -121,13 +127,13 @@ class Tables:
         """Renew the lease, unless it has ended; and see who is there."""
 
         async def job(connection: Connection) -> Beat:
-            held, clock = await connection.fetchrow(
-                "SELECT node_beat($1, $2, $3), extract(epoch FROM clock_timestamp())::float8",
+            held, term, clock = await connection.fetchrow(
+                "SELECT held, term, extract(epoch FROM clock_timestamp())::float8 FROM node_beat($1, $2, $3)",
                 *(me, seconds, json.dumps(figures)),
             )
-            return Beat(held, clock, await _read_nodes(connection))
+            return Beat(held, term, clock, await _read_nodes(connection))
 
-        return await self._postgres.read(job)
+        return await self._postgres.peek(job)
 
     async def return_(self, me: int, url: str, key: str, version: str, seconds: float) -> None:
         """Have a lease again after it has ended, under the same id."""
@@ -144,7 +150,8 @@ class Tables:
 
     async def forget_nodes(self) -> None:
         await self._rows(
-            "DELETE FROM node WHERE lease_until < clock_timestamp() - make_interval(secs => $1)",
+            "DELETE FROM node WHERE lease_until < clock_timestamp() - make_interval(secs => $1)"
+            " AND NOT node_is_there(id)",
             FORGOTTEN_AFTER,
         )
 

@@ -31,8 +31,8 @@ class PostgresStore(AccountStore, MailStore, ChannelStore, RuleStore, OperatorMe
         """Make the tables where they are not there. Raises `LocalMisuse`, `ConnectFailed`, `StoreFailed`."""
         postgres = await Postgres.open(url)
         try:
-            description = await postgres.read(partial(described, url=url))
-            await postgres.read(check_whole)
+            description = await postgres.peek(partial(described, url=url))
+            await postgres.peek(check_whole)
             await postgres.write(prepare, again=True)
         except BaseException:
             await postgres.close()

@@ -4,6 +4,10 @@ Reads and writes have connections of their own: where no standby confirms, write
 Nobody waits longer than `PATIENCE`. A write that PostgreSQL has not confirmed by then keeps its connection
 until it is known what became of it, so that a cluster without standbys is not filled with waiting sessions.
 
+A server that was restarted shows what it had begun to commit, also what no standby has and nobody was
+promised. So it is used once a commit since then was confirmed: that confirms all before it. Only a `peek`
+does not wait for that.
+
 What is tried again, while there is patience: whatever certainly was not done (serialization failures,
 deadlocks, connections lost before COMMIT, a primary that became a standby), and what may be done twice.
 All else is `StoreFailed`. A commit with a warning counts as not confirmed: PostgreSQL says so when somebody
@@ -15,6 +19,8 @@ import contextlib
 import logging
 import random
 import socket
+import ssl
+import warnings
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,6 +32,8 @@ import asyncpg
 from didmpc.mediator.store.errors import StoreFailed, StoreFull, StoreRejected, StoreUnsure
 
 log = logging.getLogger(__name__)
+
+warnings.filterwarnings("ignore", "password file .*", UserWarning)  # `opening` says it in words
 
 T = TypeVar("T")
 Connection: TypeAlias = Any
@@ -55,10 +63,19 @@ _SESSION = {
 _SILENCE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 14_000}
 """Seconds, but for the last one."""
 _WHO = (
-    "SELECT pid, backend_start, current_setting('synchronous_commit')"
+    "SELECT pid, backend_start, current_setting('synchronous_commit'), to_regclass('confirmed') IS NULL"
     " FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 )
+_IS_CONFIRMED = "SELECT EXISTS (SELECT FROM confirmed WHERE since = pg_postmaster_start_time())"
+_COMMIT = "SELECT pg_logical_emit_message(true, 'didmpc', 'all before this')"
+_CONFIRMED = (
+    "INSERT INTO confirmed(since) SELECT pg_postmaster_start_time()"
+    " WHERE set_config('synchronous_commit', 'off', true) = 'off'"
+    " ON CONFLICT (only_one) DO UPDATE SET since = excluded.since"
+)
 _IS_THERE = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2)"
+
+_NO_STANDBY = "PostgreSQL has committed it, but no standby has."
 
 _LOST = (
     OSError,  # with TimeoutError
@@ -104,11 +121,27 @@ class _Link:
     connection: Connection
     pid: int
     began: datetime
+    is_confirmed: bool
+    """Whether what it shows is on a standby."""
     is_busy: bool = False
     is_warned: bool = False
 
+    async def confirm(self) -> None:
+        """Wait until what it shows is on a standby. Raises `_Again`."""
+        if self.is_confirmed:
+            return
+        if not await self.connection.fetchval(_IS_CONFIRMED):
+            await self.connection.execute(_COMMIT)
+            if self.is_warned:
+                raise _Again(_NO_STANDBY)
+            await self.connection.execute(_CONFIRMED)
+        self.is_confirmed = True
+
     def note(self, _: object, message: Any) -> None:
         self.is_warned |= getattr(message, "severity_en", "") == "WARNING"
+
+
+_LinkJob = Callable[[_Link], Awaitable[T]]
 
 
 class Postgres:
@@ -118,6 +151,7 @@ class Postgres:
         self._urls = _one_by_one(url)
         self._reads = asyncio.Semaphore(reads)
         self._writes = asyncio.Semaphore(writes)
+        self._peeks = asyncio.Semaphore(1)
         self._idle: list[_Link] = []
         self._under_way: set[asyncio.Task[Any]] = set()
         self._closed = False
@@ -146,7 +180,16 @@ class Postgres:
 
     async def read(self, job: Job[T]) -> T:
         """Run queries, each on what is committed when it begins."""
-        return await self._persist(self._reads, job, again=True)
+
+        async def read(link: _Link) -> T:
+            await link.confirm()
+            return await job(link.connection)
+
+        return await self._persist(self._reads, read, again=True)
+
+    async def peek(self, job: Job[T]) -> T:
+        """The same of what the primary shows, whether or not a standby has it."""
+        return await self._persist(self._peeks, lambda link: job(link.connection), again=True)
 
     async def write(self, job: Job[T], *, again: bool = False) -> T:
         """Run a job in a transaction, and return after its commit.
@@ -156,7 +199,9 @@ class Postgres:
         but talk to its connection.
         """
 
-        async def transact(connection: Connection) -> T:
+        async def transact(link: _Link) -> T:
+            await link.confirm()
+            connection = link.connection
             transaction = connection.transaction()
             await transaction.start()
             try:
@@ -179,17 +224,18 @@ class Postgres:
         """One statement and one round trip, committed when it returns. Twice must be as good as once."""
         attempts = 0
 
-        async def execute(connection: Connection) -> list[asyncpg.Record]:
+        async def execute(link: _Link) -> list[asyncpg.Record]:
             nonlocal attempts
+            await link.confirm()
             attempts += 1
-            return list(await connection.fetch(sql, *arguments))
+            return list(await link.connection.fetch(sql, *arguments))
 
         rows = await self._persist(self._writes, execute, again=True)
         return Answer(rows, attempts > 1)
 
     # --- with patience
 
-    async def _persist(self, lane: asyncio.Semaphore, job: Job[T], *, again: bool) -> T:
+    async def _persist(self, lane: asyncio.Semaphore, job: _LinkJob[T], *, again: bool) -> T:
         loop = asyncio.get_running_loop()
         # Who comes when it has been down for long is not kept waiting as well.
         ends = (self._down_since or loop.time()) + PATIENCE
@@ -205,7 +251,7 @@ class Postgres:
             await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311
             pause = min(2 * pause, 1.0)
 
-    async def _once(self, lane: asyncio.Semaphore, job: Job[T], ends: float, *, again: bool) -> T:
+    async def _once(self, lane: asyncio.Semaphore, job: _LinkJob[T], ends: float, *, again: bool) -> T:
         try:
             async with asyncio.timeout_at(ends):
                 await lane.acquire()
@@ -225,7 +271,7 @@ class Postgres:
         if not task.cancelled():
             task.exception()  # whoever asked may have gone
 
-    async def _done(self, lane: asyncio.Semaphore, job: Job[T], *, again: bool) -> T:
+    async def _done(self, lane: asyncio.Semaphore, job: _LinkJob[T], *, again: bool) -> T:
         try:
             link = await self._taken()
             look = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look_after, link)
@@ -241,10 +287,10 @@ class Postgres:
         finally:
             lane.release()
 
-    async def _on(self, link: _Link, job: Job[T], *, again: bool) -> T:
+    async def _on(self, link: _Link, job: _LinkJob[T], *, again: bool) -> T:
         link.is_busy, link.is_warned = True, False
         try:
-            result = await job(link.connection)
+            result = await job(link)
         except asyncpg.DiskFullError as error:
             raise StoreFull(words(error)) from None
         except _COLLIDED as error:
@@ -260,8 +306,7 @@ class Postgres:
             link.connection.terminate()
             raise
         if link.is_warned:
-            why = "PostgreSQL has committed it, but no standby has."
-            raise _Again(why) if again else StoreUnsure(why)
+            raise _Again(_NO_STANDBY) if again else StoreUnsure(_NO_STANDBY)
         return result
 
     # --- connections
@@ -333,13 +378,14 @@ async def _connect(url: str) -> _Link:
     try:
         _notice_loss(connection)
         async with asyncio.timeout(CONNECT_SECONDS):
-            pid, began, durable = await connection.fetchrow(_WHO)
+            pid, began, durable, is_empty = await connection.fetchrow(_WHO)
             if durable == "off":
                 await connection.execute("SET synchronous_commit = on")
     except BaseException:
         connection.terminate()
         raise
-    link = _Link(connection, pid, began)
+    # Tables that are made later are made since its start.
+    link = _Link(connection, pid, began, is_confirmed=is_empty)
     connection.add_log_listener(link.note)
     return link
 
@@ -376,6 +422,8 @@ def words(error: BaseException) -> str:
     """What went wrong, in one line and without passwords."""
     if isinstance(error, TimeoutError):
         return f"no answer within {CONNECT_SECONDS:.0f} s"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not trusted ({error.verify_message})"
     if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
         return "it is a standby, which cannot be written to"
     if isinstance(error, ConnectionRefusedError):

@@ -1,6 +1,10 @@
 """The tables by which several nodes on one database know each other (`mediator/cluster`).
 
 Leases are by the clock of the database alone. A row of `live` or `bound` is worth what its node's lease is.
+
+A lease is renewed without waiting for a standby, so what a standby that was promoted knows of leases may be
+older than what the nodes were told. Each promotion begins a timeline of PostgreSQL: until its row of `term`
+is there every node counts as there, and the beat that writes it gives a fresh lease to all of them.
 """
 
 STEP = """
@@ -42,19 +46,41 @@ CREATE TABLE bound(
     PRIMARY KEY (channel, side)
 );
 CREATE INDEX bound_of_node ON bound(node);
+-- The timelines on which leases are worth what they say.
+CREATE TABLE term(timeline text COLLATE "C" PRIMARY KEY);
+
+CREATE FUNCTION timeline() RETURNS text LANGUAGE sql VOLATILE AS $$
+    SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)
+$$;
+INSERT INTO term VALUES (timeline());
 
 CREATE FUNCTION node_is_there(wanted bigint) RETURNS boolean LANGUAGE sql VOLATILE AS $$
-    SELECT EXISTS (SELECT FROM node WHERE id = wanted AND lease_until > clock_timestamp())
+    SELECT EXISTS (
+        SELECT FROM node WHERE id = wanted AND (
+            lease_until > clock_timestamp() OR NOT EXISTS (SELECT FROM term WHERE term.timeline = timeline())
+        )
+    )
 $$;
 
--- A lease needs no standby: what a lost primary knew of it is made up for in one beat.
-CREATE FUNCTION node_beat(me bigint, seconds double precision, said jsonb) RETURNS boolean
+-- On a new timeline every node is given a lease, by the clock of this server.
+CREATE FUNCTION begin_term(seconds double precision) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO term SELECT timeline() ON CONFLICT DO NOTHING;
+    IF FOUND THEN
+        UPDATE node SET lease_until = clock_timestamp() + make_interval(secs => seconds);
+    END IF;
+END $$;
+
+-- Whether the lease was held and is held anew, and in which term.
+CREATE FUNCTION node_beat(me bigint, seconds double precision, said jsonb, OUT held boolean, OUT term text)
 LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM set_config('synchronous_commit', 'local', true);
+    PERFORM begin_term(seconds);
     UPDATE node SET lease_until = clock_timestamp() + make_interval(secs => seconds), figures = said
         WHERE id = me AND lease_until > clock_timestamp();
-    RETURN FOUND;
+    held := FOUND;
+    term := timeline();
 END $$;
 
 CREATE FUNCTION claim_accounts(me bigint, wanted text[], steals boolean[])

@@ -111,6 +111,12 @@ CREATE TABLE outgoing(
 CREATE INDEX outgoing_by_due ON outgoing(due, oid);
 CREATE INDEX outgoing_by_expiry ON outgoing(exp);
 CREATE INDEX outgoing_of_host ON outgoing(host, size);
+-- Since which start of the server what it shows is on a standby. Empty after a crash and after a promotion.
+CREATE UNLOGGED TABLE confirmed(
+    since timestamptz NOT NULL,
+    only_one boolean PRIMARY KEY DEFAULT true CHECK (only_one)
+);
+INSERT INTO confirmed(since) SELECT pg_postmaster_start_time();
 """
 
 _FUNCTIONS = """
