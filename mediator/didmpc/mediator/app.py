@@ -50,7 +50,7 @@ from didmpc.mediator.relay import Relay
 from didmpc.mediator.resolving import Dids
 from didmpc.mediator.rotation import Rotations
 from didmpc.mediator.service import Service
-from didmpc.mediator.store import EXPIRY_BATCH, Admission, Store
+from didmpc.mediator.store import EXPIRY_BATCH, Admission, Store, StoreFailed
 from didmpc.mediator.store.opening import open_store
 from didmpc.mediator.web_dids import WebDids
 from didmpc.mediator.websocket import WebSockets
@@ -167,12 +167,13 @@ async def running(
 async def _cluster(
     stack: contextlib.AsyncExitStack, settings: Settings, store_url: str, node_listen: str, node_url: str
 ) -> "Cluster | None":
-    """A place among the other nodes, where there can be some. Raises `LocalMisuse`, `StoreFailed`."""
+    """A place among the other nodes, where there can be some. Raises `LocalMisuse`."""
     if not store_url:
         return None
     from didmpc.mediator.cluster.cluster import Cluster  # noqa: PLC0415
     from didmpc.mediator.cluster.tables import Tables  # noqa: PLC0415
     from didmpc.mediator.store.postgres.connection import Postgres  # noqa: PLC0415
+    from didmpc.mediator.store.postgres.opening import cannot_use  # noqa: PLC0415
 
     where, number = address(node_listen or LOCAL_NODES)
     listener = stack.enter_context(_listen(where, number, "--node-listen"))
@@ -182,11 +183,14 @@ async def _cluster(
             "A node that listens on all addresses must be told under which one other nodes reach it.",
             fix=f"Add --node-url, for example  --node-url 192.168.1.5:{listener.getsockname()[1]}",
         )
-    tables = Tables(await Postgres.open(store_url, reads=2, writes=2))
+    tables = Tables(Postgres(store_url, reads=2, writes=2))
     stack.push_async_callback(tables.close)
-    cluster = await Cluster.join(
-        tables, keys=settings.fingerprint, public_url=settings.url, url=reached, listener=listener
-    )
+    try:
+        cluster = await Cluster.join(
+            tables, keys=settings.fingerprint, public_url=settings.url, url=reached, listener=listener
+        )
+    except StoreFailed as failed:
+        raise cannot_use(store_url, failed) from None
     stack.push_async_callback(cluster.leave)
     return cluster
 

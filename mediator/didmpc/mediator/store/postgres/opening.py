@@ -1,12 +1,14 @@
 """Opening the store in PostgreSQL: what must be so, and in words what is not."""
 
+import os
+import ssl
 from pathlib import Path
 
 import asyncpg
 
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.store import url as urls
-from didmpc.mediator.store.errors import StoreFailed
+from didmpc.mediator.store.errors import StoreFailed, StoreRejected, StoreUnsure
 from didmpc.mediator.store.postgres import PostgresStore
 from didmpc.mediator.store.postgres.connection import ConnectFailed, words
 from didmpc.protocols.errors import LocalMisuse
@@ -21,37 +23,38 @@ async def open_postgres(url: str, folder: Path, limits: Limits) -> PostgresStore
     except ConnectFailed as failed:
         raise _cannot_connect(url, failed) from None
     except StoreFailed as failed:
-        raise LocalMisuse(
-            f"The tables in {urls.without_password(url)} cannot be made or brought up to date.",
-            why=f"{failed.why}.",
-            fix="The user must own the database:  ALTER DATABASE name OWNER TO user;",
-        ) from None
+        raise cannot_use(url, failed) from None
     except (ValueError, OSError) as problem:  # of the URL, or of files that it names
         raise LocalMisuse(
             f"{urls.without_password(url)} cannot be used.", why=f"{words(problem)}.", fix="Correct --store."
         ) from None
 
 
+def cannot_use(url: str, failed: StoreFailed) -> LocalMisuse:
+    """What a start says of a database that was reached."""
+    shown = urls.without_password(url)
+    if isinstance(failed, StoreUnsure):
+        return LocalMisuse(
+            f"PostgreSQL does not confirm what is written to {shown}.",
+            why=failed.why,
+            fix="Start a standby that its synchronous_standby_names names, or correct that setting.",
+        )
+    if isinstance(failed, StoreRejected):
+        return LocalMisuse(
+            f"The tables in {shown} cannot be made or brought up to date.",
+            why=f"{failed.why}.",
+            fix="The user must own the database:  ALTER DATABASE name OWNER TO user;",
+        )
+    return LocalMisuse(
+        f"{shown} cannot be used.", why=failed.why, fix="See the log of PostgreSQL, and start again."
+    )
+
+
 def _cannot_connect(url: str, failed: ConnectFailed) -> LocalMisuse:
     shown = urls.without_password(url)
-    database = shown.rpartition("/")[2].partition("?")[0]
     for error in failed.errors:
-        if isinstance(error, asyncpg.InvalidPasswordError | asyncpg.InvalidAuthorizationSpecificationError):
-            return LocalMisuse(
-                f"PostgreSQL does not let the mediator in: {shown}.", why=f"{words(error)}.", fix=PASSWORD
-            )
-        if isinstance(error, asyncpg.InvalidCatalogNameError):
-            return LocalMisuse(
-                f"There is no database {database} at {shown}.",
-                why=f"{words(error)}.",
-                fix=f"Make it:  createdb --owner USER {database}",
-            )
-        if isinstance(error, asyncpg.TooManyConnectionsError):
-            return LocalMisuse(
-                "PostgreSQL has no connection left for the mediator.",
-                why=f"{words(error)}.",
-                fix="Raise max_connections: a node takes up to 16.",
-            )
+        if (refused := _refused(shown, error)) is not None:
+            return refused
     if all(isinstance(error, asyncpg.TargetServerAttributeNotMatched) for error in failed.errors):
         return LocalMisuse(
             f"None of the servers of {shown} can be written to.",
@@ -63,3 +66,58 @@ def _cannot_connect(url: str, failed: ConnectFailed) -> LocalMisuse:
         why=f"{failed}.",
         fix="Start it, or correct --store. Its listen_addresses and pg_hba.conf say who may connect.",
     )
+
+
+def _refused(shown: str, error: Exception) -> LocalMisuse | None:
+    """What to do about a server that was reached."""
+    why = f"{words(error)}."
+    database = shown.rpartition("/")[2].partition("?")[0]
+    not_let_in = f"PostgreSQL does not let the mediator in: {shown}."
+    match error:
+        case asyncpg.InvalidPasswordError():
+            return LocalMisuse(not_let_in, why=why, fix=_file_of_passwords() or PASSWORD)
+        case asyncpg.InvalidAuthorizationSpecificationError():
+            return LocalMisuse(
+                not_let_in,
+                why=why,
+                fix="Its pg_hba.conf says who may connect from where, and whether only with TLS"
+                " (?sslmode=verify-full).",
+            )
+        case asyncpg.InsufficientPrivilegeError():
+            return LocalMisuse(not_let_in, why=why, fix=f"GRANT CONNECT ON DATABASE {database} TO user;")
+        case asyncpg.InvalidCatalogNameError():
+            return LocalMisuse(
+                f"There is no database {database} at {shown}.",
+                why=why,
+                fix=f"Make it:  createdb --owner USER {database}",
+            )
+        case asyncpg.TooManyConnectionsError():
+            return LocalMisuse(
+                "PostgreSQL has no connection left for the mediator.",
+                why=why,
+                fix="Raise max_connections: a node takes up to 16.",
+            )
+        case ssl.SSLError():
+            return LocalMisuse(
+                f"PostgreSQL cannot be trusted to be the one of {shown}.",
+                why=why,
+                fix="Name whoever signed its certificate: ?sslmode=verify-full&sslrootcert=FILE."
+                " The certificate must be for the host that the URL names.",
+            )
+    return None
+
+
+def _file_of_passwords() -> str:
+    """What is wrong with the file that the password should come from."""
+    if os.environ.get("PGPASSWORD"):
+        return ""
+    named = os.environ.get("PGPASSFILE")
+    file = Path(named or "~/.pgpass").expanduser()
+    try:
+        mode = file.stat().st_mode
+        file.open().close()
+    except OSError as problem:
+        return f"PGPASSFILE names {file}: {words(problem)}. {PASSWORD}" if named else ""
+    if mode & 0o077:
+        return f"{file} was not used, as others can read it:  chmod 600 {file}"
+    return f"{file} has no line for it, or a wrong one: HOST:PORT:DATABASE:USER:PASSWORD, each may be *."
