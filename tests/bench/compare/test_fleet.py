@@ -19,7 +19,9 @@ from ssh_server import ssh_server
 
 from didmpc.bench.compare import compare as comparison
 from didmpc.bench.compare.compare import Plan, compare
+from didmpc.bench.compare.contender import contenders
 from didmpc.bench.compare.fleet import keeper, network
+from didmpc.bench.compare.fleet.far import FarHost
 from didmpc.bench.compare.fleet.plan import read
 from didmpc.bench.compare.hosts import HostError
 from didmpc.bench.compare.isolate import PREFIX
@@ -140,6 +142,18 @@ def test_the_work_is_the_same_and_so_is_the_result(result):
     assert tcp["effort"]["most_of_a_party"]["exchange"] == 1
     assert two["skipped"] == "needs 2 servers"
     assert "root" in wireguard["skipped"] or "not installed on" in wireguard["skipped"]
+
+
+def test_a_contender_that_some_hosts_have_not_got_is_skipped_with_their_names(fleet, monkeypatch):
+    asked = FarHost.missing
+
+    def missing(host, commands):
+        return asked(host, commands) if host.name == "party0" else ["openssl"]
+
+    monkeypatch.setattr(FarHost, "missing", missing)
+    with network.connected(fleet, lambda text: None) as hosts:
+        reason = contenders()["tls"].reason_to_skip(hosts)
+    assert reason == "openssl not installed on party1, vps; on Debian: apt install openssl"
 
 
 def test_the_result_tells_each_host_and_its_software(result):

@@ -150,7 +150,7 @@ def run(plan: Plan) -> Json:
         kept = plan.folder / "result.json"
         run_isolated(lambda: _keep(kept, compare(plan)))
         result = json.loads(kept.read_text())
-    if result["runs"]:
+    if result["runs"] and plan.fleet is None:
         about["machine"]["other_work"] = round(others.share(), 2)
     if plan.exposure or plan.cut or plan.nat:
         result |= observed(plan)

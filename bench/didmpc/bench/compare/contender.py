@@ -107,11 +107,12 @@ class Contender(ABC):
     def reason_to_skip(self, network: Network) -> str | None:
         """Why it cannot take part here, with what to do about it."""
         commands = [each.command for each in self.requires]
-        lacking = {command: host for host in network.hosts for command in host.missing(commands)}
-        if lacking:
-            packages = " ".join(sorted({each.package for each in self.requires if each.command in lacking}))
-            where = "" if network.is_near else f" on {', '.join(sorted({h.name for h in lacking.values()}))}"
-            return f"{', '.join(lacking)} not installed{where}; on Debian: apt install {packages}"
+        lacking = {host.name: host.missing(commands) for host in network.hosts}
+        if absent := [command for command in commands if any(command in each for each in lacking.values())]:
+            packages = " ".join(sorted({each.package for each in self.requires if each.command in absent}))
+            hosts = ", ".join(name for name, each in lacking.items() if each)
+            where = "" if network.is_near else f" on {hosts}"
+            return f"{', '.join(absent)} not installed{where}; on Debian: apt install {packages}"
         if len(network.servers) < self.servers:
             return f"needs {self.servers} servers"
         if self.on_loopback:

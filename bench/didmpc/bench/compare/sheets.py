@@ -57,10 +57,9 @@ def sheets(result: Json) -> list[Sheet]:
 def caution(result: Json) -> str:
     """A sentence about a machine that was busy, or nothing."""
     busy = [
-        f"{about.get('host', 'the machine')}: load average {about[name]} on {about['cores']} cores"
+        f"{about.get('host', 'the machine')}: load average {load:g} on {about['cores']} cores"
         for about in result.get("hosts") or [result["machine"]]
-        for name in ("load_before", "load_after")
-        if float(about.get(name, 0)) >= BUSY
+        if (load := max(float(about.get(name, 0)) for name in ("load_before", "load_after"))) >= BUSY
     ]
     if (share := float(result["machine"].get("other_work", 0))) >= BUSY_SHARE:
         busy.append(f"meanwhile others had {share:.0%} of its CPU time")
