@@ -56,12 +56,13 @@ async def pairs(job: Job, turn: Turn) -> Result:
         until = turn.started + job["seconds"]
         await asyncio.gather(*map(work, range(job["at_once"])))
         result = turn.result(count=count, took=took, left=await store.queued())
+        await turn.wait(**result)
         now = time.time()
         for did in dids[: job["looks"]]:
             waiting = [f"{run} {did} {number}".encode().ljust(job["size"], b"x") for number in range(WAITING)]
             await store.enqueue(did, waiting, now + 3600, now)
         tables = Tables(store.postgres)
-        await turn.wait(**result)
+        await turn.wait()
         for _ in range(job["looks"]):
             await tables.news(0, 0)
         return turn.result(looks=job["looks"] ** 2 * WAITING)

@@ -375,6 +375,8 @@ def _store(plan: Plan, database: Database) -> Result:
                 result = job.result()
                 spent = (database.cpu or 0.0) - (cpu or 0.0)
                 log = database.written - written
+                job.go()
+                job.ready()
                 cpu = database.cpu
                 job.go()
                 looked = job.result()
