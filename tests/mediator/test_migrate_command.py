@@ -7,6 +7,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from didmpc.bench.cluster import DIDMPC, Cluster, Mediator
 from didmpc.bench.mediator.account import Account, Forwards, connect, http_url
 from didmpc.bench.mediator.wire import http_request
 from didmpc.mediator.limits import Limits
+from didmpc.mediator.migration.command import migrate as migrate_command
 from didmpc.mediator.migration.postgres import PostgresSide
 from didmpc.mediator.migration.side import COPYING, DONE, LEFT, Note
 from didmpc.mediator.store.postgres import PostgresStore
@@ -28,7 +30,7 @@ from didmpc.mediator.store.postgres.schema import prepare
 from didmpc.protocols import pickup
 from didmpc.protocols.errors import LocalMisuse
 
-WITHIN = 60.0
+WITHIN = 180.0
 
 
 class Load:
@@ -194,6 +196,13 @@ def test_a_mediator_goes_on_in_postgresql_where_it_was(cluster: Cluster, databas
     node.process.send(signal.SIGTERM)
     node.process.wait()
     assert len(load.accepted) >= 20
+
+
+def test_without_what_talks_to_postgresql_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("asyncpg", "didmpc.mediator.migration.run"):
+        monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(LocalMisuse, match=r"didmpc\[postgres\]"):
+        migrate_command("sqlite:///m", "postgresql://x@y/z")
 
 
 async def test_no_node_starts_on_half_of_a_store_or_on_one_that_was_left(

@@ -30,6 +30,10 @@ def migrate(
     Examples:  didmpc mediator migrate --from sqlite:///srv/mediator --to postgresql://didmpc@db/didmpc
                didmpc mediator migrate --from postgresql://didmpc@db/didmpc --to sqlite:///srv/new --dry-run
     """
-    from didmpc.mediator.migration.run import run
+    from didmpc.mediator.store.errors import NoDriver
 
+    try:
+        from didmpc.mediator.migration.run import run
+    except ImportError:
+        raise NoDriver from None
     run(source, target, dry_run=dry_run, as_json=as_json)

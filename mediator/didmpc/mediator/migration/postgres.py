@@ -10,13 +10,16 @@ import asyncpg
 from didmpc.mediator.migration.side import Key, Note, Row
 from didmpc.mediator.migration.tables import MAIL, TABLES, Table
 from didmpc.mediator.store.postgres.connection import words
+from didmpc.mediator.store.postgres.description import described
 from didmpc.mediator.store.postgres.whole import MIGRATION
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 
 CONNECT_SECONDS = 10.0
 PREFETCH = 500
-ANSWER_SECONDS = 600.0
-"""For one statement of a write; where no standby confirms, it waits so long."""
+ANSWER_SECONDS = 120.0
+"""For one statement of a few thousand rows; a commit that no standby confirms would wait for ever."""
+COUNT_SECONDS = 1800.0
+"""For one that looks at a whole table."""
 _SESSION = {
     "application_name": "didmpc mediator migrate",
     "client_encoding": "UTF8",
@@ -31,9 +34,15 @@ class DatabaseFailed(DidmpcError):
     def __init__(self, problem: BaseException) -> None:
         super().__init__(
             "The database failed in the middle of the migration.",
-            why=f"{words(problem)}.",
+            why=f"{_why(problem)}.",
             fix="Give the same command again when it is back: it goes on where it was.",
         )
+
+
+def _why(problem: BaseException) -> str:
+    if isinstance(problem, TimeoutError):
+        return "it did not answer in time; commits may wait for a standby that is not there"
+    return words(problem)
 
 
 @contextlib.contextmanager
@@ -57,6 +66,7 @@ class PostgresView:
             async for record in self._connection.cursor(
                 f"SELECT {columns} FROM {table.name} ORDER BY {order}",  # noqa: S608
                 prefetch=PREFETCH,
+                timeout=COUNT_SECONDS,
             ):
                 yield tuple(record)
 
@@ -74,7 +84,8 @@ class PostgresView:
 
     async def count(self, table: Table) -> int:
         with _told():
-            return int(await self._connection.fetchval(f"SELECT count(*) FROM {table.name}"))  # noqa: S608
+            count = f"SELECT count(*) FROM {table.name}"  # noqa: S608
+            return int(await self._connection.fetchval(count, timeout=COUNT_SECONDS))
 
     async def highest(self, table: Table) -> int:
         (key,) = table.key
@@ -99,6 +110,7 @@ class PostgresSide:
         """`prepare` makes the tables where there are none, in a transaction."""
         try:
             connection = await _connect(url)
+            await described(connection, url=url)
             if prepare is not None:
                 async with connection.transaction():
                     await prepare(connection)
@@ -106,7 +118,7 @@ class PostgresSide:
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, OverflowError) as problem:
             raise LocalMisuse(
                 f"{without_password(url)} cannot be used.",
-                why=f"{words(problem)}.",
+                why=f"{_why(problem)}.",
                 fix="The URL is postgresql://USER@HOST/DATABASE; the password comes from PGPASSFILE or"
                 " PGPASSWORD.",
             ) from None
@@ -187,9 +199,7 @@ class PostgresSide:
     async def insert(self, table: Table, rows: Sequence[Row]) -> None:
         columns = (*table.columns, *((table.big,) if table.big else ()))
         with _told():
-            await self._writer.copy_records_to_table(
-                table.name, records=rows, columns=columns, timeout=ANSWER_SECONDS
-            )
+            await self._writer.copy_records_to_table(table.name, records=rows, columns=columns)
 
     async def update(self, table: Table, rows: Sequence[Row]) -> None:
         width = len(table.key)
@@ -218,7 +228,11 @@ class PostgresSide:
 
 async def _connect(url: str) -> asyncpg.Connection:
     return await asyncpg.connect(
-        url, timeout=CONNECT_SECONDS, target_session_attrs="read-write", server_settings=_SESSION
+        url,
+        timeout=CONNECT_SECONDS,
+        command_timeout=ANSWER_SECONDS,
+        target_session_attrs="read-write",
+        server_settings=_SESSION,
     )
 
 

@@ -1,6 +1,6 @@
 """What goes wrong in a store, whatever it is made of."""
 
-from didmpc.protocols.errors import DidmpcError
+from didmpc.protocols.errors import DidmpcError, LocalMisuse
 
 
 class StoreFailed(DidmpcError):
@@ -20,3 +20,14 @@ class StoreRejected(StoreFailed):
 
 class StoreUnsure(StoreFailed):
     """Whether it was done is not known: the store did not confirm it. Nobody is told that it was."""
+
+
+class NoDriver(LocalMisuse):
+    """What talks to PostgreSQL is an extra of the package."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This installation cannot use PostgreSQL.",
+            why="The package asyncpg is not installed.",
+            fix="Install it:  pip install 'didmpc[postgres]'",
+        )

@@ -6,6 +6,7 @@ import sqlite3
 from didmpc.mediator import left
 from didmpc.mediator.home import Home
 from didmpc.mediator.limits import Limits
+from didmpc.mediator.store.errors import NoDriver
 from didmpc.mediator.store.interface import Store
 from didmpc.mediator.store.sqlite import FILE, SqliteStore
 from didmpc.protocols.errors import LocalMisuse
@@ -20,11 +21,7 @@ async def open_store(home: Home, limits: Limits, url: str = "") -> Store:
     try:
         from didmpc.mediator.store.postgres.opening import open_postgres  # noqa: PLC0415  (an extra)
     except ImportError:
-        raise LocalMisuse(
-            "This installation cannot use PostgreSQL.",
-            why="The package asyncpg is not installed.",
-            fix="Install it:  pip install 'didmpc[postgres]'",
-        ) from None
+        raise NoDriver from None
     store = await open_postgres(url, home.root, limits)
     if (home.root / FILE).exists() and left.left_for(home.root) is None:
         log.critical(
