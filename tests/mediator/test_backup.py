@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import os
 import sqlite3
 import stat
 import tarfile
@@ -19,6 +20,8 @@ from didmpc.mediator.app import running
 from didmpc.mediator.home import Home
 from didmpc.mediator.operator import backup as backups
 from didmpc.protocols.errors import LocalMisuse
+
+NOBODY = 65534
 
 
 @contextlib.asynccontextmanager
@@ -104,6 +107,22 @@ async def test_a_stopped_mediator_is_backed_up_too(tmp_path: Path, http: aiohttp
         pass
     told = await mediator_command(home, "backup", str(file))
     assert "10 messages" in told.err and "private keys" in told.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes files for others")
+async def test_what_root_restores_into_the_home_of_a_service_belongs_to_the_service(
+    tmp_path: Path, http: aiohttp.ClientSession
+) -> None:
+    home, theirs, file = tmp_path / "m", tmp_path / "service", tmp_path / "backup.tar"
+    async with full_of_mail(home, http):
+        await mediator_command(home, "backup", str(file))
+    theirs.mkdir(mode=0o700)
+    os.chown(theirs, NOBODY, NOBODY)
+    assert (await mediator_command(theirs, "restore", str(file))).status == 0
+    assert (await mediator_command(theirs, "accounts")).status == 0
+    assert {"mediator.json", "mediator.sqlite3", "mediator.lock"} <= {path.name for path in theirs.iterdir()}
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in theirs.iterdir()} == {(NOBODY, NOBODY)}
+    assert (file.stat().st_uid, home.stat().st_uid) == (0, 0)
 
 
 async def test_nothing_is_overwritten_unless_forced_and_not_while_it_runs(

@@ -19,12 +19,23 @@ def make_private_folder(path: Path) -> None:
         raise PermissionError(None, "it cannot be written")
 
 
+def give_to_owner(file: int, folder: Path) -> None:
+    """Where root works in somebody else's folder, let the open `file` belong to whoever owns that.
+
+    A service could not read its own home any more after a command that its operator gave as root.
+    """
+    owner, now = folder.stat(), os.fstat(file)
+    if os.geteuid() == 0 and (owner.st_uid, owner.st_gid) != (now.st_uid, now.st_gid):
+        os.fchown(file, owner.st_uid, owner.st_gid)
+
+
 def write_private(path: Path, data: bytes) -> None:
     """Replace a file at once and durably: a crash leaves the old or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
     try:
         with os.fdopen(descriptor, "wb") as file:
+            give_to_owner(descriptor, path.parent)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from didmpc.local.private_files import PRIVATE_FILE, make_private_folder, write_private
+from didmpc.local.private_files import PRIVATE_FILE, give_to_owner, make_private_folder, write_private
 from didmpc.protocols.did import Service
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.identity import Identity
@@ -196,6 +196,7 @@ class Home:
                     why=f"Its process id is {holder}." if holder else "",
                     fix="Stop it first, or name another home with --home DIR.",
                 ) from None
+            give_to_owner(descriptor, self.root)
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             yield

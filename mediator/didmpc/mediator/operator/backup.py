@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from didmpc.local.private_files import PRIVATE_FILE, sync_folder
+from didmpc.local.private_files import PRIVATE_FILE, give_to_owner, sync_folder
 from didmpc.mediator import configuration
 from didmpc.mediator.home import KEYS_FILE, LOG_KEY_FILE, Home, Settings
 from didmpc.mediator.store.sqlite import FILE as STORE_FILE
@@ -106,7 +106,7 @@ def restore(home: Home, source: Path, *, force: bool = False) -> Contents:
         with tempfile.TemporaryDirectory(prefix=".restore-", dir=home.root) as folder:
             room = Path(folder)
             try:
-                contents, names = _unpack(source, room)
+                contents, names = _unpack(source, room, home.root)
                 _check_store(source, room / STORE_FILE)
             except OSError as problem:
                 raise Damaged(source, f"{problem.strerror or problem}.") from None
@@ -188,8 +188,8 @@ def _digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _unpack(source: Path, room: Path) -> tuple[Contents, list[str]]:
-    """Every file of the archive into a folder, checked against the manifest."""
+def _unpack(source: Path, room: Path, home: Path) -> tuple[Contents, list[str]]:
+    """Every file of the archive into a folder, checked against the manifest, for the owner of `home`."""
     try:
         with tarfile.open(source, "r:") as archive:
             members = _members(source, archive)
@@ -201,7 +201,7 @@ def _unpack(source: Path, room: Path) -> tuple[Contents, list[str]]:
                     raise Damaged(source, f"{member.name[:80]!r} is not what the manifest says.")
                 stream = archive.extractfile(member)
                 assert stream is not None
-                if _copy(stream, room / member.name) != expected["sha256"]:
+                if _copy(stream, room / member.name, home) != expected["sha256"]:
                     raise Damaged(source, f"{member.name} has changed since the backup was made.")
             if wanted:
                 raise Damaged(source, f"{', '.join(sorted(wanted))} is missing.")
@@ -242,10 +242,11 @@ def _manifest(source: Path, archive: tarfile.TarFile, first: tarfile.TarInfo | N
     return about
 
 
-def _copy(stream: IO[bytes], path: Path) -> str:
+def _copy(stream: IO[bytes], path: Path, home: Path) -> str:
     digest = hashlib.sha256()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, PRIVATE_FILE)
     with os.fdopen(descriptor, "wb") as file:
+        give_to_owner(descriptor, home)
         while chunk := stream.read(CHUNK):
             digest.update(chunk)
             file.write(chunk)

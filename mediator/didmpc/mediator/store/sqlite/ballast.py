@@ -10,6 +10,8 @@ import shutil
 import threading
 from pathlib import Path
 
+from didmpc.local.private_files import give_to_owner
+
 
 class Ballast:
     def __init__(self, path: Path, size: int) -> None:
@@ -28,6 +30,7 @@ class Ballast:
             try:
                 descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 try:
+                    give_to_owner(descriptor, self._path.parent)
                     _allocate(descriptor, self._size)
                 finally:
                     os.close(descriptor)

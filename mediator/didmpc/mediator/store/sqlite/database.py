@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from didmpc.local.private_files import give_to_owner
 from didmpc.mediator.store.errors import StoreFailed, StoreFull
 from didmpc.mediator.store.sqlite.ballast import Ballast
 from didmpc.protocols.errors import DidmpcError
@@ -286,7 +287,11 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def make(path: Path, steps: Sequence[str]) -> None:
     """The file with its tables, where it is not there yet. Nobody else has it open."""
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        give_to_owner(descriptor, path.parent)
+    finally:
+        os.close(descriptor)  # before SQLite locks it: closing later would let go of its locks
     with contextlib.closing(_connect(path)) as writer:
         _prepare(writer, steps)
 
