@@ -29,6 +29,7 @@ PIPX = {
 }
 SERVICE = "didmpc-mediator"
 HOME = f"/var/lib/{SERVICE}"
+CONTACT = "Example Ltd, privacy@example.org"
 BOOT_WITHIN = 120.0
 POWER_OFF = signal.SIGRTMIN + 4
 """To systemd (systemd(1), "Signals")."""
@@ -97,6 +98,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     override = units / f"{SERVICE}.service.d"
     override.mkdir()
     (override / "sooner.conf").write_text("[Service]\nWatchdogSec=3\n")
+    environment = root / "etc" / f"{SERVICE}.env"
+    environment.touch(mode=0o600)
+    environment.write_text(f'DIDMPC_MEDIATOR_CONTACT="{CONTACT}"\n')
     ran(*inside, "systemctl", "enable", SERVICE)
     name = f"didmpc-{os.getpid()}"
     with (place / "console").open("wb") as console:
@@ -173,6 +177,21 @@ def test_when_it_dies_or_hangs_it_is_there_again_with_all_that_it_had(machine: M
     machine.until("", "didmpc", "mediator", "ready", "--home", HOME)  # until it succeeds
     assert machine.run("didmpc", "mediator", "did", "--home", HOME) == did
     assert int(machine.service("NRestarts")) > 0
+
+
+def test_what_root_restores_into_its_home_is_the_services(machine: Machine) -> None:
+    did = machine.run("didmpc", "mediator", "did", "--home", HOME)
+    machine.run("didmpc", "mediator", "backup", f"{HOME}/kept.tar", "--home", HOME)
+    machine.run("systemctl", "stop", SERVICE)
+    machine.run("didmpc", "mediator", "restore", f"{HOME}/kept.tar", "--home", HOME, "--force")
+    machine.run("systemctl", "start", SERVICE)
+    machine.run("didmpc", "mediator", "ready", "--home", HOME)
+    assert machine.run("didmpc", "mediator", "did", "--home", HOME) == did
+
+
+def test_what_stands_in_its_environment_file_is_in_force(machine: Machine) -> None:
+    said = json.loads(machine.run("didmpc", "mediator", "config", "--json", "--home", HOME))
+    assert said["settings"]["contact"] == {"value": CONTACT, "source": "DIDMPC_MEDIATOR_CONTACT"}
 
 
 def test_it_stops_in_good_order(machine: Machine) -> None:

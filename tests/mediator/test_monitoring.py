@@ -16,6 +16,8 @@ from didmpc.mediator import app, health
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
 from didmpc.mediator.limits import Limits
+from didmpc.mediator.store.errors import StoreFailed
+from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols.message import ENCRYPTED
 
 
@@ -57,9 +59,29 @@ async def test_a_store_that_cannot_be_written_is_not_ready_until_it_can(
     other = sqlite3.connect(tmp_path / "mediator" / "mediator.sqlite3", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")  # nobody else can write now
     assert await get(http, ready) == (503, "store\n")
+    assert (await figures(http, mediator.settings.url))["ready"] == 0
     other.execute("ROLLBACK")
     other.close()
+    monkeypatch.setattr(health, "PROBE_SECONDS", PATIENCE)
     await until(http, ready, (200, "ok\n"))
+    found = await figures(http, mediator.settings.url)
+    assert (found["ready"], found["nodes"]) == (1, 1)
+
+
+async def test_figures_are_there_while_the_store_is_not(
+    http: aiohttp.ClientSession, mediator: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_: object) -> None:
+        raise StoreFailed("The database is out of reach.")
+
+    monkeypatch.setattr(health, "PROBE_EVERY", 0.0)
+    with monkeypatch.context() as outage:
+        outage.setattr(SqliteStore, "probe", away)
+        outage.setattr(SqliteStore, "totals", away)
+        found = await figures(http, mediator.settings.url)
+    assert found["ready"] == 0 and found["websockets"] == 0
+    found = await figures(http, mediator.settings.url)  # and it is counted at once
+    assert (found["ready"], found["stored accounts"]) == (1, 0)
 
 
 async def test_readiness_asked_often_costs_few_writes(

@@ -31,8 +31,9 @@ needs_systemd = pytest.mark.skipif(
         Unit(DIDMPC),
         Unit(DIDMPC, user="didmpc", home=PurePosixPath("/srv/mail of $us at 100%"), port=9000),
         Unit(DIDMPC, port=443, public_url="https://mediator.example.org/a%20b"),
+        Unit(DIDMPC, home=PurePosixPath("/var/lib/mail of us")),
     ],
-    ids=["default", "own user and home", "low port"],
+    ids=["default", "own user and home", "low port", "a home whose name is none for a unit"],
 )
 def test_systemd_finds_no_fault_with_it_and_little_exposure(unit: Unit) -> None:
     said = checked(unit)
@@ -57,6 +58,7 @@ def test_it_runs_as_a_user_of_its_own_with_a_home_that_systemd_makes() -> None:
         in lines
     )
     assert "PrivateUsers=yes" in lines and "CapabilityBoundingSet=" in lines
+    assert "EnvironmentFile=-/etc/didmpc-mediator.env" in lines  # systemd reads it, and nobody else may
 
 
 def test_another_home_is_the_only_place_that_its_user_may_write() -> None:

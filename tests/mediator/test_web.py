@@ -155,5 +155,5 @@ def test_only_an_invitation_that_opens_an_account_is_shown_as_one(
 def test_a_mediator_that_takes_no_mail_says_why_and_one_that_does_not_relay_does_not_speak_of_it() -> None:
     about = About("m.example", Limits(), relays=False)
     text = about.page("https://m.example/?_oob=x", ("disk", "store"), admits=True)
-    assert "takes in no mail now: its disk is full, its disk cannot be written." in text
+    assert "takes in no mail now: its disk is full, it cannot store mail." in text
     assert "elay" not in text

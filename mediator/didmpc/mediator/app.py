@@ -256,7 +256,7 @@ async def _serving(
     )
     requests = Buckets(limits.requests)
     websockets = WebSockets(service, deliveries, relay, requests, metrics, limits)
-    add_gauges(metrics, deliveries, relay, websockets, outgoing)
+    add_gauges(metrics, deliveries, relay, websockets, outgoing, neighbours)
     routes = Web(
         *(settings, service, websockets, store, links, requests, health, metrics, limits, about),
         proxies=proxies,

@@ -299,7 +299,8 @@ def unit(
 ) -> None:
     """Print a hardened systemd unit that runs this mediator as a service.
 
-    Settings that are not options here go into mediator.toml in its home.
+    Settings that are not options here go into mediator.toml in its home, or as DIDMPC_MEDIATOR_... into
+    /etc/didmpc-mediator.env, which may hold PGPASSWORD as well: root alone needs to read it.
 
     Example:  didmpc mediator unit --check --public-url https://mediator.example.org > didmpc-mediator.service
     """

@@ -5,6 +5,7 @@ is refused without a reply gets a JSON body with the problem's code, so that it 
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -28,7 +29,7 @@ from didmpc.mediator.websocket import WebSockets
 from didmpc.protocols import out_of_band
 from didmpc.protocols.did import same_party
 from didmpc.protocols.encoding import unb64url
-from didmpc.protocols.errors import LocalMisuse, MessageError
+from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
 from didmpc.protocols.message import PLAIN
 
 COUNT_EVERY = 0.5
@@ -205,7 +206,11 @@ class Web:
         return await self._show_metrics(request)
 
     async def _show_metrics(self, _: web.Request) -> web.Response:
-        await self._count_stored()
+        obstacles = await self._health.obstacles()
+        self._metrics.ready.set(not obstacles)
+        if "store" not in obstacles:  # else the last count stays: figures are needed most while it is away
+            with contextlib.suppress(DidmpcError):
+                await self._count_stored()
         return web.Response(body=self._metrics.text(), headers={**NO_STORE, "Content-Type": CONTENT_TYPE})
 
     async def _count_stored(self) -> None:

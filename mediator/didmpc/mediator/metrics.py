@@ -69,6 +69,7 @@ class Metrics:
             buckets=_ANSWER_SECONDS,
         )
         self.stored = Gauge(PREFIX + "stored", "What the store holds.", ("what",), registry=registry)
+        self.ready = Gauge(PREFIX + "ready", "1: mail can be taken in, as /readyz says.", registry=registry)
         self.disk_free = Gauge(PREFIX + "disk_free_bytes", "Free space of the store.", registry=registry)
         self._commit_size = Histogram(
             PREFIX + "commit_operations",

@@ -48,7 +48,7 @@ _UNITS = {"d": "days", "h": "hours", "min": "minutes", "s": "seconds"}
 _OBSTACLES = {
     "stopping": "it is being restarted",
     "disk": "its disk is full",
-    "store": "its disk cannot be written",
+    "store": "it cannot store mail",
 }
 _WHO = {
     "open": "Everybody may open an account; it needs no name, address or password.",

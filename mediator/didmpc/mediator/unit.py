@@ -18,6 +18,8 @@ PRIVILEGED_PORTS = 1024
 HIDDEN = tuple(PurePosixPath(each) for each in ("/home", "/root", "/run/user", "/tmp", "/var/tmp"))  # noqa: S108
 """What the unit does not see."""
 
+_NAME = re.compile(r"[A-Za-z0-9_.:-]{1,200}")
+"""Of a unit, and more than is needed of it (systemd.unit(5))."""
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}")
 
 
@@ -77,7 +79,7 @@ class Unit:
 
     @property
     def name(self) -> str:
-        return self._state or DEFAULT_NAME
+        return self._state if self._state and _NAME.fullmatch(self._state) else DEFAULT_NAME
 
     @property
     def text(self) -> str:
@@ -96,6 +98,7 @@ class Unit:
             rights = "CapabilityBoundingSet=\nAmbientCapabilities=\nPrivateUsers=yes"
         return _UNIT.format(
             name=self.name,
+            environment=self.name,
             command=" ".join(map(_quoted, command)),
             user=f"User={self.user}" if self.user else "DynamicUser=yes",
             place=place,
@@ -160,6 +163,7 @@ _UNIT = """\
 #   didmpc mediator unit > /etc/systemd/system/{name}.service
 #   systemctl daemon-reload && systemctl enable --now {name}
 # How much of the machine it can reach: systemd-analyze security {name}
+# Settings as DIDMPC_MEDIATOR_..., and PGPASSWORD where mail is in PostgreSQL: /etc/{name}.env (0600)
 
 [Unit]
 Description=didmpc mediator (DIDComm)
@@ -169,6 +173,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=notify
+EnvironmentFile=-/etc/{environment}.env
 ExecStart={command}
 Restart=always
 RestartSec=2

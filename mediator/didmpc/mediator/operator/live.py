@@ -165,9 +165,15 @@ class LiveMediator:
 
 
 def add_gauges(
-    metrics: Metrics, deliveries: Deliveries, relay: Relay, websockets: WebSockets, outgoing: Outgoing
+    metrics: Metrics,
+    deliveries: Deliveries,
+    relay: Relay,
+    websockets: WebSockets,
+    outgoing: Outgoing,
+    neighbours: Neighbours,
 ) -> None:
     """The figures that are asked for when somebody reads."""
+    metrics.gauge("nodes", "Nodes of this mediator that are there.", lambda: neighbours.nodes_there)
     metrics.gauge("websockets", "WebSockets that are open.", lambda: websockets.count)
     metrics.gauge("live_subscriptions", "Sockets in live mode.", lambda: deliveries.live_count)
     metrics.gauge("relay_connections", "Legs of the relay.", lambda: relay.leg_count)
