@@ -22,6 +22,8 @@ from didmpc.agent.cli.main import main
 
 SCRIPT = shutil.which("didmpc", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
 Json = dict[str, Any]
+PATIENCE = 120.0
+"""Seconds; nothing that works takes so long, on a slow and busy machine either."""
 Method = Callable[["Conversation", Json], None]
 
 
@@ -129,7 +131,7 @@ def _listen(path: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(str(path))
     listener.listen()
-    listener.settimeout(10)
+    listener.settimeout(PATIENCE)
     return listener
 
 
@@ -176,7 +178,7 @@ class Command:
 def communicate(process: "subprocess.Popen[bytes]", given: bytes | None = None) -> tuple[bytes, bytes]:
     """Wait for the end of a command. One that does not end fails the test with what it said."""
     try:
-        return process.communicate(given, timeout=20)
+        return process.communicate(given, timeout=PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         out, err = process.communicate()
@@ -233,9 +235,9 @@ def finish() -> Callable[..., Result]:
     """Wait for a started command."""
 
     def wait(process: "subprocess.Popen[bytes]", interrupt: int = 0) -> Result:
-        for _ in range(interrupt):
+        for number in range(interrupt):
+            time.sleep(min(number, 1))  # two that come at the same moment are one
             process.send_signal(signal.SIGINT)
-            time.sleep(0.2)
         out, err = communicate(process)
         return Result(process.returncode, out or b"", (err or b"").decode())
 

@@ -2,12 +2,16 @@
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer._completion_shared import get_completion_script
+
+from .conftest import PATIENCE, SCRIPT
 
 COMMANDS = [
     ["agent", "start"],
@@ -195,7 +199,7 @@ def test_closed_standard_streams_harm_nothing(didmpc, agent):
     done = subprocess.run(
         [sys.executable, "-c", close, script, "contacts", "--json"],
         env=didmpc.environment,
-        timeout=20,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0
@@ -218,7 +222,11 @@ def test_a_plain_command_imports_nothing_heavy(didmpc, agent):
         "print(json.dumps(sorted(sys.modules)), file=sys.stderr); sys.exit(status)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], env=didmpc.environment, capture_output=True, timeout=20, check=True
+        [sys.executable, "-c", code],
+        env=didmpc.environment,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=True,
     )
     heavy = {"rich", "asyncio", "cryptography", "aiohttp", "mpyc", "pydid", "segno", "didmpc.mediator.cli"}
     assert not heavy & set(json.loads(done.stderr))
@@ -237,6 +245,45 @@ def test_completion_offers_contact_names(didmpc, agent):
     assert "invite" in offered("didmpc i")
     agent.answers("sessions", sessions=[{"attempt": "3fa2c1d0e5", "program": "a.py"}, {"attempt": "77" * 16}])
     assert offered("didmpc session show ") == ["3fa2c1d0", "77777777"]
+
+
+HOSTILE = (r"\$(touch wrong)", "`touch wrong`", "$(touch wrong)", "*", "it's", 'a "b', "-y", "a;b", "a\\")
+
+
+def test_no_name_that_a_peer_chose_means_anything_to_a_shell(didmpc, agent):
+    """In zsh typer's script evaluates what is offered, and bash puts it into the command line as it is."""
+    names = [*HOSTILE, "Alice Smith", "Zoë", "bob@example.org"]
+    agent.answers("contacts", contacts=[{"name": name} for name in names])
+    for shell, alice in (("zsh", '"Alice Smith"'), ("fish", "Alice Smith"), ("bash", r"Alice\ Smith")):
+        asked = {"_DIDMPC_COMPLETE": f"complete_{shell}", "_TYPER_COMPLETE_ARGS": "didmpc ping "}
+        words = {"COMP_WORDS": "didmpc ping ", "COMP_CWORD": "2", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
+        said = didmpc(env=asked | words).out.decode()
+        assert alice in said and "Zoë" in said
+        assert len(said.splitlines()) == 3, said
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="bash is not installed")
+def test_completion_in_a_real_bash(didmpc, agent):
+    agent.answers("contacts", contacts=[{"name": name} for name in ("Alice Smith", "Bob", *HOSTILE)])
+    script = get_completion_script(prog_name="didmpc", complete_var="_DIDMPC_COMPLETE", shell="bash")
+    (didmpc.folder / "a file").touch()
+    lines = """
+        shows() { printf '<%s>' "${COMPREPLY[@]}"; }
+        tab() { COMP_WORDS=("$@") COMP_CWORD=2; _didmpc_completion "$DIDMPC"; shows; }
+        tab didmpc ping ''
+        tab didmpc join --fro
+    """
+    done = subprocess.run(
+        ["bash", "--norc", "-c", f"{script}\n{lines}"],
+        env={**didmpc.environment, "DIDMPC": str(SCRIPT)},
+        cwd=didmpc.folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+    assert (done.stdout, done.stderr) == (r"<Alice\ Smith><Bob><--from>", "")
+    assert [path.name for path in didmpc.folder.iterdir() if path.is_file()] == ["a file"]
 
 
 def test_completion_is_quiet_without_an_agent(didmpc):

@@ -14,6 +14,7 @@ peer is told so, in one problem report.
 import asyncio
 import contextlib
 import logging
+import shlex
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -136,7 +137,7 @@ class ContactLinks:
                 raise Refused(
                     f"{contact.name} did not answer within {timeout:g} s.",
                     why="That agent may be offline, or its program does not take sessions just now.",
-                    fix=f"See whether the agent is there: didmpc ping {contact.name}",
+                    fix=f"See whether the agent is there: didmpc ping {shlex.quote(contact.name)}",
                     code="e.p.session.refused.silent",
                 ) from None
             finally:
