@@ -46,7 +46,7 @@ help:
 	@echo "make types    mypy --strict"
 	@echo "make imports  import-linter: which layer may use which"
 	@echo "make bench    what a session costs: didmpc bench session (BENCH_FLAGS='messages --quick')"
-	@echo "make comparison  as root, on a quiet machine: results/NAME.json and docs/comparison.md (NAME=2026-11-quiet)"
+	@echo "make comparison  as root, on a quiet machine: results/NAME.json and docs/comparison.md (NAME=2026-11-quiet; QUICK=1: a try)"
 	@echo "make fuzz     atheris on each target of tests/fuzz (TARGET=message RUNS=1000000)"
 	@echo "make install  only install; afterwards: . $(BIN)/activate && didmpc --help"
 	@echo "make install-fleet  also what didmpc bench --hosts needs (asyncssh)"
@@ -165,34 +165,41 @@ $(VENV)/.fleet: $(VENV)/.run requirements/fleet.txt
 	@$(PIP) $(LOCKED) -r requirements/fleet.txt
 	@touch $@
 
-# The figures of docs/comparison.md: results/NAME.json, and the document made of it. A quarter of an hour, as root, on
-# a machine that does nothing else. TOR= leaves out Tor, which takes two minutes of it.
+# The figures of docs/comparison.md: results/NAME.json and .html, and the document made of it, with its plots. A quarter
+# of an hour, as root, on a machine that does nothing else. TOR= leaves out Tor. QUICK=1 does all of it with little work
+# and writes below .cache: whether it works, no figures.
 NAME ?= comparison
 TOR ?= tor
+QUICK ?=
 COMPARE := $(BIN)/didmpc bench compare
 COMPARED := .cache/comparison
+RESULT := $(if $(QUICK),$(COMPARED)/quick,results/$(NAME))
+DOCUMENT := $(if $(QUICK),$(COMPARED)/quick.md,docs/comparison.md)
+PICTURES := $(basename $(DOCUMENT))
+LITTLE := $(if $(QUICK),--rounds 5 --size 16384 --repeats 1)
 OTHERS := tls ssh coturn wireguard nebula tinc n2n openvpn strongswan yggdrasil didmpc-two didmpc-didcomm
-ID3GINI := --program tests/agent/program/mpyc_demos/id3gini.py
+ID3GINI := $(if $(QUICK),,--program tests/agent/program/mpyc_demos/id3gini.py)
 ONELINERS := --program tests/agent/program/mpyc_demos/oneliners.py
 comparison: $(VENV)/.dev
-	@rm -rf $(COMPARED) && mkdir -p results $(COMPARED)
+	@rm -rf $(COMPARED) && mkdir -p $(COMPARED) $(dir $(RESULT)) $(PICTURES)
 	@echo "==> $$(date +%T) at 15 ms, with a program of 261 rounds"
-	@$(COMPARE) tcp relay didmpc --profile metro --rounds 30 $(ID3GINI) --json > $(COMPARED)/1.json
+	@$(COMPARE) tcp relay didmpc --profile metro --rounds 30 $(ID3GINI) $(LITTLE) --json > $(COMPARED)/1.json
 	@echo "==> $$(date +%T) at 15 ms, the other contenders"
-	@$(COMPARE) $(OTHERS) $(TOR) --profile metro --rounds 10 --size 262144 --repeats 2 --json > $(COMPARED)/2.json
+	@$(COMPARE) $(OTHERS) $(TOR) --profile metro --rounds 10 --size 262144 --repeats 2 $(LITTLE) --json > $(COMPARED)/2.json
 	@echo "==> $$(date +%T) without distance: the cost in CPU"
-	@$(COMPARE) tcp relay didmpc tls wireguard --profile lan $(ID3GINI) --json > $(COMPARED)/3.json
+	@$(COMPARE) tcp relay didmpc tls wireguard --profile lan $(ID3GINI) $(LITTLE) --json > $(COMPARED)/3.json
 	@echo "==> $$(date +%T) farther away, and with the losses of a phone"
-	@$(COMPARE) tcp relay didmpc --profile world --profile mobile --rounds 20 --repeats 2 $(ONELINERS) --json > $(COMPARED)/4.json
+	@$(COMPARE) tcp relay didmpc --profile world --profile mobile --rounds 20 --repeats 2 $(ONELINERS) $(LITTLE) --json \
+	  > $(COMPARED)/4.json
 	@echo "==> $$(date +%T) five parties"
-	@$(COMPARE) tcp relay didmpc --parties 5 --profile lan --profile metro --rounds 30 --repeats 2 $(ONELINERS) --json \
-	  > $(COMPARED)/5.json
+	@$(COMPARE) tcp relay didmpc --parties 5 --profile lan --profile metro --rounds 30 --repeats 2 $(ONELINERS) $(LITTLE) \
+	  --json > $(COMPARED)/5.json
 	@echo "==> $$(date +%T) what can be seen, what is survived, what works behind what"
-	@$(COMPARE) tcp relay didmpc $(OTHERS) --no-timing --exposure --cut --nat --json > $(COMPARED)/6.json
-	@$(if $(TOR),$(COMPARE) $(TOR) --no-timing --exposure --json > $(COMPARED)/7.json)
-	@$(BIN)/didmpc bench report $(COMPARED)/*.json --json results/$(NAME).json
-	@$(BIN)/didmpc bench report results/$(NAME).json --markdown docs/comparison.md
-	@echo "make comparison: $$(date +%T) wrote results/$(NAME).json and docs/comparison.md."
+	@$(COMPARE) tcp relay didmpc $(OTHERS) $(TOR) --no-timing --exposure --cut --nat --json > $(COMPARED)/6.json
+	@$(BIN)/didmpc bench report $(COMPARED)/[1-6].json --json $(RESULT).json --html $(RESULT).html
+	@rm -f $(PICTURES)/plot*.svg
+	@$(BIN)/didmpc bench report $(RESULT).json --markdown $(DOCUMENT) --plots $(PICTURES)
+	@echo "make comparison: $$(date +%T) wrote $(RESULT).json, $(RESULT).html, $(DOCUMENT) and $(PICTURES)/."
 
 # Other implementations of DIDComm, each in an environment of its own; the script keeps its own stamps.
 interop-peers: $(VENV)/.python

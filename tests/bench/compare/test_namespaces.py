@@ -389,5 +389,5 @@ def test_when_one_of_several_fails_the_others_end(tmp_path):
         raise HostError("no luck")
 
     with pytest.raises(Exception, match="no luck"):
-        run_isolated(fails, waits)
+        run_isolated(fails, waits, at_once=2)
     wait_until(lambda: not processes_with("sleep\x00987652"), "The end of the processes")

@@ -160,10 +160,10 @@ def run(plan: Plan) -> Json:
 
 def observed(plan: Plan) -> Json:
     """Several contenders at once: there is mostly waiting to do."""
-    each = shares(plan, OBSERVERS * (os.cpu_count() or 1))
+    each = shares(plan)
     for one in each:
         one.folder.mkdir()
-    run_isolated(*(partial(_keep_observed, one) for one in each))
+    run_isolated(*(partial(_keep_observed, one) for one in each), at_once=OBSERVERS * (os.cpu_count() or 1))
     return merge(plan, (json.loads((one.folder / "result.json").read_text()) for one in each))
 
 

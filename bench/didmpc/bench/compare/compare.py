@@ -126,13 +126,18 @@ def _nat(plan: Plan) -> list[Json]:
     return found
 
 
-def shares(plan: Plan, count: int) -> list[Plan]:
-    """The contenders dealt out to `count` plans at most, each with a folder of its own."""
-    count = min(count, len(plan.names))
-    return [
-        replace(plan, names=plan.names[number::count], folder=plan.folder / f"share-{number}")
-        for number in range(count)
+def shares(plan: Plan) -> list[Plan]:
+    """What can be observed at the same time as the rest of it, each in a folder of its own.
+
+    Contenders that come later in tables take longer, and NATs longest: those begin.
+    """
+    shares = [
+        replace(plan, names=(name,), exposure=False, cut=False) for name in reversed(plan.names) if plan.nat
     ]
+    shares += [
+        replace(plan, names=(name,), nat=False) for name in reversed(plan.names) if plan.exposure or plan.cut
+    ]
+    return [replace(share, folder=plan.folder / f"share-{number}") for number, share in enumerate(shares)]
 
 
 def merge(plan: Plan, observed: Iterable[Json]) -> Json:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import select
 import shutil
 import signal
 import sys
@@ -35,8 +36,8 @@ def raise_unless_root() -> None:
         )
 
 
-def run_isolated(*functions: Callable[[], None]) -> None:
-    """Run each as described above, all at once; returns when all of it is gone.
+def run_isolated(*functions: Callable[[], None], at_once: int = 1) -> None:
+    """Run each as described above, some `at_once`, in order; returns when all of it is gone.
 
     Raises LocalMisuse without root, the DidmpcError that one of them raised, and DidmpcError when it failed
     in another way; none is left running then.
@@ -44,14 +45,17 @@ def run_isolated(*functions: Callable[[], None]) -> None:
     raise_unless_root()
     sys.stdout.flush()
     sys.stderr.flush()
-    started: list[tuple[int, int]] = []
+    waiting = list(functions)
+    started: dict[int, int] = {}
     try:
-        for function in functions:
-            started.append(_start(function))
-        while started:
-            _wait(*started.pop(0))
+        while waiting or started:
+            while waiting and len(started) < at_once:
+                holder, source = _start(waiting.pop(0))
+                started[source] = holder
+            for source in select.select(list(started), (), ())[0]:
+                _wait(started.pop(source), source)
     finally:
-        for holder, source in started:
+        for source, holder in started.items():
             os.kill(holder, signal.SIGKILL)
             os.waitpid(holder, 0)
             os.close(source)
