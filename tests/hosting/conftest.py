@@ -11,6 +11,9 @@ import pytest
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "mediator")]
 
 from environments import PYTHON, missing  # noqa: E402
+from postgres import database, postgres_server  # noqa: E402
+
+__all__ = ["database", "postgres_server"]  # fixtures
 
 CHROMIUM = "chromium"
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import shutil
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import aiohttp
 import pytest
 from environments import AXE
 from mediator_parts import PATIENCE, Client
+from postgres import Database
 
 from didmpc.mediator import app
 from didmpc.mediator.app import Running, running
@@ -208,6 +210,26 @@ async def test_the_operators_page_works_for_everybody_on_every_screen(
         ".map((id) => document.getElementById(id).textContent.length > 5))"
     )
     assert described == [[True, True]] * 11
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+async def test_the_page_of_a_node_shows_all_nodes(
+    browser: Any, database: Database, tmp_path: Path, scheme: str, size: dict[str, int]
+) -> None:
+    first, second = Home(tmp_path / "m"), Home(tmp_path / "second")
+    given: dict[str, Any] = {"port": 0, "public_url": "http://mediator.example", "store_url": database.dsn}
+    async with running(first, operator_listen="127.0.0.1:0", **given):
+        second.prepare()
+        shutil.copy(first.root / "mediator.json", second.root)
+        url, token = await link_of(tmp_path)
+        async with running(second, **given):
+            visit = await Visit.of(browser, color_scheme=scheme, viewport=size)
+            await visit.page.goto(f"{url}/#{token}")
+            await visit.until("document.querySelectorAll('#nodes tr').length === 2")
+            text = await visit.page.inner_text("#cluster")
+            assert "this one" in text and "there" in text and "gone" not in text
+            assert await visit.fits() and await visit.barriers() == [] and visit.complaints == []
 
 
 async def test_with_a_keyboard_alone_one_enters_pauses_opens_a_table_and_leaves(

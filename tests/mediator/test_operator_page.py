@@ -104,6 +104,7 @@ async def test_it_shows_accounts_by_name_and_how_figures_went(
     assert sum(sample[names.index("messages_in")] for sample in samples) > 0
     assert samples[-1][names.index("accounts")] == 1
     assert found["status"]["queued"] == 1
+    assert found["nodes"] == []  # it is alone
     async with http.get(f"{url}/accounts", headers=right) as response:
         text = await response.text()
         (account,) = (await response.json())["accounts"]

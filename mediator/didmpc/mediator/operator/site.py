@@ -69,10 +69,14 @@ class OperatorSite:
         return web.Response(text=self._html, content_type="text/html", headers=_HEADERS)
 
     async def _state(self, request: web.Request) -> web.Response:
-        """How it is now, and the samples that the page does not have yet (`?after=` how many were taken)."""
+        """How it is now, and the samples that the page does not have yet (`?after=` how many were taken).
+
+        Of a mediator that is one of several nodes also all of these.
+        """
         self._admit(request)
         status = await self._ask("status", {})
-        return _json({"status": status, "history": self._history.since(_after(request))})
+        nodes = (await self._ask("nodes", {}))["nodes"] if status["store"]["url"] else []
+        return _json({"status": status, "nodes": nodes, "history": self._history.since(_after(request))})
 
     async def _accounts(self, request: web.Request) -> web.Response:
         """A page of accounts, by the names that logs have for them: their DIDs stay on the machine."""

@@ -6,6 +6,7 @@ const TOKEN = /^[\w-]{43}$/;
 const MARGIN = { left: 58, right: 10, top: 8, bottom: 20 };
 const ROWS = 12; // of the table beside a plot
 const SLOWEST = 60;
+const SKEW = 1; // seconds from which on it is worth saying that a node's clock is wrong
 
 const number = new Intl.NumberFormat("en", { maximumFractionDigits: 2 });
 const sizes = ["B", "KiB", "MiB", "GiB", "TiB"];
@@ -93,7 +94,7 @@ async function refresh() {
   if (!paused) timer = setTimeout(refresh, Math.min(SLOWEST, every * 2 ** Math.min(failures, 4)) * 1000);
 }
 
-function take({ status, history: found }) {
+function take({ status, nodes, history: found }) {
   if (status.since !== since) samples = []; // it was started again, and so was its count
   since = status.since;
   every = found.every;
@@ -108,6 +109,7 @@ function take({ status, history: found }) {
   const obstacles = status.obstacles.join(", ");
   tell(obstacles ? `Takes in no mail: ${obstacles}.` : "Works, and takes in mail.", obstacles !== "");
   showFacts(status);
+  showNodes(nodes);
   PLOTS.forEach(draw);
 }
 
@@ -174,6 +176,22 @@ function showFacts(status) {
   $("facts").replaceChildren(...Object.entries(facts).map(
     ([name, text]) => element("div", {}, element("dt", {}, name), element("dd", {}, text)),
   ));
+}
+
+/** Of a cluster; a mediator alone has none. */
+function showNodes(nodes) {
+  $("cluster").hidden = nodes.length === 0;
+  const state = (node) => (node.there ? (node.this ? "this one" : "there") : "gone");
+  $("nodes").replaceChildren(...nodes.map((node) => element("tr", {},
+    element("th", { scope: "row" }, `${node.id}`),
+    ...[
+      node.url, state(node), ago(Math.max(0, Date.now() / 1000 - node.since)), (node.links ?? []).join(", ") || "-",
+      ...["sockets", "delivers", "channels"].map((name) => (name in node ? plain(node[name]) : "-")), node.version,
+    ].map((text) => element("td", {}, text)),
+  )));
+  $("clocks").textContent = nodes.filter((node) => node.there && Math.abs(node.clock_ahead ?? 0) >= SKEW).map((node) =>
+    `The clock of node ${node.id} is ${plain(Math.abs(node.clock_ahead))} s ${node.clock_ahead > 0 ? "ahead" : "behind"}.`,
+  ).join(" ");
 }
 
 /** A bound for the axis, at least `highest`: 1, 2 or 5 times a power of ten, or of two for bytes. */
