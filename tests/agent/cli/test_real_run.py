@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Command
+from .conftest import PATIENCE, Command
 
 SUM = '''"""Sum: everyone learns the sum."""
 
@@ -60,15 +60,15 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Comma
         for person in everybody.values():
             person("agent", "stop")
         mediator.terminate()
-        mediator.communicate(timeout=10)
+        mediator.communicate(timeout=PATIENCE)
 
 
 def begin(people: dict[str, Command], rounds: str, *flags: str) -> dict[str, "subprocess.Popen[bytes]"]:
     """All three take part, each with a number of their own on stdin."""
-    run = ["run", "sum.py", "--with", "bob,carol", "--yes", "--wait", "12", *flags, "--", rounds]
+    run = ["run", "sum.py", "--with", "bob,carol", "--yes", "--wait", "60", *flags, "--", rounds]
     processes = {}
     for number, (name, person) in enumerate(people.items(), start=1):
-        arguments = run if name == "alice" else ["join", "--yes", "--wait", "12", *flags]
+        arguments = run if name == "alice" else ["join", "--yes", "--wait", "60", *flags]
         processes[name] = process = person.start(*arguments, stdin=subprocess.PIPE)
         process.stdin.write(b"%d\n" % number)
         process.stdin.flush()
@@ -162,7 +162,7 @@ async def check_who_missed_its_end(people, processes, finish) -> None:
         "No receipt: your agent stopped before all could sign one. The result stands." in ended["carol"].err
     )
     assert "didmpc session receipt" in ended["bob"].err
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while (waiting := people["bob"]("session", "receipt", "--json").json)["missing"] != ["carol"]:
         assert time.monotonic() < deadline, waiting
     assert not waiting["complete"]
@@ -184,7 +184,7 @@ async def test_ctrl_c_of_one_ends_the_run_for_all_by_name(people, finish):
     processes = begin(people, FOR_EVER)
     await until_computing(processes["bob"])
     processes["bob"].send_signal(signal.SIGINT)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         ended = await ends(processes, finish)
     assert ended["bob"].status == 130
     assert "Stopped: you pressed Ctrl-C; all parties are told." in ended["bob"].err
@@ -198,7 +198,7 @@ async def test_a_command_that_is_killed_ends_the_run_for_all_by_name(people, fin
     processes = begin(people, FOR_EVER)
     await until_computing(processes["carol"])
     processes["carol"].kill()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         ended = await ends({name: processes[name] for name in ("alice", "bob")}, finish)
     processes["carol"].communicate()
     for result in ended.values():

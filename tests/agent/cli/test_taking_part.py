@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+from .conftest import PATIENCE
+
 PROPOSAL = {
     "title": "Average salary: everyone learns the average.",
     "program": "salaries.py",
@@ -304,7 +306,7 @@ def until_interrupted(agent, *, answered=True):
 def test_ctrl_c_tells_everybody_and_says_so(didmpc, agent, program, finish):
     told, running = until_interrupted(agent)
     process = didmpc.start("run", program, "--yes")
-    assert running.wait(10)
+    assert running.wait(PATIENCE)
     result = finish(process, interrupt=1)
     assert (result.status, result.out) == (130, b"")
     assert {"interrupt": "Ctrl-C"} in told
@@ -315,7 +317,7 @@ def test_ctrl_c_tells_everybody_and_says_so(didmpc, agent, program, finish):
 def test_ctrl_c_with_json_is_one_object_too(didmpc, agent, program, finish):
     _, running = until_interrupted(agent)
     process = didmpc.start("run", program, "--yes", "--json")
-    assert running.wait(10)
+    assert running.wait(PATIENCE)
     result = finish(process, interrupt=1)
     assert result.status == 130
     assert result.json["cause"]["kind"] == "interrupted"
@@ -324,7 +326,7 @@ def test_ctrl_c_with_json_is_one_object_too(didmpc, agent, program, finish):
 def test_a_second_ctrl_c_leaves_at_once(didmpc, agent, program, finish):
     _, running = until_interrupted(agent, answered=False)
     process = didmpc.start("run", program, "--yes")
-    assert running.wait(10)
+    assert running.wait(PATIENCE)
     result = finish(process, interrupt=2)
     assert result.status == 130
 
@@ -344,7 +346,7 @@ def test_ctrl_c_works_while_nobody_takes_the_output(didmpc, agent, program, fini
     reading, writing = os.pipe()
     process = didmpc.start("run", program, "--yes", stdout=writing)
     os.close(writing)
-    assert running.wait(10)
+    assert running.wait(PATIENCE)
     time.sleep(0.3)
     result = finish(process, interrupt=2)
     os.close(reading)
@@ -362,11 +364,11 @@ def test_ctrl_c_while_people_gather_hangs_up(didmpc, agent, program, finish):
 
     agent.methods["run"] = gather
     process = didmpc.start("run", program, "--yes")
-    assert waiting.wait(10)
+    assert waiting.wait(PATIENCE)
     result = finish(process, interrupt=1)
     assert result.status == 130
     assert "Stopped: you pressed Ctrl-C." in result.err
-    assert hung_up.wait(5)
+    assert hung_up.wait(PATIENCE)
 
 
 # --- a terminal
@@ -381,7 +383,7 @@ class Terminal:
         os.close(theirs)
         self.shown = ""
 
-    def wait_for(self, text, seconds=10):
+    def wait_for(self, text, seconds=PATIENCE):
         deadline = time.monotonic() + seconds
         while text not in self.shown:
             left = deadline - time.monotonic()
@@ -392,11 +394,11 @@ class Terminal:
         os.write(self._mine, text.encode())
 
     def finish(self):
-        while self._read(10):
+        while self._read(PATIENCE):
             pass
         os.close(self._mine)
         assert "Traceback" not in self.shown
-        return self.process.wait(10)
+        return self.process.wait(PATIENCE)
 
     def _read(self, seconds):
         if not select.select([self._mine], [], [], seconds)[0]:
@@ -496,7 +498,7 @@ def test_what_was_typed_before_the_question_is_no_answer(didmpc, agent):
 
     def gather(conversation, params):
         conversation.event("waiting", **{"for": [], "seconds_left": 600})
-        assert asked.wait(10)
+        assert asked.wait(PATIENCE)
         conversation.event("proposal", **PROPOSAL)
         answers.append(conversation.answer())
         conversation.error("You declined.")
@@ -547,7 +549,7 @@ def test_a_run_has_a_panel_that_makes_way_for_output_and_prompts(didmpc, agent):
     def play(channel):
         asked.append(channel.receive())
         channel.send(progress)
-        assert seen.wait(10)
+        assert seen.wait(PATIENCE)
         channel.out(b"step 1\nYour number: ")
         while (line := channel.receive()) is not None:
             if "in" in line:
@@ -591,9 +593,9 @@ def test_a_killed_command_hangs_up_on_the_channel(didmpc, agent, program):
 
     session(agent, play)
     process = didmpc.start("run", program, "--yes")
-    assert running.wait(10)
+    assert running.wait(PATIENCE)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=10)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode != 0
-    assert hung_up.wait(10)
+    assert hung_up.wait(PATIENCE)
     assert {"interrupt": "Ctrl-C"} not in told

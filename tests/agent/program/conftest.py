@@ -17,7 +17,7 @@ import pytest
 from didmpc.agent.program.wire import Decoder, Frame, FrameType, encode, encode_json
 
 DEMOS = Path(__file__).parent / "mpyc_demos"
-GRACE = 3.0  # after which a channel process would end a program whose peer has failed
+GRACE = 10.0  # after which a channel process would end a program whose peer has failed
 Tamper = Callable[[int, Frame], "list[Frame]"]
 
 
@@ -129,18 +129,18 @@ class Switch:
         if not self.parties[receiver].writer.is_closing():
             self.parties[receiver].writer.write(data)
 
-    async def end(self, timeout: float = 60) -> list[Party]:
-        """All parties, once they have ended. When one has failed, the others have `GRACE` seconds left."""
+    async def end(self, timeout: float = 240, grace: float = GRACE) -> list[Party]:
+        """All parties, once they have ended. When one has failed, the others have `grace` seconds left."""
         waiting = set(self._tasks)
         deadline = time.monotonic() + timeout
         while waiting and time.monotonic() < deadline:
             _, waiting = await asyncio.wait(waiting, timeout=0.1)
             if any(party.exit for party in self.parties):
-                deadline = min(deadline, time.monotonic() + GRACE)
+                deadline = min(deadline, time.monotonic() + grace)
         await self.kill()
         return self.parties
 
-    async def ended(self, pid: int, timeout: float = 20) -> Party:
+    async def ended(self, pid: int, timeout: float = 120) -> Party:
         """Party `pid`, once it has ended; the others are left to themselves."""
         await asyncio.wait_for(asyncio.shield(self._tasks[pid]), timeout)
         return self.parties[pid]

@@ -12,7 +12,7 @@ import pytest
 
 from didmpc.agent.program.wire import Decoder, FrameType, encode, encode_json
 
-LATEST = 3.0  # on an idle machine it takes a tenth of that
+LATEST = 20.0  # on an idle machine it takes a hundredth of that
 
 RAISING = {
     "in the program": """
@@ -83,7 +83,7 @@ print(mpc.run(mpc.output(mpc.sum([x] * 3) * x)))
 mpc.run(mpc.shutdown())
 """
     await switch.start(program)
-    parties = await switch.go().end()
+    parties = await switch.go().end(grace=1)
     assert any(party.exit == 1 and party.failed["kind"] == "raised" for party in parties)
 
 
@@ -158,7 +158,7 @@ mpc.run(main())
         assert party.exit == 1
         assert party.failed["pid"] == 2
         assert "Party 2 (Party2) ended its part" in party.stderr
-        assert 1.5 < party.exited_at - parties[2].exited_at < 2 + LATEST
+        assert party.exited_at - parties[2].exited_at > 1.5
 
 
 async def test_an_exception_that_leaves_async_with_is_the_reported_one(switch):
@@ -192,11 +192,14 @@ async def test_the_end_of_the_channel_process_ends_the_program(switch):
 import asyncio
 from mpyc.runtime import mpc
 mpc.run(mpc.start())
+mpc.run(mpc.transfer(1))
 mpc.run(asyncio.sleep(600))
 """
     await switch.start(program)
     switch.go()
-    await asyncio.sleep(1)
+    async with asyncio.timeout(60):
+        while not all(party.sent for party in switch.parties):
+            await asyncio.sleep(0.05)
     for party in switch.parties:
         party.writer.close()
     for party in await switch.end():
@@ -230,13 +233,13 @@ def test_the_last_word_waits_for_a_channel_process_that_still_writes(tmp_path):
             command, cwd=tmp_path, pass_fds=[theirs.fileno()], stderr=subprocess.DEVNULL
         )
         theirs.close()
-        assert select.select([ours], [], [], 20)[0]
+        assert select.select([ours], [], [], 60)[0]
         time.sleep(0.3)  # long enough to end
         ours.sendall(encode(FrameType.GO))
         [failed] = Decoder().feed(ours.recv(4096))
         assert failed.type is FrameType.FAILED
         assert ours.recv(1) == b""
-    assert process.wait(1) == 1
+    assert process.wait(60) == 1
 
 
 async def test_a_config_that_cannot_be_is_an_error_and_not_a_traceback(switch):

@@ -27,7 +27,9 @@ def free_ports():
 def local_run(program, *arguments):
     """What `python PROGRAM -M3` prints on this machine, where MPyC connects its parties by TCP."""
     command = (sys.executable, program, *arguments, "-M3", "--no-log", "-B", str(free_ports()))
-    done = subprocess.run(command, cwd=program.parent, check=True, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, cwd=program.parent, check=True, capture_output=True, text=True, timeout=240
+    )
     return done.stdout
 
 

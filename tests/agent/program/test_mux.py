@@ -56,7 +56,7 @@ async def test_after_each_receive_the_next_round_leads_again(far_end) -> None:
         assert [frame.payload for frame in read(theirs)] == [b"%d" % turn] * 2
         theirs.send(encode(FrameType.GO))
         before = mux.receives
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while mux.receives == before:
                 await asyncio.sleep(0)
 

@@ -51,7 +51,7 @@ async def test_who_waits_for_messages_alone_says_so_and_who_may_wake_otherwise_s
         return states[-1][1] if states else {}
 
     wanted = [[], [], ["timer"], ["thread"], ["stdin", "thread"], ["computation"], []]
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(240):
         while [said(pid).get("also") for pid in range(7)] != wanted or said(7) != {"state": "reading"}:
             await asyncio.sleep(0.05)
     for pid in range(7):

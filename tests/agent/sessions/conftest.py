@@ -23,6 +23,8 @@ from didmpc.protocols.message import Message
 from didmpc.protocols.mpc import messages
 from didmpc.protocols.out_of_band import Invitation
 
+PATIENCE = 90.0
+"""Seconds; nothing that works takes so long, on a slow and busy machine either."""
 PROGRAM = '"""Three: everyone learns three."""\nprint(3)\n'
 
 
@@ -186,7 +188,7 @@ class Terminal:
 
     async def sees_picture(self, fits: Callable[[Any], bool]) -> Mapping[str, Any]:
         """Wait for a picture of the lobby whose parties fit."""
-        async with asyncio.timeout(20), self._news:
+        async with asyncio.timeout(PATIENCE), self._news:
             await self._news.wait_for(lambda: self._picture(fits) is not None)
         picture = self._picture(fits)
         assert picture is not None
@@ -202,7 +204,7 @@ class Terminal:
         def found() -> Mapping[str, Any] | None:
             return next((e for e in self.events if facts.items() <= e.items()), None)
 
-        async with asyncio.timeout(20), self._news:
+        async with asyncio.timeout(PATIENCE), self._news:
             await self._news.wait_for(lambda: found() is not None)
         event = found()
         assert event is not None
@@ -221,12 +223,12 @@ class Agent:
     tasks: list[asyncio.Task[Any]] = field(default_factory=list)
 
     def run(self, program: Path, terminal: Terminal, *guests: str, **params: Any) -> "asyncio.Task[Any]":
-        full = {"program": str(program), "with": list(guests) or None, "wait": 20, "arguments": []}
+        full = {"program": str(program), "with": list(guests) or None, "wait": PATIENCE, "arguments": []}
         full |= {"no_privacy": True, **params}
         return self._start(self.sessions.run(full, terminal))
 
     def join(self, terminal: Terminal, **params: Any) -> "asyncio.Task[Any]":
-        return self._start(self.sessions.join({"wait": 20, "no_privacy": True, **params}, terminal))
+        return self._start(self.sessions.join({"wait": PATIENCE, "no_privacy": True, **params}, terminal))
 
     async def restart(self) -> None:
         """Stop the agent's sessions, with their commands, and start anew from what is kept."""
@@ -244,7 +246,7 @@ class Agent:
 
     async def until_over(self) -> None:
         """Wait until no session of this agent runs."""
-        async with asyncio.timeout(40):
+        async with asyncio.timeout(PATIENCE):
             while any(session["state"] == "running" for session in self.sessions.list()):
                 await asyncio.sleep(0.02)
 

@@ -28,7 +28,7 @@ from didmpc.protocols.mpc.messages import Join
 from didmpc.protocols.mpc.proposal import Proposal
 from didmpc.protocols.mpc.terms import OPTIONS
 
-from .conftest import Agent, People, Terminal
+from .conftest import PATIENCE, Agent, People, Terminal
 
 Agents = dict[str, Agent]
 ATTEMPT = "ab" * 16
@@ -158,7 +158,7 @@ async def test_guests_whose_host_sits_between_them_read_different_words_to_each_
         said = {"session": seen["attempt"], "matched": False}
         answer = await guest.sessions.compared(said, Terminal())
         assert answer["ended"] and answer["matched"] is False
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while guest.sessions.list()[0]["state"] == "running":
                 await asyncio.sleep(0.05)
         assert "words" in guest.sessions.list()[0]["cause"] and not guest.people.find("alice").verified

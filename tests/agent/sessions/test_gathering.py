@@ -18,7 +18,7 @@ from didmpc.protocols.mpc import messages
 from didmpc.protocols.mpc.manifest import Manifest
 from didmpc.protocols.mpc.proposal import Proposal
 
-from .conftest import Agent, PostOffice, Terminal, introduce
+from .conftest import PATIENCE, Agent, PostOffice, Terminal, introduce
 
 Agents = dict[str, Agent]
 
@@ -272,7 +272,7 @@ async def test_without_contacts_there_is_nobody_to_compute_with(agents: Agents, 
 
 
 async def test_a_join_without_a_proposal_ends_with_the_wait(agents: Agents) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         with pytest.raises(DidmpcError, match="No proposal came from alice"):
             await agents["bob"].join(Terminal(), wait=0.5, **{"from": "alice"})
 
@@ -321,7 +321,7 @@ async def test_where_the_manifest_allows_it_such_a_side_gets_ordinary_messages(
     def states() -> set[str]:
         return {session["state"] for agent in pair for session in agent.sessions.list()}
 
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE):
         while "running" in states():
             await asyncio.sleep(0.05)
     assert states() == {"done"}
