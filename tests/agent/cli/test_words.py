@@ -65,6 +65,8 @@ def test_the_last_line_leaves_out_what_is_not_known():
 def test_the_next_command_can_be_pasted_into_a_shell():
     again = remedies.again("my program.py", ["Bob's laptop", "carol"], host=True)
     assert again.endswith("""didmpc run 'my program.py' --with 'Bob'"'"'s laptop,carol'""")
+    again = remedies.again("vote.py", [], host=True, places=3, arguments=["ice tea", "-n"])
+    assert again.endswith("didmpc run vote.py --parties 3 -- 'ice tea' -n")
 
 
 def test_a_run_that_waits_says_for_whom_and_who_holds_it_up_in_the_end():

@@ -630,6 +630,7 @@ async def _attend(request: Any, screen: Screen, *, as_json: bool) -> int:
                 host=request.host,
                 parties=len(outcome.parties),
                 by_link=bool(request.lobby or request.params.get("invitation")),
+                arguments=request.params.get("arguments") or [],
             )
             screen.error(str(cause.get("what") or "The run failed."), str(cause.get("why") or ""), next_)
             for line in more:

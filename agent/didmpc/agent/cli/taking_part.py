@@ -557,8 +557,12 @@ class TakingPart:
             raise why
         raise DidmpcError(
             "You did not agree, so nothing was computed and nothing was shown to anybody.",
-            fix=again(self._request.program, [], host=True) if self._request.host else "",
+            fix=self._again() if self._request.host else "",
         )
+
+    def _again(self) -> str:
+        arguments = self._request.params.get("arguments") or []
+        return again(self._request.program, [], host=True, arguments=arguments)
 
     # --- the screen
 
