@@ -184,13 +184,16 @@ async def _cluster(
             fix=f"Add --node-url, for example  --node-url 192.168.1.5:{listener.getsockname()[1]}",
         )
     tables = Tables(Postgres(store_url, reads=2, writes=2))
-    stack.push_async_callback(tables.close)
     try:
         cluster = await Cluster.join(
             tables, keys=settings.fingerprint, public_url=settings.url, url=reached, listener=listener
         )
-    except StoreFailed as failed:
-        raise cannot_use(store_url, failed) from None
+    except BaseException as problem:
+        await tables.close(within=0)
+        if isinstance(problem, StoreFailed):
+            raise cannot_use(store_url, problem) from None
+        raise
+    stack.push_async_callback(tables.close)
     stack.push_async_callback(cluster.leave)
     return cluster
 
@@ -405,42 +408,53 @@ async def serve(
     _allow_open_files(configuration.limits.connections)
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[signal.Signals] = loop.create_future()
+    starting = asyncio.current_task()
 
     def stop(which: signal.Signals) -> None:
         if not stopped.done():
             stopped.set_result(which)
+            if starting is not None:
+                starting.cancel()  # it may wait for a database
 
     for which in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(which, stop, which)
-    async with running(
-        home,
-        host=configuration["host"],
-        port=configuration["port"],
-        public_url=configuration["public-url"],
-        limits=configuration.limits,
-        outside=Outside(allow_private=configuration["allow-private"], onward=configuration["onward"] == "on"),
-        admission=configuration["registration"],
-        relays=configuration["relay"] == "on",
-        metrics_listen=configuration["metrics-listen"],
-        operator_listen=configuration["operator-listen"],
-        proxies=Proxies.read(configuration["proxies"]),
-        contact=configuration["contact"],
-        configuration=configuration,
-        store_url=configuration.store_url,
-        node_listen=configuration["node-listen"],
-        node_url=configuration["node-url"],
-    ) as mediator:
-        gc.collect()
-        gc.freeze()  # what is there now stays: the collector need not walk it
-        on_ready(mediator)
-        manager = Notifier()
-        manager.ready()
-        alive = asyncio.create_task(manager.stay_alive(), name="watchdog")
-        try:
-            return await stopped
-        finally:
-            manager.stopping()
-            await _ended(alive)
+    try:
+        async with running(
+            home,
+            host=configuration["host"],
+            port=configuration["port"],
+            public_url=configuration["public-url"],
+            limits=configuration.limits,
+            outside=Outside(
+                allow_private=configuration["allow-private"], onward=configuration["onward"] == "on"
+            ),
+            admission=configuration["registration"],
+            relays=configuration["relay"] == "on",
+            metrics_listen=configuration["metrics-listen"],
+            operator_listen=configuration["operator-listen"],
+            proxies=Proxies.read(configuration["proxies"]),
+            contact=configuration["contact"],
+            configuration=configuration,
+            store_url=configuration.store_url,
+            node_listen=configuration["node-listen"],
+            node_url=configuration["node-url"],
+        ) as mediator:
+            starting = None
+            gc.collect()
+            gc.freeze()  # what is there now stays: the collector need not walk it
+            on_ready(mediator)
+            manager = Notifier()
+            manager.ready()
+            alive = asyncio.create_task(manager.stay_alive(), name="watchdog")
+            try:
+                return await stopped
+            finally:
+                manager.stopping()
+                await _ended(alive)
+    except asyncio.CancelledError:
+        if not stopped.done():
+            raise
+        return stopped.result()
 
 
 def _close_to_others() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from didmpc.mediator.cluster.messages import PROTOCOL
 from didmpc.mediator.neighbours import Place
-from didmpc.mediator.store.postgres.connection import Connection, Postgres
+from didmpc.mediator.store.postgres.connection import PATIENCE, Connection, Postgres
 
 FORGOTTEN_AFTER = 60.0
 """Seconds after which the row of a node that stopped without a word is deleted."""
@@ -87,8 +87,8 @@ class Tables:
     def __init__(self, postgres: Postgres) -> None:
         self._postgres = postgres
 
-    async def close(self) -> None:
-        await self._postgres.close()
+    async def close(self, *, within: float = PATIENCE) -> None:
+        await self._postgres.close(within=within)
 
     # --- nodes
 

@@ -35,7 +35,7 @@ class PostgresStore(AccountStore, MailStore, ChannelStore, RuleStore, OperatorMe
             await postgres.peek(check_whole)
             await postgres.write(prepare, again=True)
         except BaseException:
-            await postgres.close()
+            await postgres.close(within=0)
             raise
         return cls(postgres, folder, limits, description)
 

@@ -154,6 +154,7 @@ class Postgres:
         self._peeks = asyncio.Semaphore(1)
         self._idle: list[_Link] = []
         self._under_way: set[asyncio.Task[Any]] = set()
+        self._given_up: set[asyncio.Task[Any]] = set()  # of these: nobody waits for them any more
         self._closed = False
         self._down_since: float | None = None
         self._not_before = 0.0
@@ -166,14 +167,15 @@ class Postgres:
         postgres._idle.append(await postgres._connected())
         return postgres
 
-    async def close(self) -> None:
-        """Wait for what is under way, for a while."""
+    async def close(self, *, within: float = PATIENCE) -> None:
+        """Wait for what is under way, for so many seconds."""
         self._closed = True
-        if self._under_way:
-            _, left = await asyncio.wait(self._under_way, timeout=PATIENCE)
-            for task in left:
-                task.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+        if waited_for := self._under_way - self._given_up:
+            await asyncio.wait(waited_for, timeout=within)
+        left = set(self._under_way)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
         closing = [link.connection.close(timeout=1) for link in self._idle]
         self._idle.clear()
         await asyncio.gather(*closing, return_exceptions=True)
@@ -263,11 +265,13 @@ class Postgres:
         # Also when who asked has gone: what was begun comes to its end.
         await asyncio.wait({task}, timeout=ends - asyncio.get_running_loop().time())
         if not task.done():
+            self._given_up.add(task)
             raise StoreUnsure("PostgreSQL has not confirmed it in time; perhaps no standby does.")
         return task.result()
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._under_way.discard(task)
+        self._given_up.discard(task)
         if not task.cancelled():
             task.exception()  # whoever asked may have gone
 

@@ -3,6 +3,7 @@
 import os
 import ssl
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -43,7 +44,7 @@ def cannot_use(url: str, failed: StoreFailed) -> LocalMisuse:
         return LocalMisuse(
             f"The tables in {shown} cannot be made or brought up to date.",
             why=f"{failed.why}.",
-            fix="The user must own the database:  ALTER DATABASE name OWNER TO user;",
+            fix=f"The user must own the database:  ALTER DATABASE {_database(url)} OWNER TO {_user(url)};",
         )
     return LocalMisuse(
         f"{shown} cannot be used.", why=failed.why, fix="See the log of PostgreSQL, and start again."
@@ -53,7 +54,7 @@ def cannot_use(url: str, failed: StoreFailed) -> LocalMisuse:
 def _cannot_connect(url: str, failed: ConnectFailed) -> LocalMisuse:
     shown = urls.without_password(url)
     for error in failed.errors:
-        if (refused := _refused(shown, error)) is not None:
+        if (refused := _refused(url, error)) is not None:
             return refused
     if all(isinstance(error, asyncpg.TargetServerAttributeNotMatched) for error in failed.errors):
         return LocalMisuse(
@@ -68,10 +69,11 @@ def _cannot_connect(url: str, failed: ConnectFailed) -> LocalMisuse:
     )
 
 
-def _refused(shown: str, error: Exception) -> LocalMisuse | None:
-    """What to do about a server that was reached."""
-    why = f"{words(error)}."
-    database = shown.rpartition("/")[2].partition("?")[0]
+def _refused(url: str, error: Exception) -> LocalMisuse | None:
+    """What to do about a server that was reached, or that nobody can reach by this URL."""
+    shown, database = urls.without_password(url), _database(url)
+    said = words(error)
+    why = f"{said[:1].upper()}{said[1:]}."
     not_let_in = f"PostgreSQL does not let the mediator in: {shown}."
     match error:
         case asyncpg.InvalidPasswordError():
@@ -84,12 +86,14 @@ def _refused(shown: str, error: Exception) -> LocalMisuse | None:
                 " (?sslmode=verify-full).",
             )
         case asyncpg.InsufficientPrivilegeError():
-            return LocalMisuse(not_let_in, why=why, fix=f"GRANT CONNECT ON DATABASE {database} TO user;")
+            return LocalMisuse(
+                not_let_in, why=why, fix=f"GRANT CONNECT ON DATABASE {database} TO {_user(url)};"
+            )
         case asyncpg.InvalidCatalogNameError():
             return LocalMisuse(
                 f"There is no database {database} at {shown}.",
                 why=why,
-                fix=f"Make it:  createdb --owner USER {database}",
+                fix=f"Make it:  createdb --owner {_user(url)} {database}",
             )
         case asyncpg.TooManyConnectionsError():
             return LocalMisuse(
@@ -104,7 +108,21 @@ def _refused(shown: str, error: Exception) -> LocalMisuse | None:
                 fix="Name whoever signed its certificate: ?sslmode=verify-full&sslrootcert=FILE."
                 " The certificate must be for the host that the URL names.",
             )
+        case FileNotFoundError() | PermissionError() if "ssl" in urlsplit(url).query:
+            return LocalMisuse(
+                f"{shown} cannot be used.", why=why, fix="Correct the names of files in --store."
+            )
+        case asyncpg.ClientConfigurationError():
+            return LocalMisuse(f"{shown} cannot be used.", why=why, fix="Correct --store.")
     return None
+
+
+def _database(url: str) -> str:
+    return urlsplit(url).path.strip("/")
+
+
+def _user(url: str) -> str:
+    return urlsplit(url).username or "USER"
 
 
 def _file_of_passwords() -> str:
