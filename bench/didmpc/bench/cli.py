@@ -233,6 +233,12 @@ def cluster(
     sockets: Annotated[
         int | None, typer.Option(min=1, help="Idle WebSockets.", show_default="1000, quick 300")
     ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=1, help="Live deliveries per second.", show_default="a quarter of the forwards it takes in"
+        ),
+    ] = None,
     directory: Annotated[
         Path,
         typer.Option(
@@ -249,6 +255,8 @@ def cluster(
     is what  didmpc bench capacity --figures FILE  calculates with. Nothing of your own is touched.
 
     Example:  didmpc bench cluster --quick
+
+    Example:  didmpc bench cluster --quick --nodes 2 --rate 10
     """
     from didmpc.bench.mediator.host import Generators  # noqa: PLC0415
     from didmpc.bench.mediator.machine import machine  # noqa: PLC0415
@@ -273,6 +281,7 @@ def cluster(
             recipients=recipients,
             connections=connections,
             sockets=min(sockets or (300 if quick else 1000), generators.open_files - 256),
+            rate=rate,
             counts=tuple(nodes or (1, 2, 3)),
             generators=generators,
             say=lambda text: typer.echo(f"... {text}", err=True),

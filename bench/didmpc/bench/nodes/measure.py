@@ -41,6 +41,8 @@ class Plan:
     recipients: int
     connections: int
     sockets: int
+    rate: float | None
+    """Of live delivery, in messages a second; None: a quarter of the forwards."""
     counts: tuple[int, ...]
     """Of nodes, one after the other."""
     generators: Generators
@@ -128,7 +130,7 @@ class _Stage:
 
     def _delivered(self, where: str, shift: int) -> Result:
         plan, urls = self._plan, self._place.urls
-        rate = max(50.0, self._forwards_per_second / 4)
+        rate = plan.rate or max(50.0, self._forwards_per_second / 4)
         count = max(50, int(rate * plan.seconds))
         self._say(f"{count:,} live deliveries on {where}, {rate:,.0f}/s")
         accounts = self._accounts(plan.recipients)

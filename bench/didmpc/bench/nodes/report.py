@@ -85,7 +85,7 @@ def tables(result: Result) -> list[Table]:
             ],
         ),
         (
-            "Live delivery, at a quarter of that rate (ms from posting to arrival)",
+            "Live delivery, at that rate (ms from posting to arrival)",
             [
                 "",
                 "per second",
