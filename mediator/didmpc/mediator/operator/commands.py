@@ -208,7 +208,7 @@ def evict(did: Who, home: HomeOption = None, as_json: JsonOption = False) -> Non
         _print(json.dumps(gone))
         return
     _tell(f"Gone: {view.short_did(gone['did'])}")
-    _tell(f"With it {gone['messages']} messages; {gone['sockets']} of its sockets were closed.")
+    _tell(f"With it {gone['messages']} messages; {gone['sockets']} of its sockets were closed here.")
     _tell(f"So that it does not come back:  didmpc mediator deny {gone['did']}")
 
 
