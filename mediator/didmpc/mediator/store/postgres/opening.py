@@ -77,7 +77,7 @@ def _refused(url: str, error: Exception) -> LocalMisuse | None:
     not_let_in = f"PostgreSQL does not let the mediator in: {shown}."
     match error:
         case asyncpg.InvalidPasswordError():
-            return LocalMisuse(not_let_in, why=why, fix=_file_of_passwords() or PASSWORD)
+            return LocalMisuse(not_let_in, why=why, fix=_source_of_password(url))
         case asyncpg.InvalidAuthorizationSpecificationError():
             return LocalMisuse(
                 not_let_in,
@@ -125,17 +125,19 @@ def _user(url: str) -> str:
     return urlsplit(url).username or "USER"
 
 
-def _file_of_passwords() -> str:
-    """What is wrong with the file that the password should come from."""
+def _source_of_password(url: str) -> str:
+    """What to correct where the password comes from."""
+    if urls.has_password(url):
+        return "The password stands in the URL: correct it there."
     if os.environ.get("PGPASSWORD"):
-        return ""
+        return "The password comes from PGPASSWORD: correct it there."
     named = os.environ.get("PGPASSFILE")
     file = Path(named or "~/.pgpass").expanduser()
     try:
         mode = file.stat().st_mode
         file.open().close()
     except OSError as problem:
-        return f"PGPASSFILE names {file}: {words(problem)}. {PASSWORD}" if named else ""
+        return f"PGPASSFILE names {file}: {words(problem)}. {PASSWORD}" if named else PASSWORD
     if mode & 0o077:
         return f"{file} was not used, as others can read it:  chmod 600 {file}"
     return f"{file} has no line for it, or a wrong one: HOST:PORT:DATABASE:USER:PASSWORD, each may be *."
