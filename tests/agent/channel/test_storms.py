@@ -128,6 +128,13 @@ async def test_two_peers_in_a_storm(wire: str, lost: float) -> None:
     assert all(storm.lost > 5 for storm in storms) or not lost
 
 
+async def test_a_new_session_that_comes_before_its_peer_was_heard_ends_nothing() -> None:
+    one, other = Identity.peer4(), Identity.peer4()
+    end = End("far", Link(shake_hands(one, other)[0], now=now()))
+    end.peer.renew(shake_hands(one, other)[0])
+    assert end.failed == [] and end.peer.link.stats.sessions == 1
+
+
 async def test_a_whole_run_through_mediators_that_shuffle_and_double_its_envelopes(
     seats: list[Seat], tmp_path: Path
 ) -> None:

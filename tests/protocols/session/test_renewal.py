@@ -2,7 +2,7 @@
 
 import pytest
 
-from didmpc.protocols.errors import SessionError
+from didmpc.protocols.errors import LocalMisuse, SessionError
 from didmpc.protocols.session.link import RETIRED_SECONDS, Closed, Contacts, Data, Renewed, SessionOver
 
 
@@ -115,6 +115,21 @@ def test_it_is_due_for_who_opened_the_session_after_time_or_packets(wire_of, new
         wire.near.send(1, b"x")
         wire.pump()
     assert wire.near.renewal_due(wire.now)
+
+
+def test_it_is_not_due_while_the_peer_was_not_heard_and_one_that_comes_then_changes_nothing(
+    wire_of, new_pair
+):
+    wire = wire_of(renew_seconds=1)
+    wire.near.path_up(wire.now)
+    assert not wire.near.renewal_due(wire.now + 100)
+    initiators, responders = new_pair()
+    with pytest.raises(LocalMisuse):
+        wire.near.renew(initiators, wire.now)
+    with pytest.raises(LocalMisuse):
+        wire.far.renew(responders, wire.now)
+    wire.connect()
+    assert wire.near.renewal_due(wire.now + 100)
 
 
 def test_a_link_outlives_the_lifetime_of_each_of_its_sessions(wire_of, new_pair):

@@ -16,7 +16,7 @@ from didmpc.agent.channel.peer import Peer
 from didmpc.agent.channel.traffic import Traffic
 from didmpc.agent.control_async import Conversation
 from didmpc.protocols.encoding import b64url, unb64url
-from didmpc.protocols.errors import DidmpcError, LocalMisuse
+from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.session.handshake import Established
 from didmpc.protocols.session.link import Link, LinkLimits
 
@@ -82,10 +82,7 @@ class Carrier:
             case "linked":
                 self._begin(event)
             case "renewal":
-                try:
-                    self.peer.renew(Established.from_json(event["session"]))
-                except LocalMisuse as error:
-                    log.info("a new session was of no use: %s", error)  # the present one goes on
+                self.peer.renew(Established.from_json(event["session"]))
             case "packet" if self._mailbox is not None:
                 self._mailbox.take(unb64url(event["data"]))
                 self.moved()

@@ -1,5 +1,6 @@
 """One other party of the run: its link, the path that the link uses now, and whether it is heard."""
 
+import logging
 from collections.abc import Mapping
 from enum import Enum
 from math import inf
@@ -8,7 +9,7 @@ from typing import Any, Protocol
 from didmpc.agent.channel.clock import Wakefulness, now
 from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.paths.path import Path
-from didmpc.protocols.errors import DidmpcError, SessionError
+from didmpc.protocols.errors import DidmpcError, LocalMisuse, SessionError
 from didmpc.protocols.session.handshake import Established
 from didmpc.protocols.session.link import (
     Aborted,
@@ -26,6 +27,8 @@ from didmpc.protocols.session.link import (
 )
 
 RENEWAL_RETRY = 60.0
+
+log = logging.getLogger(__name__)
 
 
 class Presence(Enum):
@@ -194,6 +197,9 @@ class Peer:
         except SessionOver as error:
             self._over(error)
             return
+        except LocalMisuse as error:
+            log.info("a new session with %s was of no use: %s", self.name, error)
+            return  # the present one goes on
         self.pump(now())
         self.flush()
 

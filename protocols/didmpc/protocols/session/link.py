@@ -270,10 +270,14 @@ class Link:
     # --- sessions
 
     def renewal_due(self, now: float) -> bool:
-        """Whether this side, which opened the session, should open another one and hand it to `renew`."""
+        """Whether this side, which opened the session, should open another one and hand it to `renew`.
+
+        Not before the peer was heard in the present one (docs/session-extension.md, section 9).
+        """
         session, limits = self._session, self._limits
         return (
             session.initiator
+            and session.heard
             and self._proposed is None
             and not (self._closing or self._closed_by_peer or self._aborted_by_peer)
             and (
