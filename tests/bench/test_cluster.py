@@ -18,7 +18,7 @@ def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         [str(DIDMPC), "bench", "cluster", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 

@@ -27,7 +27,7 @@ def bench(*arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
         [DIDMPC, "bench", "mediator", *arguments, "--directory", directory],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         check=False,
     )
 

@@ -63,7 +63,7 @@ def proxy(echo: Echo) -> Iterator[Proxy]:
 
 def dial(proxy: Proxy, owner: str) -> socket.socket:
     client = socket.socket()
-    client.settimeout(20)
+    client.settimeout(60)
     client.bind(("127.0.0.1", 0))
     OWNERS[client.getsockname()[1]] = owner
     client.connect(("127.0.0.1", proxy.port))
@@ -108,7 +108,7 @@ def test_what_was_sent_while_the_road_was_cut_comes_through_when_it_is_mended(pr
     with pytest.raises(TimeoutError):
         later.recv(1000)
     proxy.heal()
-    later.settimeout(20)
+    later.settimeout(60)
     assert (bob.recv(1000), later.recv(1000)) == (b"wait", b"for me")
 
 

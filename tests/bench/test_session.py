@@ -21,7 +21,7 @@ TINY = (
 
 def bench(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [DIDMPC, "bench", "session", *arguments], capture_output=True, text=True, timeout=300, check=False
+        [DIDMPC, "bench", "session", *arguments], capture_output=True, text=True, timeout=900, check=False
     )
 
 

@@ -10,7 +10,7 @@ from didmpc.bench.processes import command_line, socket_inodes
 LISTEN = "0A"
 
 
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 120.0) -> None:
     """Wait for a condition; `AssertionError` when it does not come."""
     end = time.monotonic() + seconds
     while not condition():
@@ -18,7 +18,7 @@ def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
         time.sleep(0.02)
 
 
-def all_say(running: Iterable[Running], text: str, seconds: float = 30.0) -> None:
+def all_say(running: Iterable[Running], text: str, seconds: float = 120.0) -> None:
     """Wait until each has printed `text`; one that ends before fails the test with its words."""
     each = list(running)
 

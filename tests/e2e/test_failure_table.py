@@ -55,7 +55,7 @@ ROWS = {
 def test_everyone_else_is_told_who_why_and_what_to_type(cluster: Cluster, what: str) -> None:
     sentence, why = ROWS[what]
     running = cluster.begin(PROGRAM, "--deadlock-grace", str(GRACE), arguments=[what, "2"], as_json=False)
-    alice, bob, carol = [each.wait(60) for each in running]
+    alice, bob, carol = [each.wait(120) for each in running]
     for other, command in ((alice, "didmpc run"), (bob, "didmpc join")):
         assert other.status == 1, other.stderr
         assert re.search(sentence, other.stderr), other.stderr

@@ -18,8 +18,8 @@ def renewing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 @pytest.mark.parametrize("wire", ["binary", "json"])
 def test_sessions_give_way_to_new_ones_in_mid_run(renewing: Cluster, steps: Path, wire: str) -> None:
-    results = renewing.compute(steps, "--wire", wire, arguments=["8", "0.5"])
-    assert {result["output"].splitlines()[-1] for result in results} == {"together 8"}
+    results = renewing.compute(steps, "--wire", wire, arguments=["14", "0.5"])
+    assert {result["output"].splitlines()[-1] for result in results} == {"together 14"}
     links = [link for result in results for link in result["stats"]["per_peer"].values()]
     assert {link["wire"] for link in links} == {wire}
     assert min(link["sessions"] for link in links) >= 2

@@ -3,7 +3,7 @@
 import asyncio
 
 import aiohttp
-from mediator_parts import PATIENCE, Client, Line
+from mediator_parts import PATIENCE, SHORT_WHILE, Client, Line
 
 from didmpc.protocols import mediation, pickup, problem_report, trust_ping
 from didmpc.protocols.identity import Identity
@@ -71,7 +71,10 @@ async def test_two_sockets_share_the_mail_and_none_gets_it_twice(alice: Client, 
                 got.extend(body for _, body in mail)
 
         readers = [asyncio.create_task(read(line)) for line in (one, other)]
-        await asyncio.sleep(0.4)
+        async with asyncio.timeout(PATIENCE):
+            while len(got) < 6:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(SHORT_WHILE)  # in which nothing comes twice
         for reader in readers:
             reader.cancel()
         await asyncio.gather(*readers, return_exceptions=True)

@@ -35,7 +35,7 @@ from didmpc.protocols.message import Message
 from didmpc.protocols.routing import parse_forward, route, wrap
 
 LIMITS = Limits(forward_bytes=64 * KIB, outgoing_retry_seconds=0.01)
-PATIENCE = 30.0
+PATIENCE = 60.0
 PING = Message(type=trust_ping.PING, body={"response_requested": True})
 
 NewMediator = Callable[..., Awaitable[Running]]

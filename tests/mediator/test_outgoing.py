@@ -1,6 +1,7 @@
 """Envelopes that leave: they arrive, are tried again, survive a crash, and flood nobody."""
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 from aiohttp import WSMsgType, web
-from aiohttp.test_utils import TestServer, unused_port
+from aiohttp.test_utils import TestServer
 
 from didmpc.mediator.dialing import Dialer
 from didmpc.mediator.limits import Limits, Rate
@@ -22,7 +23,7 @@ from didmpc.protocols.addresses import is_public
 from didmpc.protocols.errors import DidError
 
 LIMITS = Limits(outgoing_retry_seconds=0.01)
-PATIENCE = 30.0
+PATIENCE = 60.0
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -97,6 +98,15 @@ async def other(serve: NewServer) -> Other:
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path
+
+
+@pytest.fixture
+def silent_port(stack: AsyncExitStack) -> int:
+    """One that nobody else gets, and where nobody listens until somebody does on purpose."""
+    held = stack.enter_context(socket.socket())
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    return int(held.getsockname()[1])
 
 
 New = Callable[..., Awaitable[Outgoing]]
@@ -237,8 +247,10 @@ async def test_a_redirect_is_checked_like_the_first_address(new: New, serve: New
     assert first.paths == ["/"] and not other.paths
 
 
-async def test_a_server_that_comes_back_gets_what_waited(new: New, serve: NewServer) -> None:
-    port = unused_port()
+async def test_a_server_that_comes_back_gets_what_waited(
+    new: New, serve: NewServer, silent_port: int
+) -> None:
+    port = silent_port
     outgoing = await new()
     for number in range(3):
         await put(outgoing, parcel(f"http://127.0.0.1:{port}/", b'{"n":%d}' % number))
@@ -250,9 +262,9 @@ async def test_a_server_that_comes_back_gets_what_waited(new: New, serve: NewSer
 
 
 async def test_a_host_that_is_down_is_not_hammered_and_holds_up_nobody(
-    new: New, serve: NewServer, other: Other
+    new: New, other: Other, silent_port: int
 ) -> None:
-    dead = f"http://127.0.0.1:{unused_port()}/"
+    dead = f"http://127.0.0.1:{silent_port}/"
     outgoing = await new(outgoing_retry_seconds=600.0, outgoing_at_once=4)
     for number in range(50):
         await put(outgoing, parcel(dead, b'{"n":%d}' % number))

@@ -25,7 +25,7 @@ async def command(*arguments: str) -> tuple[int, str, str]:
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         out, err = await process.communicate()
     assert process.returncode is not None
     return process.returncode, out.decode(), err.decode()
@@ -192,7 +192,7 @@ async def test_people_get_words_on_stderr_and_nothing_on_stdout(tmp_path: Path) 
     )
     assert process.stderr is not None
     said = ""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while "Ready" not in said:
             said += (await process.stderr.readline()).decode()
         process.terminate()
