@@ -23,8 +23,9 @@ from didmpc.bench.mediator.account import Account, Forwards, connect, http_url
 from didmpc.bench.mediator.wire import http_request
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.migration.command import migrate as migrate_command
-from didmpc.mediator.migration.postgres import PostgresSide
+from didmpc.mediator.migration.postgres import DatabaseFailed, PostgresSide, PostgresView
 from didmpc.mediator.migration.side import COPYING, DONE, LEFT, Note
+from didmpc.mediator.migration.tables import MAIL, TABLES
 from didmpc.mediator.store.postgres import PostgresStore
 from didmpc.mediator.store.postgres.schema import prepare
 from didmpc.protocols import pickup
@@ -196,6 +197,39 @@ def test_a_mediator_goes_on_in_postgresql_where_it_was(cluster: Cluster, databas
     node.process.send(signal.SIGTERM)
     node.process.wait()
     assert len(load.accepted) >= 20
+
+
+async def test_a_database_that_goes_away_is_told_in_words_wherever_it_is_met(database: Database) -> None:
+    side = await PostgresSide.open(database.dsn, prepare=prepare)
+    rule = next(table for table in TABLES if table.name == "rule")
+
+    async def read_all(view: PostgresView, *, hashed: bool) -> None:
+        async for _ in view.rows(MAIL, hashed=hashed):
+            pass
+
+    async with side.view() as view:
+        gone = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database.name}'"
+        await database.server.admin(gone)
+        for meet in (
+            lambda: read_all(view, hashed=False),
+            lambda: read_all(view, hashed=True),
+            lambda: view.big(MAIL, [(1,)]),
+            lambda: view.count(MAIL),
+            lambda: view.highest(MAIL),
+            side.lacks,
+            side.holds_nothing,
+            side.note,
+            lambda: side.set_note(Note("me", COPYING)),
+            side.nodes,
+            side.keys,
+            lambda: side.delete(rule, [("did:x",)]),
+            lambda: side.insert(rule, [("did:x", True)]),
+            lambda: side.update(rule, [("did:x", False)]),
+            lambda: side.set_highest(MAIL, 1),
+        ):
+            with pytest.raises(DatabaseFailed, match="Give the same command again"):
+                await meet()
+    await side.close()
 
 
 def test_without_what_talks_to_postgresql_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

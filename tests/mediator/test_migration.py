@@ -350,6 +350,10 @@ async def test_a_home_that_was_left_is_not_started_and_says_where_to(tmp_path: P
     left.leave(tmp_path, "postgresql://didmpc@db/didmpc")
     with pytest.raises(LocalMisuse, match="moved to postgresql://didmpc@db/didmpc"):
         left.check_not_left(tmp_path)
+    left.begin(tmp_path, "postgresql://didmpc@db/didmpc")  # and then everything is moved back
+    with pytest.raises(LocalMisuse, match="half of a mediator") as caught:
+        left.check_not_left(tmp_path)
+    assert f"--from postgresql://didmpc@db/didmpc --to sqlite://{tmp_path}" in caught.value.fix
     left.return_to(tmp_path)
     left.check_not_left(tmp_path)
 

@@ -90,7 +90,7 @@ async def check_target(target: Side, source: str, *, empty: bool) -> None:
         raise LocalMisuse(
             f"{target.name} was migrated to before.",
             why="That migration is finished, and mediators may have written to it since.",
-            fix="Start them:  didmpc mediator start --store URL   (or name an empty database)",
+            fix="Start them:  didmpc mediator start   (or name an empty one)",
         )
     if note is not None and note.state == LEFT:
         raise LocalMisuse(
@@ -101,13 +101,13 @@ async def check_target(target: Side, source: str, *, empty: bool) -> None:
         raise LocalMisuse(
             f"{target.name} holds half of another migration.",
             why="It was begun from another mediator.",
-            fix="Finish that one first, or name an empty database.",
+            fix="Finish that one first, or name an empty one.",
         )
     if note is None and not empty:
         raise LocalMisuse(
             f"{target.name} is not empty.",
             why="What it holds would be mixed up with what comes.",
-            fix="Name an empty database.",
+            fix="Name an empty one.",
         )
 
 

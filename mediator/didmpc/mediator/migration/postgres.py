@@ -41,8 +41,9 @@ class DatabaseFailed(DidmpcError):
 
 def _why(problem: BaseException) -> str:
     if isinstance(problem, TimeoutError):
-        return "it did not answer in time; commits may wait for a standby that is not there"
-    return words(problem)
+        return "It did not answer in time; commits may wait for a standby that is not there"
+    said = words(problem)
+    return said[:1].upper() + said[1:]
 
 
 @contextlib.contextmanager
@@ -119,16 +120,15 @@ class PostgresSide:
             raise LocalMisuse(
                 f"{without_password(url)} cannot be used.",
                 why=f"{_why(problem)}.",
-                fix="The URL is postgresql://USER@HOST/DATABASE; the password comes from PGPASSFILE or"
-                " PGPASSWORD.",
+                fix="The URL is postgresql://USER@HOST/DATABASE; the password comes from the file that"
+                " PGPASSFILE names (chmod 600), or from PGPASSWORD.",
             ) from None
 
     async def lacks(self) -> list[str]:
         """Tables and columns that a store must have and this database has not."""
         missing: list[str] = []
         for table in TABLES:
-            with _told():
-                types = await _types(self._writer, table)
+            types = await _types(self._writer, table)
             wanted = (*table.columns, *((table.big,) if table.big else ()))
             missing += [f"{table.name}.{name}" for name in wanted if name not in types]
         return missing
@@ -238,11 +238,12 @@ async def _connect(url: str) -> asyncpg.Connection:
 
 async def _types(connection: asyncpg.Connection, table: Table) -> dict[str, str]:
     """The columns of a table, each with its type."""
-    rows = await connection.fetch(
-        "SELECT attname, atttypid::regtype::text AS type FROM pg_attribute"
-        " WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
-        table.name,
-    )
+    with _told():
+        rows = await connection.fetch(
+            "SELECT attname, atttypid::regtype::text AS type FROM pg_attribute"
+            " WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped",
+            table.name,
+        )
     return {str(row["attname"]): str(row["type"]) for row in rows}
 
 

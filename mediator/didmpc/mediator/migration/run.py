@@ -27,6 +27,7 @@ from didmpc.mediator.store.sqlite import FILE
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 
 SHOW_EVERY = 1.0
+INTERRUPTED = 130
 
 
 def run(source: str, target: str, *, dry_run: bool, as_json: bool) -> None:
@@ -45,12 +46,15 @@ def run(source: str, target: str, *, dry_run: bool, as_json: bool) -> None:
     try:
         result = asyncio.run(_migrate(one, other, dry_run=dry_run, quiet=as_json))
     except KeyboardInterrupt:
-        typer.echo("Interrupted. What was copied stays: the same command goes on.", err=True)
-        raise typer.Exit(130) from None
+        typer.echo(
+            "  Stopped: you pressed Ctrl-C. What was copied stays: the same command goes on.", err=True
+        )
+        sys.exit(INTERRUPTED)  # not by `Exit`: `didmpc` would say once more that it was stopped
     except sqlite3.Error as problem:
+        said = str(problem)
         raise DidmpcError(
             "The file failed in the middle of the migration.",
-            why=f"{problem}.",
+            why=f"{said[:1].upper()}{said[1:]}.",
             fix="The old store is as it was. Give the same command again: it goes on where it was.",
         ) from None
     sys.stdout.write(json.dumps(result) + "\n" if as_json else "\n".join(_lines(result)) + "\n")
@@ -138,7 +142,7 @@ async def _target(place: _Place, source: _Place, who: str) -> AsyncIterator[Side
                 left.return_to(place.home.root)  # all that was missing, perhaps
             await check_target(file, who, empty=await file.holds_nothing())
             # No mediator takes half of a store for a whole one.
-            left.leave(place.home.root, source.name)
+            left.begin(place.home.root, source.name)
             yield file
         finally:
             await file.close()

@@ -22,7 +22,8 @@ async def check_whole(db: Connection) -> None:
         )
     if state == LEFT:
         raise LocalMisuse(
-            "What this database holds was moved to elsewhere.",
-            why="What comes in here would never get there.",
-            fix="Start the mediator there.",
+            "What this database holds was moved to elsewhere, or is being moved.",
+            why="What comes in here would never get there. (Only if no mediator ever ran there:"
+            "  DELETE FROM migration;  in this database to use it again.)",
+            fix="Start the mediator there. If its migration was broken off, give that command again.",
         )
