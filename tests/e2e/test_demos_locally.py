@@ -7,37 +7,17 @@ same result computed in the clear from the sample inputs.
 import csv
 import math
 import os
-import random
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from .ports import free_ports
+
 ROOT = Path(__file__).parents[2]
 DEMOS = ROOT / "demos"
 PROGRAMS = ["salary", "vote", "millionaires", "secret_santa", "survival"]
-
-
-def free_ports(count: int) -> int:
-    """A base port with `count` free ports from it on: MPyC's own transport wants neighbours.
-
-    Outside of the range from which the kernel hands out ports to others.
-    """
-    while True:
-        base = random.randrange(10_000, 20_000)
-        if all(_is_free(base + i) for i in range(count)):
-            return base
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
 
 
 def run(program: str, *arguments: str, parties: int = 3, stdin: str = "") -> subprocess.CompletedProcess[str]:

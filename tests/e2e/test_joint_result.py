@@ -12,6 +12,8 @@ import pytest
 
 from didmpc.bench.cluster import Cluster
 
+from .ports import free_ports
+
 
 def sample(demos: Path, program: str) -> dict[str, Path]:
     files = sorted((demos / "inputs" / program).iterdir())
@@ -75,12 +77,12 @@ def local_run(program: Path, arguments: list[str]) -> str:
     """What MPyC itself prints for party 0 of three."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MPYC")}
     return subprocess.run(
-        [sys.executable, program.name, "-M3", "--no-log", *arguments],
+        [sys.executable, program.name, "-M3", "-B", str(free_ports(3)), "--no-log", *arguments],
         cwd=program.parent,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=True,
     ).stdout
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import itertools
 import signal
+import socket
 import sqlite3
 import ssl
 import time
@@ -17,7 +18,7 @@ import aiohttp
 import pytest
 import trustme
 from aiohttp import web
-from aiohttp.test_utils import TestServer, unused_port
+from aiohttp.test_utils import TestServer
 from mediator_parts import Client, Documented, Process, code_of
 from zone import Zone
 
@@ -423,9 +424,12 @@ async def test_a_forward_that_is_over_is_not_passed_on(
 
 
 async def test_what_was_taken_in_outlives_a_kill(
-    tmp_path: Path, agent_at: NewAgent, http: aiohttp.ClientSession
+    tmp_path: Path, agent_at: NewAgent, http: aiohttp.ClientSession, stack: AsyncExitStack
 ) -> None:
-    port = unused_port()
+    held = stack.enter_context(socket.socket())  # nobody else gets the port, and nobody listens there yet
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    port = held.getsockname()[1]
     options = ("--port", "0", "--limit", "outgoing-retry-seconds=0.05s")
     first = await Process(tmp_path / "m").start(*options)
     to = Identity.peer4([Service(f"http://127.0.0.1:{port}/")])
