@@ -14,6 +14,7 @@ from didmpc.mediator.cluster import handshake, links, messages
 from didmpc.mediator.cluster.link import CONTROL_FRAMES, Link
 from didmpc.mediator.cluster.links import Links, Peer
 from didmpc.mediator.cluster.messages import Ready, Ring, Standing
+from didmpc.mediator.cluster.wire import Wire
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.relay import Relay
 from didmpc.mediator.store import Store
@@ -189,6 +190,43 @@ async def test_a_stranger_is_hung_up_on_and_disturbs_no_link(new_node: NewNode, 
     writer.close()
     second.links.tell(1, Standing(False))
     assert await hear(first) == Standing(False)
+
+
+class Written(asyncio.Transport):
+    """Keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.data: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def is_closing(self) -> bool:
+        return False
+
+    def write(self, data: object) -> None:
+        if not self.data.done():
+            self.data.set_result(bytes(data))  # type: ignore[call-overload]
+
+    def close(self) -> None: ...
+
+
+async def test_what_a_node_has_said_before_it_was_greeted_is_heard(new_node: NewNode, table: Table) -> None:
+    node, other = await new_node(), Identity.key()
+    table.peers[other.did] = Peer(9, "127.0.0.1:1", other.did)
+    dialing, transport = handshake.Dialing(other, node.identity.did), Written()
+    wire = Wire(Batch(), node.links._greet)
+    wire.connection_made(transport)
+    said = len(dialing.open).to_bytes(4, "big") + dialing.open
+    wire.get_buffer(-1)[: len(said)] = said  # as on a busy machine: it was there when the wire was
+    wire.buffer_updated(len(said))
+    async with asyncio.timeout(PATIENCE):
+        accept = await transport.data
+    assert dialing.finish(accept[4:]).role == "initiator"
+    wire.connection_lost(None)
 
 
 async def test_a_stranger_who_says_nothing_is_hung_up_on(

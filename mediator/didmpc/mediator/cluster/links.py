@@ -168,12 +168,6 @@ class Links:
         if len(self._greeting) + len(self._beginning) >= STRANGERS:
             wire.abort()
             return
-        task = asyncio.create_task(self._answer(wire), name="greeting a node")
-        self._greeting.add(task)
-        task.add_done_callback(self._greeting.discard)
-
-    async def _answer(self, wire: Wire) -> None:
-        """Make a link with a node that dials; hang up on anybody else."""
         heard: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         def hung_up() -> None:
@@ -186,8 +180,14 @@ class Links:
             else:
                 heard.set_result(bytes(message))
 
-        wire.on_message = once
-        wire.on_lost = hung_up
+        # Now: what it has said may be read before any task runs.
+        wire.on_message, wire.on_lost = once, hung_up
+        task = asyncio.create_task(self._answer(wire, heard), name="greeting a node")
+        self._greeting.add(task)
+        task.add_done_callback(self._greeting.discard)
+
+    async def _answer(self, wire: Wire, heard: asyncio.Future[bytes]) -> None:
+        """Make a link with a node that dials; hang up on anybody else."""
         try:
             async with asyncio.timeout(HANDSHAKE_SECONDS):
                 opened = handshake.read(self._identity, await heard)
