@@ -12,7 +12,7 @@ from didmpc.bench.cluster import Cluster, Running
 
 from .observe import all_say, process_of, until
 
-SOON = 20.0  # it is 5 where a machine is not busy: make soak-kills measures that
+SOON = 35.0  # it is 5 where a machine is not busy: make soak-kills measures that
 LONG = ["400", "0.1"]
 
 
@@ -90,7 +90,7 @@ def test_who_never_comes_is_named_and_the_wait_ends(cluster: Cluster, steps: Pat
     last_words = "\n".join(finished.stderr.splitlines()[-3:])
     assert "Carol" in last_words and "didmpc join" in last_words
     assert "Traceback" not in finished.stderr
-    assert join.wait(12).status == 1
+    assert join.wait(60).status == 1
 
 
 def test_a_killed_agent_is_shown_and_ends_no_run(own_cluster: Cluster, steps: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_killed_agent_is_shown_and_ends_no_run(own_cluster: Cluster, steps: Pa
     assert carol.daemon is not None
     carol.daemon.process.kill()
     for each in running:
-        assert each.done(30).stdout.endswith("together 40\n")
+        assert each.done(120).stdout.endswith("together 40\n")
     # Nothing of hers is lost: the same home starts again, and takes part again.
     carol.start_daemon()
     carol.ready()
@@ -113,14 +113,16 @@ def test_a_paused_mediator_pauses_the_run_and_nothing_is_lost(own_cluster: Clust
     all_say(running, "step 5\n")
     for mediator in own_cluster.mediators:
         mediator.process.send(signal.SIGSTOP)
-    time.sleep(0.5)  # what was on its way arrives
-    before = running[0].stdout
-    time.sleep(3)
+    before = ""
+    while before != running[0].stdout:  # what was on its way arrives
+        before = running[0].stdout
+        time.sleep(1)
+    time.sleep(2)
     assert running[0].stdout == before, "the run went on without mediators"
     for mediator in own_cluster.mediators:
         mediator.process.send(signal.SIGCONT)
     for each in running:
-        lines = each.done(30).stdout.splitlines()
+        lines = each.done(120).stdout.splitlines()
         assert lines == [*(f"step {step}" for step in range(1, 41)), "together 40"]
 
 
@@ -131,5 +133,5 @@ def test_nothing_is_left_when_all_has_ended(tmp_path: Path, steps: Path) -> None
         for party in started.parties:
             party.didmpc("agent", "stop")
             assert party.daemon is not None
-            assert party.daemon.wait(5).status == 0
-        until(lambda: not any(started.processes(party.home) for party in started.parties), 5)
+            assert party.daemon.wait(60).status == 0
+        until(lambda: not any(started.processes(party.home) for party in started.parties))

@@ -34,7 +34,7 @@ from didmpc.protocols.session.handshake import WIRE_BINARY, Established, Initiat
 
 NAMES = ("Alice", "Bob", "Carol", "Dave", "Erin")
 LINE = 32 * 1024 * 1024
-PATIENCE = 30.0
+PATIENCE = 120.0
 MANIFEST = "5e" * 32
 Line = dict[str, Any]
 

@@ -111,7 +111,7 @@ async def test_a_killed_channel_process_takes_its_program_along_and_is_missed(ga
     began = time.monotonic()
     table[1].process.kill()
     await table[0].until(lambda: table[0].event("peer", state="unreachable", name="Bob"))
-    assert time.monotonic() - began > 4
+    assert time.monotonic() - began > 2, "silence is judged, not the loss of one connection"
     assert not alive(program)
     ends = await asyncio.gather(table[0].ended(), table[2].ended())
     assert named(ends[0]) == named(ends[1]) == ("Bob", "unreachable")
@@ -134,7 +134,7 @@ async def test_what_a_party_has_signed_counts_whoever_passes_it_on(gather):
     carols |= {"pid": 2, "signature": abort.sign(table[2].identity, MANIFEST, 2, carols)}
     bobs = Cause.of_peer("killed", 2, "Carol").body() | {"signed": carols}
     table[0].tell(abort={"pid": 1, "cause": bobs})
-    alice, bob, _ = await table.ended(10)
+    alice, bob, _ = await table.ended()
     assert named(alice) == named(bob) == ("Carol", "killed")
     assert alice["cause"]["what"] == bob["cause"]["what"] == "Carol's program was killed.", "and no hearsay"
     assert "SIGKILL" in bob["cause"]["why"]
@@ -150,7 +150,7 @@ async def test_the_daemon_can_end_the_run(gather):
 
 
 async def test_a_dead_daemon_ends_no_run(gather):
-    program, result = rounds(80)
+    program, result = rounds(150)
     table = await gather(program)
     await table.started()
     table[1].writer.transport.abort()
@@ -171,7 +171,7 @@ async def test_a_daemon_that_stops_it_is_obeyed(gather):
 
 async def test_a_party_whose_program_left_early_is_not_waited_for_for_ever(gather):
     table = await gather(one_party(1, "import os; os._exit(0)"))
-    alice, bob, carol = await table.ended(20)
+    alice, bob, carol = await table.ended()
     assert bob["ok"]
     assert named(alice)[0] == named(carol)[0] == "Bob"
 

@@ -45,16 +45,16 @@ mpc.run(main())
     await asyncio.sleep(0.1)
     await mediator.kill()
     await mediator.start()
-    assert all(ended["ok"] for ended in await table.ended(60))
+    assert all(ended["ok"] for ended in await table.ended())
     assert len({seat.stdout for seat in table}) == 1
 
 
-async def test_stopped_for_three_seconds(gather, mediator: Mediator):
+async def test_stopped_for_two_seconds(gather, mediator: Mediator):
     program, result = rounds(120)
     table = await gather(program)
     await half_way(table)
     mediator.signal(signal.SIGSTOP)
-    await asyncio.sleep(3)
+    await asyncio.sleep(2)
     assert not any(seat.line("ended") for seat in table)
     mediator.signal(signal.SIGCONT)
     assert all(ended["ok"] for ended in await table.ended())
@@ -76,13 +76,13 @@ async def test_gone_for_good_ends_the_run_at_the_resume_limit(gather, mediator: 
     program, _ = rounds(100_000)
     table = await gather(program, resume_limit=6.0)
     await table.started()
-    await mediator.kill()
     began = time.monotonic()
+    await mediator.kill()
     await table[0].until(lambda: table[0].event("peer", state="unreachable"))
     for ended in await table.ended():
         assert ended["cause"]["kind"] == "unreachable" and ended["cause"]["party"]
         assert "mediator" in ended["cause"]["why"].lower()
-    assert time.monotonic() - began > 5
+    assert time.monotonic() - began > 4
 
 
 async def test_a_party_that_was_suspended_is_not_thrown_out_by_its_own_clock(gather):
@@ -92,8 +92,7 @@ async def test_a_party_that_was_suspended_is_not_thrown_out_by_its_own_clock(gat
     await half_way(table)
     for pid in (table[1].process.pid, await table[1].program_pid()):
         table[1].pause(pid)
-    await asyncio.sleep(6.5)
-    assert table[0].event("peer", state="unreachable", name="Bob")
+    await table[0].until(lambda: table[0].event("peer", state="unreachable", name="Bob"))
     table[1].resume()
     assert all(ended["ok"] for ended in await table.ended())
     assert [seat.stdout for seat in table] == [result] * 3

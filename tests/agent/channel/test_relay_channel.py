@@ -175,7 +175,7 @@ async def why_it_is_down(url: str, *, private: bool) -> str:
     relay.add(path.capability, ear)
     task = asyncio.create_task(relay.keep_up())
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             return await ear.reason
     finally:
         task.cancel()
