@@ -23,7 +23,7 @@ from didmpc.bench.compare import compare as comparison
 from didmpc.bench.compare import cpu, hosts, measure, report
 from didmpc.bench.compare.aims import aims
 from didmpc.bench.compare.capture import Frame, openings, parse, sight
-from didmpc.bench.compare.command import Outputs, known_contenders, report_of
+from didmpc.bench.compare.command import Outputs, known_contenders, report_of, run
 from didmpc.bench.compare.compare import Plan, chosen, chosen_networks, compare, ratios
 from didmpc.bench.compare.contender import Requirement, contenders
 from didmpc.bench.compare.delay import Direction
@@ -425,6 +425,24 @@ def test_the_list_says_versions_and_how_to_install(monkeypatch):
     assert listed["wireguard"]["install"] == "apt install wireguard-tools"
     assert set(listed["wireguard"]["versions"]) >= {"wireguard-go", "wireguard-tools"}
     assert json.dumps(listed)
+
+
+def test_captures_are_refused_without_root_before_anything_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    said = []
+    plan = Plan(tmp_path, ("tcp",), profiles=("loopback",), exposure=True, say=said.append)
+    with pytest.raises(LocalMisuse, match="need root"):
+        run(plan)
+    assert said == []
+
+
+def test_free_ports_are_none_that_connections_get():
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = [free_port() for _ in range(50)]
+    assert len(set(ports)) == 50
+    if first < 32_000:
+        pytest.skip("this machine gives connections other ports than Linux does by default")
+    assert max(ports) < first
 
 
 def test_unknown_names_are_refused_with_those_that_there_are():

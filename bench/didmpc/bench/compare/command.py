@@ -18,7 +18,7 @@ from didmpc.bench.compare import cpu, markdown, page, plots, report, sheets, sof
 from didmpc.bench.compare.aims import aims
 from didmpc.bench.compare.compare import LOOPBACK, Plan, compare, merge, observe, shares
 from didmpc.bench.compare.contender import contenders
-from didmpc.bench.compare.isolate import run_isolated
+from didmpc.bench.compare.isolate import raise_unless_root, run_isolated
 from didmpc.bench.mediator.machine import machine
 from didmpc.protocols.errors import LocalMisuse
 
@@ -135,6 +135,8 @@ def list_contenders(*, as_json: bool) -> None:
 def run(plan: Plan) -> Json:
     """Compare; on test hosts of our own if anything in the plan needs them. Raises DidmpcError."""
     known = contenders()
+    if plan.exposure or plan.cut or plan.nat:
+        raise_unless_root()  # and not after minutes of timing
     about: Json = {
         "command": shlex.join(["didmpc", *sys.argv[1:]]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

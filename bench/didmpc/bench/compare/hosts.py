@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import random
 import shutil
 import signal
 import socket
@@ -25,6 +26,9 @@ READY_WITHIN = 30.0
 COMMAND_WITHIN = 60.0
 _LISTENS = "0A"
 _UNPRIVILEGED, _INSTEAD = 1024, 8000
+_OURS = (15000, 32000)
+"""Below those that Linux gives to connections, and to whoever listens on port 0."""
+_given: set[int] = set()
 PYTHON = Path(sys.executable)
 
 
@@ -395,10 +399,17 @@ class Network:
 
 
 def free_port() -> int:
-    """A TCP port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of this machine that nothing listens on, each time another one, and none that the kernel
+    gives to others meanwhile. Raises HostError.
+    """
+    for _ in range(1000):
+        port = random.randrange(*_OURS)  # noqa: S311  (no secret)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given:
+                _given.add(port)
+                return port
+    raise HostError("No TCP port is free on this machine.", why=f"A thousand from {_OURS[0]} on were tried.")
 
 
 def loopback(folder: Path, parties: int, servers: int = 2) -> Network:

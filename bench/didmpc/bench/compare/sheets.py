@@ -422,8 +422,12 @@ def _absent(entry: Json, headings: Sequence[str]) -> tuple[str, ...]:
 
 
 def _brief(text: str) -> str:
+    """How it begins and how it ends: the last words are mostly those that tell."""
     line = " ".join(text.split())
-    return line if len(line) <= MOST_WORDS else f"{line[:MOST_WORDS].rpartition(' ')[0]} ..."
+    half = MOST_WORDS // 2
+    if len(line) <= MOST_WORDS:
+        return line
+    return f"{line[:half].rpartition(' ')[0]} ... {line[-half:].partition(' ')[2]}"
 
 
 def _seconds(value: float | None) -> str:
