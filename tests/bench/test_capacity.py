@@ -15,6 +15,7 @@ from didmpc.bench.capacity import delivery, demand, limits, queueing
 from didmpc.bench.capacity.events import Clock, GroupCommit, Servers
 from didmpc.bench.capacity.values import Figures, Users, Values
 from didmpc.bench.cluster import DIDMPC
+from didmpc.bench.nodes import report as nodes_report
 from didmpc.protocols.errors import LocalMisuse
 
 FIGURES, _ = Figures.read(None)
@@ -238,6 +239,15 @@ def test_the_command_answers_for_people_programs_and_documents(tmp_path: Path) -
     answer = json.loads(run("--messages", "0", "--size", "100", "--json", "--set", "pool=20").stdout)
     assert answer["sizes"][0]["mediators"] == 100 and answer["sizes"][0]["bottleneck"]
     assert answer["values"]["machines"]["pool"] == 20 and answer["delivery"] is None
+
+
+def test_the_guide_shows_what_was_measured_and_what_is_calculated_from_it() -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "cluster.md").read_text().splitlines()
+    measured = json.loads(Path(limits.__file__).with_name("figures.json").read_text())
+    calculated = run("--messages", "0", "--markdown").stdout.splitlines()
+    tables = [line for line in (*nodes_report.markdown(measured), *calculated) if line.startswith("|")]
+    assert len(tables) > 50
+    assert [line for line in tables if line not in guide] == []
 
 
 def test_own_figures_are_taken_and_wrong_ones_are_told(tmp_path: Path) -> None:
