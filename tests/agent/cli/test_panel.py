@@ -1,5 +1,6 @@
 """What a panel shows, from events alone; and how it is drawn without disturbing what else is there."""
 
+import asyncio
 import os
 import pty
 from functools import reduce
@@ -9,6 +10,7 @@ import pytest
 from didmpc.agent.channel.progress import Progress, host_of, interval
 from didmpc.agent.cli import panel
 from didmpc.agent.cli.live import RESTORE, SAVE, Area
+from didmpc.agent.cli.streams import Output
 from didmpc.agent.cli.text import width
 from didmpc.agent.cli.writer import Writer
 
@@ -195,3 +197,17 @@ def test_pictures_are_told_a_few_times_a_second_at_most() -> None:
     assert interval(0) == interval(-5) == 0.2
     assert interval(1e9) == 60
     assert host_of("wss://mediator.example.org:8443/relay") == "mediator.example.org"
+
+
+async def test_what_is_said_while_output_is_on_its_way_to_the_terminal_begins_a_line() -> None:
+    ours, theirs = pty.openpty()
+    output = Output(theirs)
+    writing = asyncio.create_task(output.write(b"Your salary: "))
+    await asyncio.sleep(0)  # the terminal may have it by now
+    assert not output.at_line_start
+    await writing
+    assert not output.at_line_start
+    await output.write(b"3412\n")
+    assert output.at_line_start
+    for end in (ours, theirs):
+        os.close(end)

@@ -103,9 +103,11 @@ class Output:
         """Returns when all of it was taken; `closed` is true once nobody reads any more."""
         if data and not self.closed:
             done: asyncio.Future[None] = self._loop.create_future()
+            ends_line = not self._terminal or data.endswith(b"\n")
+            self.at_line_start = self.at_line_start and ends_line  # it may be there before we hear of it
             self._work.put((data, done))
             await done
-            self.at_line_start = not self._terminal or data.endswith(b"\n")
+            self.at_line_start = ends_line
 
     def _write_forever(self) -> None:
         while True:
