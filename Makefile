@@ -15,7 +15,9 @@ MINUTES ?= 5
 SOAK_PARTIES ?= 5
 SEED ?= 1
 LOG ?= soak.jsonl
-FAULTS ?= 20
+# Each kind of fault once; KINDS names some of them, such as "kill-primary roll".
+FAULTS ?=
+KINDS ?=
 CLUSTER_LOG ?= cluster.jsonl
 KILLS ?= 100
 KILLS_LOG ?= kills.jsonl
@@ -37,7 +39,7 @@ help:
 	@echo "make test     install, then all tests (PYTEST_FLAGS='-k name', WORKERS=0: one after the other)"
 	@echo "make test-netlab  as root: other ways to connect parties, on test hosts in network namespaces"
 	@echo "make test-hosting  the mediator's image, compose file, systemd unit, Caddy in front, and its pages in Chromium"
-	@echo "make test-cluster  three nodes and PostgreSQL with two standbys, while nodes, servers and networks fail (SEED=1 FAULTS=20 CLUSTER_LOG=cluster.jsonl)"
+	@echo "make test-cluster  three nodes and PostgreSQL with two standbys, while nodes, servers and networks fail (SEED=1 FAULTS=200 KINDS="kill-primary roll")"
 	@echo "make soak     tests that run for minutes, such as 40 kill -9 of a mediator under load (PYTEST_FLAGS='-k name')"
 	@echo "make check    tests, lint, types and the import layers, as .ci/run does"
 	@echo "make soak-sessions  computations while something breaks every ten seconds (MINUTES=60 SEED=1 LOG=soak.jsonl)"
@@ -73,7 +75,7 @@ test-hosting: $(VENV)/.dev
 	@echo "make test-hosting: all passed; what is not installed was skipped."
 
 test-cluster: $(VENV)/.dev
-	@SEED=$(SEED) FAULTS=$(FAULTS) CLUSTER_LOG=$(CLUSTER_LOG) $(BIN)/python -m pytest -m cluster -rs -s $(PYTEST_FLAGS)
+	@SEED=$(SEED) FAULTS=$(FAULTS) KINDS="$(KINDS)" CLUSTER_LOG=$(CLUSTER_LOG) $(BIN)/python -m pytest -m cluster -rs -s $(PYTEST_FLAGS)
 	@echo "make test-cluster: all passed; what this machine cannot do was skipped. Raw log: $(CLUSTER_LOG)"
 
 soak: $(VENV)/.dev

@@ -15,10 +15,10 @@ from didmpc.protocols.relay import hop
 
 
 @pytest.fixture
-async def nodes(tmp_path: Path, database: Database) -> AsyncIterator[Nodes]:
+async def nodes(tmp_path: Path, database: Database, workplace: Path) -> AsyncIterator[Nodes]:
     """They start side by side."""
-    password = database.environment["PGPASSWORD"]
-    made = Nodes(tmp_path, (), store=database.url, password=password, places=(Place(), Place()))
+    passwords = database.passwords_in(workplace)
+    made = Nodes(tmp_path, (), store=database.url, passwords=passwords, places=(Place(), Place()))
     try:
         await asyncio.to_thread(made.start_mediators)
         yield made

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from cluster_parts.load import ANSWER_WITHIN, Load
 from cluster_parts.nodes import Nodes
-from cluster_parts.servers import Servers
+from cluster_parts.servers import Server, Servers
+from cluster_parts.sessions import Computations
 from didmpc.bench.soak import Log
 
 LIBFAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
@@ -23,6 +24,15 @@ WATCHED = 4.0
 """Seconds in which nothing may be promised where nothing can be kept."""
 
 
+def clock_off_by(seconds: int) -> tuple[str, ...]:
+    """What to run a command under. The clock of intervals stays right, as where somebody set the date wrong.
+
+    Without the wrapper `faketime`, which would be killed instead of the command.
+    """
+    preload = f"LD_PRELOAD={LIBFAKETIME}"
+    return "env", preload, f"FAKETIME={seconds:+d}s", "FAKETIME_DONT_FAKE_MONOTONIC=1"
+
+
 @dataclass
 class Faults:
     nodes: Nodes
@@ -30,6 +40,7 @@ class Faults:
     load: Load
     chance: random.Random
     log: Log
+    computations: Computations | None = None
     count: Counter[str] = field(default_factory=Counter)
     _left: list[str] = field(default_factory=list)
 
@@ -50,7 +61,9 @@ class Faults:
             "roll": self.roll,
             "reset": self.reset,
         }
-        return kinds | ({"skew": self.skew} if LIBFAKETIME else {})
+        return kinds | (
+            {"skew-node": self.skew_node, "skew-servers": self.skew_servers} if LIBFAKETIME else {}
+        )
 
     async def happen(self, name: str | None = None) -> None:
         """One fault, drawn if not named; each kind as often as any other."""
@@ -58,15 +71,29 @@ class Faults:
             if not self._left:
                 self._left = self.chance.sample(sorted(self.kinds), len(self.kinds))
             name = self._left.pop()
+        if self.computations is not None:
+            await self.computations.be_under_way()
         self.log.write("fault", name=name)
         began = self.log.seconds
         await self.load.work(taken=self.chance.randint(1, 40))
         await self.kinds[name]()
         await self.work()
+        if self.computations is not None:
+            await self.computations.go_on()
         self.count[name] += 1
-        self.log.write(
-            "mended", name=name, seconds=round(self.log.seconds - began, 3), **self.load.journal.summary()
-        )
+        seconds = round(self.log.seconds - began, 3)
+        self.log.write("mended", name=name, seconds=seconds, **self.load.journal.figures)
+        if doubts := self.load.journal.doubts:
+            told = [f"{each.tag}: {', '.join(self.load.journal.history[each.tag])}" for each in doubts[:5]]
+            self.log.write("doubts", now=round(asyncio.get_running_loop().time(), 2), told=told)
+
+    def end(self, of: str) -> None:
+        """The figures of what is judged, for the report."""
+        figures = dict(self.load.journal.summary())
+        if self.computations is not None:
+            of_these = self.computations
+            figures |= {"computations": of_these.begun, "right": of_these.right, "faced": of_these.faced}
+        self.log.write("end", of=of, faults=dict(self.count), count=figures)
 
     async def work(self) -> None:
         """The load must be at work: both promises are made anew."""
@@ -109,25 +136,18 @@ class Faults:
             assert "Traceback" not in said, said
             await self.work()
 
-    async def skew(self) -> None:
+    async def skew_node(self) -> None:
         """A node whose clock is a minute wrong, for a while."""
         node = self.chance.choice(self.nodes.nodes)
         seconds = self.chance.choice((-60, 60))
         self._say("skew", node=node.name, seconds=seconds)
         await asyncio.to_thread(self.nodes.kill, node)
-        # The clock of intervals stays right, as on a machine whose date is wrong. Without the wrapper
-        # `faketime`, which would be killed instead of the node.
-        node.clock = (
-            "env",
-            f"LD_PRELOAD={LIBFAKETIME}",
-            f"FAKETIME={seconds:+d}s",
-            "FAKETIME_DONT_FAKE_MONOTONIC=1",
-        )
+        node.under = clock_off_by(seconds)
         try:
             await asyncio.to_thread(self.nodes.restart, node)
             await self.load.work(taken=60, acknowledged=60)
         finally:
-            node.clock = ()
+            node.under = ()
         await asyncio.to_thread(self.nodes.kill, node)
         await asyncio.to_thread(self.nodes.restart, node)
 
@@ -185,6 +205,31 @@ class Faults:
             self.servers.resume(self.servers.primary)
         await self.servers.caught_up()
 
+    async def skew_servers(self) -> None:
+        """A standby whose clock is a minute wrong is promoted, and later one whose clock is right."""
+        seconds = self.chance.choice((-60, 60))
+        wrong = self.servers.standbys
+        self._say("skew", servers=[standby.name for standby in wrong], seconds=seconds)
+        try:
+            for standby in wrong:
+                standby.under = clock_off_by(seconds)
+                await self._restart_standby(standby)
+            self.servers.kill(self.servers.primary)
+            await self._replace_primary()
+        finally:
+            for standby in wrong:
+                standby.under = ()
+        for standby in wrong:
+            if standby is not self.servers.primary:
+                await self._restart_standby(standby)
+        self.servers.kill(self.servers.primary)
+        await self._replace_primary()
+
+    async def _restart_standby(self, standby: Server) -> None:
+        self.servers.kill(standby)
+        await self.servers.start(standby)
+        await self.servers.caught_up()
+
     async def lose_standby(self) -> None:
         """The other one is enough."""
         lost = self.chance.choice(self.servers.standbys)
@@ -229,7 +274,7 @@ class Faults:
     async def lose_all_servers(self) -> None:
         """Both standbys, then the primary for good: one of the standbys has all that counts.
 
-        The primary may have been restarted alone before: then it shows what it has promised to nobody.
+        The primary may have been restarted alone before: then it has committed what it promised to nobody.
         """
         await self._without_standbys()
         if self.chance.random() < 0.5:
@@ -239,7 +284,6 @@ class Faults:
             await self._nothing_is_promised()
         self._say("kill", server=self.servers.primary.name)
         self.servers.kill(self.servers.primary)
-        self.load.journal.forget_unpromised()
         for standby in self.servers.standbys:
             await self.servers.start(standby)
         await self._replace_primary()

@@ -4,15 +4,16 @@ Senders say what was taken, recipients what came and which of it the mediator kn
 mediator's, tags the senders': one tag with two names was put into the mailbox twice.
 
 The rules of pushing are those of the documentation: a pushed message is its socket's until the socket ends or
-the lease lapses; a socket is never pushed the same message twice. What is asked for is leased to nobody. Two
-sockets are read independently: what comes on one shortly after the other has heard that it is deleted was on
-its way already. `GRACE` bounds that; within it the end of a socket may be heard of late, too.
+the lease lapses; a socket is never pushed the same message twice. What is asked for is leased to nobody: it
+may be pushed to another socket meanwhile, and what comes on one shortly after the other has heard that it is
+deleted was on its way already (it *crossed*). `GRACE` bounds that; within it the end of a socket may be heard
+of late, too.
 """
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-GRACE = 10.0
+GRACE = 15.0
 """Seconds: more than a client needs to give up a socket that is silent."""
 
 
@@ -40,6 +41,8 @@ class Journal:
     names: dict[str, str] = field(default_factory=dict)
     wrong: list[str] = field(default_factory=list)
     """Promises that were broken for certain."""
+    broken: Counter[str] = field(default_factory=Counter)
+    """How many of them, by kind."""
     doubts: list[Doubt] = field(default_factory=list)
     count: Counter[str] = field(default_factory=Counter)
     history: dict[str, list[str]] = field(default_factory=dict)
@@ -80,23 +83,34 @@ class Journal:
     def pushed(self, socket: str, name: str, tag: str, now: float, *, asked: bool = False) -> None:
         """A message came to a socket in live mode, or was `asked` for there, which may be done again."""
         where, since = self._deleted.get(tag, (socket, now))
-        is_crossed = tag in self._deleted and where != socket and now - since <= GRACE
+        is_deleted = tag in self._deleted
+        is_crossed = is_deleted and where != socket and now - since <= GRACE
         self._came(name, tag, f"{'asked for' if asked else 'pushed'} on {socket} at {now:.2f}", is_crossed)
         # What the other end of a fenced socket had sent before may still be read.
         pushed = self._pushed.setdefault(socket, set())
-        if tag in pushed and not asked:
-            self.wrong.append(f"pushed twice to {socket}: {tag}")
+        if asked:
+            if not is_deleted and self._is_held(tag, socket, now, since=GRACE):
+                self._doubt(tag, socket, now)
+            return
+        if tag in pushed:
+            self._complain("twice", f"pushed twice to {socket}: {tag}")
+        if (is_crossed or not is_deleted) and self._is_held(tag, socket, now):
+            self._doubt(tag, socket, now)
+        pushed.add(tag)
+        self._holders[tag] = _Holder(socket, now)
+
+    def _is_held(self, tag: str, socket: str, now: float, since: float = 0.0) -> bool:
+        """Whether it was pushed to another socket, which is open, since so many seconds."""
         holder = self._holders.get(tag)
-        if (
+        return (
             holder is not None
             and holder.socket in self._open
             and holder.socket != socket
-            and now - holder.since < self.lease_seconds
-        ):
-            self.doubts.append(Doubt(tag, holder.socket, socket, now))
-        if not asked:
-            pushed.add(tag)
-            self._holders[tag] = _Holder(socket, now)
+            and since <= now - holder.since < self.lease_seconds
+        )
+
+    def _doubt(self, tag: str, socket: str, now: float) -> None:
+        self.doubts.append(Doubt(tag, self._holders[tag].socket, socket, now))
 
     def fetched(self, name: str, tag: str) -> None:
         """A message came on request, which leases nothing."""
@@ -108,12 +122,6 @@ class Journal:
         for tag in tags:
             self._deleted.setdefault(tag, (socket, now))
             self._note(tag, f"acknowledged on {socket} at {now:.2f}" if socket else "acknowledged")
-            self._holders.pop(tag, None)
-
-    def forget_unpromised(self) -> None:
-        """A server is gone for good that alone had mail which was promised to nobody. It may be sent anew."""
-        for tag in self.names.keys() - self.taken_tags - self.acknowledged_tags:
-            del self.names[tag]
 
     def _note(self, tag: str, what: str) -> None:
         self.history.setdefault(tag, []).append(what)
@@ -124,9 +132,15 @@ class Journal:
         if is_crossed:
             self.count["crossed"] += 1
         elif tag in self.acknowledged_tags:
-            self.wrong.append(f"came back after it was deleted: {tag} ({', '.join(self.history[tag])})")
+            self._complain(
+                "came back", f"came back after it was deleted: {tag} ({', '.join(self.history[tag])})"
+            )
         if self.names.setdefault(tag, name) != name:
-            self.wrong.append(f"in the mailbox twice, as {self.names[tag]} and {name}: {tag}")
+            self._complain("twice", f"in the mailbox twice, as {self.names[tag]} and {name}: {tag}")
+
+    def _complain(self, kind: str, what: str) -> None:
+        self.broken[kind] += 1
+        self.wrong.append(what)
 
     # --- the end
 
@@ -135,18 +149,28 @@ class Journal:
         """Taken, and never seen again. Ask once all mailboxes are empty."""
         return self.taken_tags - self.names.keys()
 
+    def is_unsure(self, now: float) -> bool:
+        """Whether the end of a socket, if it were heard of now, would put an end to a doubt."""
+        return any(now - each.at <= GRACE for each in self.doubts)
+
     def complaints(self) -> list[str]:
         """All that is wrong, once all mailboxes are empty."""
         lost = [f"lost: {tag}" for tag in sorted(self.missing)]
         double = [f"{each.first} and {each.second} both hold {each.tag}" for each in self.doubts]
         return [*self.wrong, *lost, *double]
 
-    def summary(self) -> dict[str, int]:
+    @property
+    def figures(self) -> dict[str, int]:
+        """At any time."""
         return {
             "taken": len(self.taken_tags),
             "delivered": len(self.names),
             "acknowledged": len(self.acknowledged_tags),
             **self.count,
-            "lost": len(self.missing),
-            "wrong": len(self.wrong) + len(self.doubts),
+            "came back": self.broken["came back"],
+            "twice": self.broken["twice"] + len(self.doubts),
         }
+
+    def summary(self) -> dict[str, int]:
+        """Once all mailboxes are empty: also what is lost."""
+        return {**self.figures, "lost": len(self.missing)}

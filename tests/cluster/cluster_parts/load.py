@@ -28,6 +28,8 @@ HEARTBEAT = 5.0
 CLOSE_WITHIN = aiohttp.ClientWSTimeout(ws_close=1.0)
 PAUSE = 0.1
 """Before a client tries again."""
+DIGESTS = 0.05
+"""Seconds in which a recipient has a message and has not acknowledged it yet."""
 FIRST_WITHIN = 240.0
 
 
@@ -54,7 +56,7 @@ class Customer(Client):
             compress=0,
             max_msg_size=0,
             heartbeat=HEARTBEAT,
-            timeout=aiohttp.ClientWSTimeout(1, 1),
+            timeout=CLOSE_WITHIN,
         ) as ws:
             yield Line(self, ws)
 
@@ -185,24 +187,41 @@ class Load:
     async def _one_socket(self, account: Customer, socket: str) -> None:
         loop, journal = asyncio.get_running_loop(), self.journal
         waiting: dict[str, list[str]] = {}
+        requests: set[str] = set()
+
+        async def ask() -> None:
+            """Live mode pushes what comes from now on; what waits is asked for."""
+            request = pickup.delivery_request(50)
+            requests.add(request.id)
+            await line.tell(request)
+
+        async def acknowledge(receipt: Message, asked: bool) -> None:
+            """After a while in which the message is neither new nor deleted."""
+            with contextlib.suppress(*LOST):  # whoever reads notices too
+                await self._pause(DIGESTS)
+                await line.tell(receipt)
+                if asked:
+                    await ask()
+
+        acknowledging: set[asyncio.Task[None]] = set()
         try:
             async with account.line() as line:
                 journal.opened(socket)
                 await line.tell(pickup.live_delivery_change(True))
-                request = await self._ask_for_more(line)
+                await ask()
                 while not self.is_over:
                     message = await line.hear()
                     if message.type == pickup.DELIVERY:
                         delivery = pickup.parse_delivery(message)
                         mail = [(name, tag_of(body)) for name, body in delivery.messages]
-                        asked = message.thread == request
+                        asked = message.thread in requests
                         for name, tag in mail:
                             journal.pushed(socket, name, tag, loop.time(), asked=asked)
                         receipt = pickup.messages_received([name for name, _ in mail])
                         waiting[receipt.id] = [tag for _, tag in mail]
-                        await line.tell(receipt)
-                        if asked:
-                            request = await self._ask_for_more(line)
+                        task = asyncio.create_task(acknowledge(receipt, asked))
+                        acknowledging.add(task)
+                        task.add_done_callback(acknowledging.discard)
                     elif message.type == problem_report.PROBLEM_REPORT:
                         self.reports[problem_report.parse(message).code] += 1
                         return
@@ -210,14 +229,10 @@ class Load:
                         journal.acknowledged(*tags, socket=socket, now=loop.time())
                         await self._made_progress()
         finally:
-            journal.ended(socket, loop.time())
-
-    @staticmethod
-    async def _ask_for_more(line: Line) -> str:
-        """Live mode pushes what comes from now on; what waits is asked for. The id of the request."""
-        request = pickup.delivery_request(50)
-        await line.tell(request)
-        return request.id
+            for task in acknowledging:
+                task.cancel()
+            if not self.is_over:
+                journal.ended(socket, loop.time())
 
     # --- the end
 
@@ -226,6 +241,8 @@ class Load:
         self.is_sending = False
         async with asyncio.timeout(within):
             await asyncio.gather(*self.sending)
+            while self.journal.is_unsure(asyncio.get_running_loop().time()):
+                await self._pause()
         self.is_over = True
         for task in self.receiving:
             task.cancel()

@@ -32,8 +32,8 @@ class Node:
     place: Place
     process: Running | None = None
     port: int = 0
-    clock: tuple[str, ...] = ()
-    """What gives a node a clock that is wrong."""
+    under: tuple[str, ...] = ()
+    """What its command is run under, such as what gives it a clock that is wrong."""
 
     @property
     def address(self) -> str:
@@ -51,9 +51,12 @@ class Nodes(Cluster):
     mediator_count: int = 1
     store: str = field(kw_only=True)
     """The URL of the database, without the password."""
-    password: str = field(kw_only=True, repr=False)
+    passwords: Path = field(kw_only=True)
+    """A file for libpq, PGPASSFILE."""
     places: Sequence[Place] = field(default=(Place(), Place(), Place()), kw_only=True)
     balancer_host: str = field(default="127.0.0.1", kw_only=True)
+    under: tuple[str, ...] = field(default=(), kw_only=True)
+    """What every node's command is run under."""
     nodes: list[Node] = field(default_factory=list, init=False)
     balancer: Balancer = field(init=False)
     _stack: ExitStack = field(default_factory=ExitStack, init=False)
@@ -61,14 +64,11 @@ class Nodes(Cluster):
     def start_mediators(self, *flags: str) -> None:
         """Start all nodes. The first one makes the keys, which its operator copies to the others."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        passwords = self.directory / "pgpass"
-        passwords.touch(0o600)
-        passwords.write_text(f"*:*:*:*:{self.password}\n")
-        self.variables = {**self.variables, "PGPASSFILE": str(passwords)}
+        self.variables = {**self.variables, "PGPASSFILE": str(self.passwords)}
         self.balancer = self._stack.enter_context(Balancer(host=self.balancer_host))
         for number, place in enumerate(self.places, 1):
             name = f"node{number}"
-            self.nodes.append(Node(name, self.directory / name, place))
+            self.nodes.append(Node(name, self.directory / name, place, under=self.under))
         first, *others = self.nodes
         self.launch(first)
         mediator = self.ready(first)
@@ -98,7 +98,7 @@ class Nodes(Cluster):
                 *flags,
             ],
             name=node.name,
-            prefix=(*node.place.prefix, *node.clock),
+            prefix=(*node.place.prefix, *node.under),
         )
 
     def ready(self, node: Node) -> Mediator:

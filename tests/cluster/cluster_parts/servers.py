@@ -12,7 +12,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -59,6 +58,8 @@ class Server:
     port: int
     prefix: tuple[str, ...] = ()
     """What to run its commands under: `ip netns exec NAME`."""
+    under: tuple[str, ...] = ()
+    """What the server itself is run under, such as what gives it a clock that is wrong."""
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -72,9 +73,11 @@ class Server:
 
 @dataclass
 class Servers:
-    """A primary and its standbys. Use with `async with`; at its end no process and no file is left."""
+    """A primary and its standbys. Use with `async with`; at its end no process is left."""
 
     binaries: Binaries
+    folder: Path
+    """To be made where their user gets, as in a `workplace`."""
     count: int = 3
     hosts: Sequence[tuple[str, tuple[str, ...]]] = ()
     """Address and command prefix of each; none = all on the loopback address."""
@@ -83,9 +86,10 @@ class Servers:
     primary: Server = field(init=False)
 
     async def __aenter__(self) -> Self:
-        # Not below a folder of the caller's: the servers' user could not get there.
-        self.folder = Path(tempfile.mkdtemp(prefix="didmpc-servers-"))
-        self.folder.chmod(0o711)
+        self.folder.mkdir(mode=0o711)
+        self.binaries.own(self.folder)
+        self.passwords.touch(0o600)
+        self.passwords.write_text(f"*:*:*:{OWNER}:{self.password}\n")
         try:
             await self._create()
         except BaseException:
@@ -103,6 +107,11 @@ class Servers:
         """All servers; a client looks for the one that may be written to. Without the password."""
         hosts = ",".join(f"{server.host}:{server.port}" for server in self.all)
         return f"postgresql://{OWNER}@{hosts}/{DATABASE}?target_session_attrs=read-write"
+
+    @property
+    def passwords(self) -> Path:
+        """A file for libpq, PGPASSFILE, which only its owner reads."""
+        return self.folder / "pgpass"
 
     @property
     def dsn_with_password(self) -> str:
@@ -177,7 +186,7 @@ class Servers:
         for each in alive:
             if each is not server:
                 self._follow(each)
-                await self._reload(each)
+                await self.configure(each)
         return server
 
     async def rejoin(self, server: Server) -> None:
@@ -204,19 +213,17 @@ class Servers:
         await self._wait(self.primary, caught_up, f"{sorted(wanted)} to stream from")
 
     def stop(self) -> None:
-        """End all of it, and delete its files. Safe to call twice."""
+        """End all of it. Safe to call twice."""
         for server in self.all:
             if server.process is not None:
                 self._signal(server, signal.SIGKILL)
                 server.process.wait()
                 self._wait_for_orphans(server)
         self.all.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
 
     # --- inner
 
     async def _create(self) -> None:
-        self.binaries.own(self.folder)
         places = self.hosts or [("127.0.0.1", ())] * self.count
         for number, (host, prefix) in enumerate(places, 1):
             # In a network of its own any port is free; where all share one, the kernel chooses.
@@ -250,14 +257,22 @@ class Servers:
             # Only now: before there is a standby nobody could commit.
             names = ", ".join(server.name for server in self.all)
             for server in self.all:
-                with (server.data / "postgresql.auto.conf").open("a") as configuration:
-                    configuration.write(f"synchronous_standby_names = 'ANY 1 ({names})'\n")
-                await self._reload(server)
+                await self.configure(server, synchronous_standby_names=f"ANY 1 ({names})")
+
+    async def configure(self, server: Server, **settings: str) -> None:
+        """Give it other settings while it runs."""
+        self._write(server, **settings)
+        await self.ask(server, "SELECT pg_reload_conf()")
+
+    @staticmethod
+    def _write(server: Server, **settings: str) -> None:
+        """The last line for a setting counts."""
+        with (server.data / "postgresql.auto.conf").open("a") as configuration:
+            configuration.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
 
     def _address(self, server: Server) -> None:
-        """What differs from server to server; the last line for a setting counts."""
-        with (server.data / "postgresql.auto.conf").open("a") as configuration:
-            configuration.write(f"listen_addresses = '{server.host}'\nport = {server.port}\n")
+        """What differs from server to server."""
+        self._write(server, listen_addresses=server.host, port=str(server.port))
 
     def _copy(self, server: Server) -> None:
         """A base backup of the primary, to be its standby."""
@@ -286,8 +301,7 @@ class Servers:
             f"host={primary.host} port={primary.port} user={ADMIN} passfile={secret}"
             f" application_name={server.name} connect_timeout=3"
         )
-        with (server.data / "postgresql.auto.conf").open("a") as configuration:
-            configuration.write(f"primary_conninfo = '{connection}'\nprimary_slot_name = '{server.name}'\n")
+        self._write(server, primary_conninfo=connection, primary_slot_name=server.name)
 
     async def _make_slots(self) -> None:
         """A slot for each of the others: what it has not received stays where it can be had."""
@@ -299,14 +313,12 @@ class Servers:
                 standby.name,
             )
 
-    async def _reload(self, server: Server) -> None:
-        await self.ask(server, "SELECT pg_reload_conf()")
-
     def _command(self, server: Server, name: str) -> list[str]:
         """One of PostgreSQL's programs, in the network of a server and as the user who may run it."""
         user = self.binaries.user
         drop = [] if user is None else ["setpriv", f"--reuid={user}", "--clear-groups", "--"]
-        return [*server.prefix, *drop, str(self.binaries.folder / name)]
+        under = server.under if name == "postgres" else ()
+        return [*server.prefix, *drop, *under, str(self.binaries.folder / name)]
 
     def _run(self, server: Server, name: str, *arguments: str | Path, secret: str = "") -> None:
         """Raises ServersError. A password goes through the environment."""

@@ -1,4 +1,4 @@
-"""A whole cluster under load: servers, nodes, customers and what breaks them, and the verdict at the end."""
+"""A whole cluster at work: servers, nodes, customers, computations, what breaks them, and the verdict."""
 
 import asyncio
 import contextlib
@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from cluster_parts.faults import Faults
-from cluster_parts.load import Load, load
+from cluster_parts.load import load
 from cluster_parts.network import OUTSIDE, Network, NetworkFaults
 from cluster_parts.nodes import Nodes
 from cluster_parts.servers import Server, Servers
+from cluster_parts.sessions import Computations
 from didmpc.bench.soak import Log
 
 MISCOUNTED = """
@@ -36,37 +37,30 @@ async def world(
     network: Network | None = None,
     **customers: Any,
 ) -> AsyncIterator[Faults]:
-    """Nodes and load at work. At the end nothing may be missing, doubled, miscounted or a traceback."""
-    nodes = Nodes(folder, (), store=servers.dsn, password=servers.password)
+    """At its end nothing may be missing, doubled or miscounted, and no node has said a traceback."""
+    nodes = Nodes(folder, store=servers.dsn, passwords=servers.passwords)
     if network is not None:
         nodes.places, nodes.balancer_host = network.places, OUTSIDE
     try:
-        await asyncio.to_thread(nodes.start_mediators)
-        async with load(nodes.did, seed, **customers) as customers_at_work:
-            parts = nodes, servers, customers_at_work, random.Random(seed), log
+        await asyncio.to_thread(nodes.start)
+        async with load(nodes.did, seed, **customers) as at_work:
+            computations = Computations(nodes, servers, log)
+            parts = nodes, servers, at_work, random.Random(seed), log, computations
             faults = Faults(*parts) if network is None else NetworkFaults(*parts, network=network)
             log.write("begin", seed=seed, nodes=len(nodes.nodes), servers=len(servers.all))
             yield faults
-            await verdict(faults, log)
+            await computations.finish()
+            await at_work.finish()
+            faults.end("cluster")
+            assert at_work.journal.complaints() == [], at_work.journal.complaints()[:10]
+            await check_rows(servers, servers.primary)
         await asyncio.to_thread(nodes.stop_in_order)
         assert nodes.tracebacks() == [], nodes.said()[-3000:]
     finally:
         await asyncio.to_thread(nodes.stop)
 
 
-async def verdict(faults: Faults, log: Log) -> None:
-    """After everybody has come to an end."""
-    at_work: Load = faults.load
-    await at_work.finish()
-    summary = at_work.journal.summary()
-    log.write("end", faults=sum(faults.count.values()), kinds=dict(faults.count), **summary)
-    print(f"{sum(faults.count.values())} faults {dict(faults.count)}: {summary}")
-    assert at_work.journal.complaints() == [], at_work.journal.complaints()[:10]
-    await check_rows(faults.servers, faults.servers.primary)
-
-
 async def check_rows(servers: Servers, server: Server) -> None:
-    """What is counted is what is there: nothing, once all mailboxes are empty."""
-    assert await servers.ask(server, "SELECT count(*) FROM msg") == 0
+    """What is counted is what is there, once the mailboxes of customers are empty."""
     assert await servers.ask(server, MISCOUNTED) == 0
     assert await servers.ask(server, MISCOUNTED_ACCOUNTS) == 0
