@@ -87,7 +87,8 @@ exec postgres -D "$PGDATA" \
     -c cluster_name="$NAME" \
     -c listen_addresses="${LISTEN:-*}" -c port="$PORT" -c unix_socket_directories="$SOCKETS" \
     -c max_connections="${CONNECTIONS:-200}" -c shared_buffers="${BUFFERS:-256MB}" \
-    -c wal_level=replica -c max_wal_senders=10 -c wal_keep_size="${KEEP:-1GB}" -c hot_standby=on \
+    -c wal_level=replica -c max_wal_senders=10 -c wal_keep_size="${KEEP:-1GB}" \
+    -c hot_standby=on -c hot_standby_feedback=on \
     -c synchronous_commit=on -c synchronous_standby_names="ANY 1 (\"$(joined '", "' $SERVERS)\")" \
     -c wal_receiver_timeout=10s -c wal_sender_timeout=10s -c wal_retrieve_retry_interval=1s \
     -c primary_conninfo="host=$(joined , $SERVERS) port=$PORT user=replicator application_name=$NAME passfile=$PGPASSFILE connect_timeout=3 target_session_attrs=read-write" \
