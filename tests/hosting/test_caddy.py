@@ -1,10 +1,14 @@
-"""docker/Caddyfile in a real Caddy: TLS by an authority of its own, and agents that compute through it."""
+"""The Caddyfiles of docker/ in a real Caddy: TLS by an authority of its own, and what goes through it."""
 
+import asyncio
 import os
+import shutil
+import signal
 import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import aiohttp
@@ -12,6 +16,7 @@ import pytest
 from environments import ROOT, missing
 from hosting_parts import compute_together, free_port
 from mediator_parts import Client
+from postgres import Database
 
 from didmpc.bench.cluster import Cluster, Started
 
@@ -21,6 +26,7 @@ pytestmark = [
 ]
 
 START_WITHIN = 60.0
+AUTHORITY = Path("caddy", "pki", "authorities", "local", "root.crt")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +37,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def authority(place: Path) -> Path:
     """Where Caddy keeps the certificate of its own authority."""
-    return place / "caddy" / "pki" / "authorities" / "local" / "root.crt"
+    return place / AUTHORITY
 
 
 @pytest.fixture(scope="module")
@@ -42,27 +48,34 @@ def cluster(place: Path, authority: Path) -> Iterator[Cluster]:
         port = free_port()
         mediator = started.start_mediator("mediator", "--public-url", f"https://localhost:{port}")
         mediator.ready()
-        caddy = Started(
-            ["caddy", "run", "--config", ROOT / "docker" / "Caddyfile", "--adapter", "caddyfile"],
-            environment={
-                **{name: value for name, value in os.environ.items() if name in ("PATH", "LANG")},
-                "HOME": str(place),
-                "XDG_DATA_HOME": str(place),
-                "XDG_CONFIG_HOME": str(place),
-                "DOMAIN": f"localhost:{port}",
-                "UPSTREAM": f"127.0.0.1:{mediator.port}",
-                "CADDY_OPTIONS": "skip_install_trust\n auto_https disable_redirects\n local_certs",
-            },
-            cwd=place,
-            logs=place,
-            name="proxy",
-        )
-        try:
-            _until_it_answers(caddy, port, authority)
+        with caddy(place, ROOT / "docker" / "Caddyfile", port, UPSTREAM=f"127.0.0.1:{mediator.port}"):
             yield started
-        finally:
-            caddy.process.terminate()
-            caddy.process.wait(30)
+
+
+@contextmanager
+def caddy(place: Path, configuration: Path, port: int, **variables: str) -> Iterator[None]:
+    """One that keeps its authority in this folder, and answers to localhost on this port."""
+    process = Started(
+        ["caddy", "run", "--config", configuration, "--adapter", "caddyfile"],
+        environment={
+            **{name: value for name, value in os.environ.items() if name in ("PATH", "LANG")},
+            "HOME": str(place),
+            "XDG_DATA_HOME": str(place),
+            "XDG_CONFIG_HOME": str(place),
+            "DOMAIN": f"localhost:{port}",
+            "CADDY_OPTIONS": "skip_install_trust\n auto_https disable_redirects\n local_certs",
+            **variables,
+        },
+        cwd=place,
+        logs=place,
+        name="proxy",
+    )
+    try:
+        _until_it_answers(process, port, place / AUTHORITY)
+        yield
+    finally:
+        process.process.terminate()
+        process.process.wait(30)
 
 
 def _until_it_answers(caddy: Started, port: int, authority: Path) -> None:
@@ -134,3 +147,39 @@ def test_agents_compute_through_it(cluster: Cluster, demos: Path) -> None:
     said = cluster.start_command(cluster.mediators[0].home, ["mediator", "status", "--json"], name="status")
     status = said.done().json()
     assert status["sockets"] >= 3 and status["relay"]["packets"] > 0
+
+
+async def test_behind_that_of_a_cluster_a_node_that_stops_costs_no_mail(
+    tmp_path: Path, database: Database
+) -> None:
+    port, ports = free_port(), [free_port(), free_port()]
+    with Cluster(tmp_path / "cluster", mediator_count=0, variables=database.environment) as cluster:
+        flags = ("--public-url", f"https://localhost:{port}", "--store", database.url)
+        for number in ports:
+            home = tmp_path / str(number)
+            if cluster.mediators:
+                home.mkdir(mode=0o700)
+                shutil.copy(cluster.mediators[0].home / "mediator.json", home)
+            cluster.start_mediator(home.name, *flags, port=number, home=home).ready()
+        upstreams = " ".join(f"127.0.0.1:{number}" for number in ports)
+        with caddy(tmp_path, ROOT / "docker" / "cluster" / "Caddyfile", port, UPSTREAMS=upstreams):
+            context = ssl.create_default_context(cafile=str(tmp_path / AUTHORITY))
+            connector = aiohttp.TCPConnector(ssl=context, force_close=True)  # each request chooses anew
+            async with aiohttp.ClientSession(connector=connector) as http:
+                first = cluster.mediators[0]
+                alice, bob = await Client(http, first.did).enrol(), Client(http, first.did)
+                did = await alice.new_did()
+                sent = []
+                for number in range(30):
+                    if number == 10:
+                        first.process.send(signal.SIGTERM)
+                    async with asyncio.timeout(START_WITHIN):
+                        while await bob.send(did, b'{"n":%d}' % number) != 202:
+                            await asyncio.sleep(0.1)  # it was taken by the one that stops
+                    sent.append(b'{"n":%d}' % number)
+                assert first.process.wait().status == 0
+                got = []
+                while mail := await alice.fetch(50):
+                    got += [body for _, body in mail]
+                    await alice.acknowledge(*(name for name, _ in mail))
+                assert got == sent
