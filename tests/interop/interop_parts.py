@@ -15,7 +15,7 @@ from typing import Any, Self
 import pytest
 from install import ENVIRONMENTS
 
-PATIENCE = 60.0
+PATIENCE = 180.0
 
 Json = dict[str, Any]
 
