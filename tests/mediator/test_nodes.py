@@ -430,6 +430,35 @@ async def test_what_a_promoted_standby_does_not_know_of_leases_makes_nobody_gone
     assert not gone
 
 
+async def test_while_no_node_reaches_the_database_none_becomes_another_ones_heir(
+    start: Start, short_leases: None, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = await start(), await start()
+    await b.shows("links", [1])
+    alice = await a.client().enrol()
+    did = await alice.new_did()
+    passive = await a.line(alice)
+    await a.shows("delivers", 1)
+    active = await b.line(alice)
+    await b.shows("delivers", 1)
+    await a.client().send(did, b'{"n":1}')
+    await active.pushed()
+    mend = [cut_off(monkeypatch, node) for node in (1, 2)]
+    leases = await asyncpg.connect(database.dsn)
+    async with asyncio.timeout(PATIENCE):
+        while await leases.fetchval("SELECT count(*) FROM node WHERE lease_until > clock_timestamp()"):
+            await asyncio.sleep(0.05)
+    await leases.close()
+    for back in mend:
+        back()
+        assert await passive.stays_silent()  # the other socket has it, and is open
+    await b.shows("delivers", 1)
+    await a.client().send(did, b'{"n":2}')
+    [(_, body)] = await active.pushed()
+    assert body == b'{"n":2}'
+    assert await passive.stays_silent()
+
+
 async def test_accounts_that_cannot_be_given_up_at_once_are_given_up_later(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

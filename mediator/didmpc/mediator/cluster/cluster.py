@@ -245,7 +245,7 @@ class Cluster(Neighbours):
         beat = await self._tables.beat(self.id, self._lease.seconds, figures)
         was_held, was_term = self._lease.is_held, self._term
         self._term = beat.term
-        # A server that has just been promoted takes every node for there, also one that was gone before.
+        # A new term gives leases also to nodes from which others may have taken over before it began.
         if beat.is_held and (was_held or beat.term == was_term):
             self._lease.renewed(asked)
             if not was_held and self._beats is not None:

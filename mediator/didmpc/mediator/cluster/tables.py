@@ -40,7 +40,7 @@ class Beat:
     is_held: bool
     """Whether the lease was still held, and is held anew."""
     term: str
-    """Under which primary: after a failover it is another one."""
+    """After a failover, or when nobody could renew a lease, it is another one."""
     clock: float
     """The time of the database."""
     nodes: tuple[NodeRow, ...]
@@ -107,7 +107,7 @@ class Tables:
 
     async def begin_term(self, seconds: float) -> None:
         """Have nobody taken for gone only because a standby, promoted since, does not know better."""
-        await self._rows("SELECT begin_term($1)", seconds)
+        await self._rows("SELECT begin_term($1, false)", seconds)
 
     async def register(self, url: str, key: str, version: str, seconds: float) -> int:
         """A new node; its id. Who had its URL before is no more: nobody else can listen there."""
