@@ -1,5 +1,6 @@
 """A database as a side of a migration."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self
@@ -18,6 +19,7 @@ CONNECT_SECONDS = 10.0
 PREFETCH = 500
 ANSWER_SECONDS = 120.0
 """For one statement of a few thousand rows; a commit that no standby confirms would wait for ever."""
+PREPARE_SECONDS = 30.0
 COUNT_SECONDS = 1800.0
 """For one that looks at a whole table."""
 _SESSION = {
@@ -113,14 +115,16 @@ class PostgresSide:
             connection = await _connect(url)
             await described(connection, url=url)
             if prepare is not None:
-                async with connection.transaction():
+                async with asyncio.timeout(PREPARE_SECONDS), connection.transaction():
                     await prepare(connection)
             return cls(url, connection)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, OverflowError) as problem:
             raise LocalMisuse(
                 f"{without_password(url)} cannot be used.",
                 why=f"{_why(problem)}.",
-                fix="The URL is postgresql://USER@HOST/DATABASE; the password comes from the file that"
+                fix="Start it, and a standby that synchronous_standby_names names, or correct that."
+                if isinstance(problem, TimeoutError)
+                else "The URL is postgresql://USER@HOST/DATABASE; the password comes from the file that"
                 " PGPASSFILE names (chmod 600), or from PGPASSWORD.",
             ) from None
 
