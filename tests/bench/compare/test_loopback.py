@@ -33,7 +33,7 @@ from didmpc.bench.compare.lab import Site, nat_rules
 from didmpc.bench.compare.method import method, not_measured
 from didmpc.bench.compare.page import page
 from didmpc.bench.compare.programs import MARK, MARKER
-from didmpc.bench.compare.sheets import caution, sheets
+from didmpc.bench.compare.sheets import caution, failures, sheets
 from didmpc.protocols.errors import LocalMisuse
 
 
@@ -495,6 +495,28 @@ def test_without_root_ports_that_need_it_are_replaced(tmp_path):
     assert (network.port(443), network.port(7001)) == (443, 7001)
     network.vps.is_root = False
     assert (network.port(443), network.port(7001)) == (8443, 7001)
+
+
+def test_who_fails_is_set_up_anew_once_and_both_are_told(tmp_path, whole):
+    said, tried = [], []
+
+    def body(one, stack):
+        tried.append(one.name)
+        if one.name == "relay" or tried == ["tcp"]:
+            raise HostError("no luck")
+        return {"works": True}
+
+    plan = Plan(tmp_path, ("tcp", "relay"), say=said.append)
+    tcp, relay = comparison._each(plan, loopback(tmp_path, 3), body)
+    assert tried == ["tcp", "tcp", "relay", "relay"]
+    assert (tcp["works"], tcp["failed_at_first"]) == (True, "no luck")
+    assert relay["failed"] == "no luck"
+    assert said[1] == f"{said[0]}, anew"
+    words = list(failures(whole | {"cut": [tcp, relay]}))
+    assert words == [
+        "MPyC over plain TCP failed, and worked when it was set up anew (cut): no luck",
+        "raw TCP relay failed twice (cut): no luck",
+    ]
 
 
 def test_a_program_that_fails_at_one_party_ends_at_all(tmp_path):

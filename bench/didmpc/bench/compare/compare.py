@@ -14,7 +14,7 @@ from didmpc.bench.compare.fleet.network import connected
 from didmpc.bench.compare.fleet.plan import Fleet
 from didmpc.bench.compare.hosts import HostError, Network, loopback
 from didmpc.bench.compare.lab import Lab, Site, lab
-from didmpc.bench.compare.measure import RUN_WITHIN, Exposure, Measured
+from didmpc.bench.compare.measure import HELLO_WITHIN, Exposure, Measured
 from didmpc.bench.compare.profiles import PROFILES, Profile
 from didmpc.bench.compare.programs import Work
 from didmpc.protocols.errors import LocalMisuse
@@ -26,6 +26,7 @@ SITES: dict[str, tuple[Site, ...]] = {str(site): (site,) for site in Site} | {
     "symmetric among port-restricted": (Site.PORT_RESTRICTED, Site.SYMMETRIC, Site.PORT_RESTRICTED),
 }
 """How the three parties of `nat` are connected, in turn."""
+TRIES = 2
 REACH_WITHIN = 25.0
 """Seconds; longer for who needed a third of that, or more, where all is open."""
 ROUNDS_AROUND_CUT = 15.0
@@ -116,7 +117,7 @@ def _nat(plan: Plan) -> list[Json]:
         with lab(plan.folder / f"nat-{number}", 3, profile=Profile(name), sites=sites) as made:
 
             def body(one: Contender, stack: ExitStack, network: Network = made.network) -> Json:
-                patience = max(REACH_WITHIN, 3 * needed[one.name]) if one.name in needed else RUN_WITHIN
+                patience = max(REACH_WITHIN, 3 * needed[one.name]) if one.name in needed else HELLO_WITHIN
                 return _reach(plan, network, one, stack, patience)
 
             entries = _each(plan, made.network, body)
@@ -178,24 +179,24 @@ def _not_counted(made: Lab) -> frozenset[int]:
 
 
 def _each(plan: Plan, network: Network, body: Callable[[Contender, ExitStack], Json]) -> list[Json]:
-    """What `body` finds for each contender, or why there is nothing."""
-    found = []
+    """What `body` finds for each contender, or why there is nothing. Who fails is set up anew once."""
     known = contenders()
-    for name in plan.names:
-        one = known[name]
-        entry: Json = {"contender": name, "title": one.title, "reference": one.reference}
+    return [_one(plan, network, known[name], body) for name in plan.names]
+
+
+def _one(plan: Plan, network: Network, one: Contender, body: Callable[[Contender, ExitStack], Json]) -> Json:
+    entry: Json = {"contender": one.name, "title": one.title, "reference": one.reference}
+    for attempt in range(TRIES):
         try:
             if reason := one.reason_to_skip(network):
-                found.append(entry | {"skipped": reason})
-                continue
-            plan.say(f"{network.name}, {len(network.parties)} parties: {one.title}")
+                return entry | {"skipped": reason}
+            plan.say(f"{network.name}, {len(network.parties)} parties: {one.title}{', anew' * attempt}")
             with ExitStack() as stack:
                 stack.callback(network.stop)
-                entry |= body(one, stack)
+                return entry | body(one, stack)
         except HostError as error:
-            entry |= {"failed": str(error)}
-        found.append(entry)
-    return found
+            entry |= {"failed" if attempt == TRIES - 1 else "failed_at_first": str(error)}
+    return entry
 
 
 # --- time

@@ -17,6 +17,7 @@ from didmpc.bench.compare.lab import Lab
 from didmpc.bench.compare.programs import Work
 
 RUN_WITHIN = 120.0
+HELLO_WITHIN = 60.0
 POLL = 0.02
 LOOK_EVERY = 0.1
 CUT_SECONDS = 10.0
@@ -114,7 +115,7 @@ class Measured:
 
 
 def connect(
-    stack: ExitStack, contender: Contender, network: Network, hello: Work, *, within: float = RUN_WITHIN
+    stack: ExitStack, contender: Contender, network: Network, hello: Work, *, within: float = HELLO_WITHIN
 ) -> Measured:
     """From nothing to a first program that has run: what people wait for. Raises HostError."""
     before, most = network.processes(), 0

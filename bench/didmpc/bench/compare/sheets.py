@@ -90,9 +90,12 @@ def failures(result: Json) -> Iterator[str]:
     """What went wrong, in the words that were said."""
     for part in ("runs", "exposure", "cut", "nat"):
         for entry in result[part]:
+            where = entry.get("network") or entry.get("site") or part
             if "failed" in entry:
-                where = entry.get("network") or entry.get("site") or part
-                yield f"{entry['title']} failed ({where}): {_brief(entry['failed'])}"
+                yield f"{entry['title']} failed twice ({where}): {_brief(entry['failed'])}"
+            elif "failed_at_first" in entry:
+                words = _brief(entry["failed_at_first"])
+                yield f"{entry['title']} failed, and worked when it was set up anew ({where}): {words}"
 
 
 def figures(entry: Json, work: str) -> Json:

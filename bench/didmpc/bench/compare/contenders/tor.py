@@ -119,11 +119,11 @@ def _says(running: Running, words: str) -> bool:
 def _start_network(server: Host) -> str:
     """Authorities and relays; returns what makes a Tor use them instead of the Internet's."""
     names = [f"authority{number}" for number in range(AUTHORITIES)]
-    lines = [_authority(server, name, 5000 + number, 7000 + number) for number, name in enumerate(names)]
+    lines = [_authority(server, name, 5000 + number, 5200 + number) for number, name in enumerate(names)]
     testing = _TESTING + "".join(lines)
     server.put("testing", testing.encode())
     for number, name in enumerate(names):
-        _start(server, name, 5000 + number, f"{_VOTING}DirPort {7000 + number}\n")
+        _start(server, name, 5000 + number, f"{_VOTING}DirPort {5200 + number}\n")
     for number in range(RELAYS):
         _start(server, f"relay{number}", 5100 + number, "")
     return testing
