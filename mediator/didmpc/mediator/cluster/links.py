@@ -180,11 +180,17 @@ class Links:
             else:
                 heard.set_result(bytes(message))
 
+        def ended(task: asyncio.Task[None]) -> None:
+            self._greeting.discard(task)
+            heard.cancel()
+            if task.cancelled():
+                wire.abort()
+
         # Now: what it has said may be read before any task runs.
         wire.on_message, wire.on_lost = once, hung_up
         task = asyncio.create_task(self._answer(wire, heard), name="greeting a node")
         self._greeting.add(task)
-        task.add_done_callback(self._greeting.discard)
+        task.add_done_callback(ended)
 
     async def _answer(self, wire: Wire, heard: asyncio.Future[bytes]) -> None:
         """Make a link with a node that dials; hang up on anybody else."""
@@ -202,9 +208,6 @@ class Links:
                 "a connection from %s is none of a node: %s", wire.peer, str(problem) or "it says nothing"
             )
             wire.abort()
-        except asyncio.CancelledError:
-            wire.abort()
-            raise
 
     # --- both
 
