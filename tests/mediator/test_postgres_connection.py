@@ -172,6 +172,7 @@ async def test_while_there_is_no_server_it_fails_in_words_and_then_recovers(
         await node.write(lambda db: db.execute("INSERT INTO t VALUES (1)"))
     assert f"PostgreSQL cannot be reached: 127.0.0.1:{line.port}" in failed.value.why
     line.is_down = False
+    monkeypatch.undo()
     async with asyncio.timeout(PATIENCE):
         while True:
             with contextlib.suppress(StoreFailed):

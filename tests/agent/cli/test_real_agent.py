@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from awkward_mediator import AwkwardMediator
 
-from .conftest import Command, Result
+from .conftest import PATIENCE, Command, Result
 
 
 class Person:
@@ -97,7 +97,7 @@ async def test_an_agent_in_the_foreground_says_one_line_and_ends_on_a_signal(
     line = await asyncio.to_thread(process.stdout.readline)
     assert set(json.loads(line)) == {"did", "label", "mediator"}
     process.send_signal(number)
-    out, err = await asyncio.to_thread(process.communicate, None, 20)
+    out, err = await asyncio.to_thread(process.communicate, None, PATIENCE)
     assert out == b""
     assert b"Traceback" not in err
     assert process.returncode == status

@@ -176,7 +176,7 @@ async def test_reveals_that_are_changed_early_or_withheld_end_it_for_every_hones
     agents: Agents, steps: Path, host: type[BadHost], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if host is Withholds:
-        monkeypatch.setattr(attempt_module, "CONNECT_WITHIN", 2.0)
+        monkeypatch.setattr(attempt_module, "CONNECT_WITHIN", 5.0)
     await host(agents["alice"], steps).propose()
     joins = [agents[name].join(Terminal()) for name in ("bob", "carol")]
     for join in joins:
