@@ -262,7 +262,7 @@ def eventually(condition, what):
 
 def test_kill_9_of_the_bench_leaves_nothing_on_the_hosts(fleet, server, tmp_path):
     """Neither processes, also those that left their group, nor files; and what was to be undone is undone."""
-    undone = tmp_path / "undone"
+    undone, long = tmp_path / "undone", 900_000 + os.getpid()  # no other run's
     script = f"""
 import sys, time
 from pathlib import Path
@@ -271,7 +271,7 @@ from didmpc.bench.compare.fleet.plan import read
 with network.connected(read(Path({str(server[0] / "hosts.toml")!r})), lambda text: None) as made:
     host = made.parties[0]
     host.run("true", undo=("touch", {str(undone)!r}))
-    host.start("sh", "-c", "setsid sleep 987653 & trap '' TERM; sleep 987653")
+    host.start("sh", "-c", "setsid sleep {long} & trap '' TERM; sleep {long}")
     host.put("secret", b"x")
     print(host.folder, flush=True)
     time.sleep(600)
@@ -280,12 +280,12 @@ with network.connected(read(Path({str(server[0] / "hosts.toml")!r})), lambda tex
     try:
         folder = Path(bench.stdout.readline().strip())
         assert folder.name.startswith(PREFIX)
-        eventually(lambda: len(left(b"sleep\x00987653")) == 2, "two processes")
+        eventually(lambda: len(left(b"sleep\x00%d" % long)) == 2, "two processes")
         assert (folder / "secret").exists()
     finally:
         bench.send_signal(signal.SIGKILL)
         bench.wait()
-    eventually(lambda: not left(b"sleep\x00987653"), "the end of all processes")
+    eventually(lambda: not left(b"sleep\x00%d" % long), "the end of all processes")
     eventually(lambda: not folder.exists(), "the end of the folder")
     assert undone.exists()
 
