@@ -342,6 +342,15 @@ async def test_a_node_of_another_version_of_links_is_refused_in_words(
     assert "same version of didmpc on all nodes" in refused.value.fix
 
 
+async def test_nodes_that_died_are_in_nobodys_way(start: Start, database: Database) -> None:
+    a = await start()
+    await a.stop()
+    died = "'127.0.0.1:1', 'key', '9.9', 99, now() - interval '1 h'"
+    await change(database, f"INSERT INTO node(url, key, version, protocol, lease_until) VALUES ({died})")
+    b = await start(public_url="http://elsewhere.example")
+    assert [node["there"] for node in await b.nodes()] == [False, True]
+
+
 # --- what goes wrong
 
 

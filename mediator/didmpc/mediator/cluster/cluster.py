@@ -91,7 +91,8 @@ class Cluster(Neighbours):
         `keys` stands for those of the mediator; `url` is where other nodes reach the `listener`.
         """
         await tables.begin_term(leases.SECONDS)
-        others = [node for node in await tables.nodes() if node.is_there and node.url != url]
+        # Not who was there at last: nobody waits for those, where all have died.
+        others = [node for node in await tables.nodes() if node.lease_seconds > 0 and node.url != url]
         await _identify(tables, keys, public_url, alone=not others)
         _check_others(others, url)
         cluster = cls(tables, Identity.key(), url, listener)
