@@ -132,7 +132,9 @@ class About:
             else "<p>Whoever runs this server has not said how to reach them.</p>"
         )
         joins = ", and which two of them a relay joins" if self.relays else ""
-        relay = "<li>of computations nothing: their packets are passed on and never stored;</li>" if self.relays else ""
+        relay = ""
+        if self.relays:
+            relay = "<li>of computations nothing: their packets are passed on and never stored;</li>"
         return (
             '<section aria-labelledby="privacy"><h2 id="privacy">Privacy</h2>'
             "<p>What this server can see:</p><ul>"
