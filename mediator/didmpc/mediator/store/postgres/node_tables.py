@@ -58,7 +58,7 @@ CREATE FUNCTION timeline() RETURNS text LANGUAGE sql VOLATILE AS $$
 $$;
 INSERT INTO term(timeline) VALUES (timeline());
 
--- Nodes whose leases end later than this are there.
+-- Nodes whose leases end later than this are there. 6 s: as long as a lease (cluster/lease.py).
 CREATE FUNCTION there_after() RETURNS timestamptz LANGUAGE sql VOLATILE AS $$
     SELECT CASE
         WHEN NOT EXISTS (SELECT FROM term WHERE term.timeline = timeline()) THEN '-infinity'
