@@ -117,7 +117,7 @@ def _nat(plan: Plan) -> list[Json]:
         with lab(plan.folder / f"nat-{number}", 3, profile=Profile(name), sites=sites) as made:
 
             def body(one: Contender, stack: ExitStack, network: Network = made.network) -> Json:
-                patience = max(REACH_WITHIN, 3 * needed[one.name]) if one.name in needed else HELLO_WITHIN
+                patience = min(max(REACH_WITHIN, 3 * needed.get(one.name, HELLO_WITHIN)), 2 * HELLO_WITHIN)
                 return _reach(plan, network, one, stack, patience)
 
             entries = _each(plan, made.network, body)
