@@ -15,7 +15,7 @@ MINUTES ?= 5
 SOAK_PARTIES ?= 5
 SEED ?= 1
 LOG ?= soak.jsonl
-# Each kind of fault once; KINDS names some of them, such as "kill-primary roll".
+# Each kind of fault twice; KINDS names some of them, such as "kill-primary roll".
 FAULTS ?=
 KINDS ?=
 CLUSTER_LOG ?= cluster.jsonl

@@ -24,7 +24,7 @@ from didmpc.bench.soak import Log
 pytestmark = pytest.mark.cluster
 
 NAMED = (os.environ.get("KINDS") or "").split()
-FAULTS = int(os.environ.get("FAULTS") or len(NAMED) or 19)
+FAULTS = int(os.environ.get("FAULTS") or len(NAMED) or 38)
 HAS_HOSTS = os.geteuid() == 0 and shutil.which("nft") is not None
 MISSING = [
     *([] if HAS_HOSTS else ["partitions: they need root and nft (Debian: apt install nftables)"]),
