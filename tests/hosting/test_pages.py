@@ -19,6 +19,8 @@ from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
 from didmpc.mediator.operator.control import call
 from didmpc.mediator.operator.history import History
+from didmpc.mediator.store import StoreFailed
+from didmpc.mediator.store.sqlite import SqliteStore
 
 pytestmark = pytest.mark.hosting
 
@@ -268,6 +270,23 @@ async def test_with_a_keyboard_alone_one_enters_pauses_opens_a_table_and_leaves(
     await press("Enter")
     await page.wait_for_selector("#token")
     assert await page.evaluate("sessionStorage.length") == 0
+
+
+async def test_while_the_store_is_away_the_page_says_so_and_shows_the_rest(
+    browser: Any, mediator: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_: object) -> None:
+        raise StoreFailed("The database is out of reach.")
+
+    url, token = await link_of(tmp_path)
+    visit = await Visit.of(browser)
+    await visit.page.goto(f"{url}/#{token}")
+    await visit.until("document.getElementById('state').innerText.includes('Works')")
+    monkeypatch.setattr(SqliteStore, "probe", away)
+    monkeypatch.setattr(SqliteStore, "totals", away)
+    await visit.until("document.getElementById('state').innerText === 'Takes in no mail: store.'")
+    facts = await visit.page.inner_text("#facts")
+    assert "not known" in facts and "NaN" not in facts and visit.complaints == []
 
 
 async def test_a_wrong_token_is_refused_and_a_mediator_that_stops_is_told_of(

@@ -12,12 +12,14 @@ import pytest
 from mediator_parts import PATIENCE, SMALL, Client
 from operator_parts import mediator_command
 
-from didmpc.mediator import app
+from didmpc.mediator import app, health
 from didmpc.mediator.app import Running, running
 from didmpc.mediator.home import Home
-from didmpc.mediator.operator import site
+from didmpc.mediator.operator import site, view
 from didmpc.mediator.operator.history import History
 from didmpc.mediator.operator.token import Token
+from didmpc.mediator.store import StoreFailed
+from didmpc.mediator.store.sqlite import SqliteStore
 
 
 @pytest.fixture
@@ -113,6 +115,24 @@ async def test_it_shows_accounts_by_name_and_how_figures_went(
     async with http.get(f"{url}/state?after={found['history']['taken']}", headers=right) as response:
         later = (await response.json())["history"]
     assert len(later["samples"]) == later["taken"] - found["history"]["taken"]
+
+
+async def test_while_the_store_is_away_page_and_command_tell_the_rest(
+    watched: Running, tmp_path: Path, http: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(_: object) -> None:
+        raise StoreFailed("The database is out of reach.")
+
+    url, right = await opened(tmp_path)
+    monkeypatch.setattr(SqliteStore, "probe", away)
+    monkeypatch.setattr(SqliteStore, "totals", away)
+    monkeypatch.setattr(health, "PROBE_EVERY", 0.0)
+    async with http.get(f"{url}/state", headers=right) as response:
+        status = (await response.json())["status"]
+    assert (status["obstacles"], status["accounts"], status["sockets"]) == (["store"], None, 0)
+    told = (await mediator_command(tmp_path / "m", "status")).out
+    assert "not ready: store" in told and "not known: the store does not answer" in told
+    assert view.status_line(status).startswith("sockets 0")
 
 
 async def test_the_page_itself_holds_nothing_but_itself(

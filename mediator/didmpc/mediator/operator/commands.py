@@ -20,7 +20,7 @@ from didmpc.protocols.errors import LocalMisuse
 
 LONG_SECONDS = 3600.0
 """For what takes as long as there is much of it."""
-WATCH_PATIENCE = 5.0
+WATCH_PATIENCE = 10.0
 READY_SECONDS = 10.0
 DEFAULT_TICKET = "7 d"
 LONGEST_TICKET = 366 * 86400

@@ -15,7 +15,7 @@ from didmpc.mediator import left, logs
 from didmpc.mediator.home import KEYS_FILE, Home, Settings
 from didmpc.mediator.operator.backup import back_up
 from didmpc.mediator.operator.control import Json, Method
-from didmpc.mediator.store import Store
+from didmpc.mediator.store import Store, StoreFailed
 from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols.errors import LocalMisuse
 
@@ -86,7 +86,15 @@ class Operator:
         self._stopping.set()
 
     async def status(self, _: Json) -> Json:
-        totals = await self._store.totals()
+        """All that can be told; what only the store knows is None while it is away."""
+        running = await self._live.status() if self._live else {}
+        totals = None
+        if "store" not in running.get("obstacles", ()):
+            try:
+                totals = await self._store.totals()
+            except StoreFailed:
+                if self._live is None:
+                    raise
         return {
             "running": self._live is not None,
             "did": self._settings.identity.did,
@@ -94,11 +102,11 @@ class Operator:
             "home": str(self._home.root),
             "store": asdict(self._store.describe()),
             "disk_free_bytes": shutil.disk_usage(self._home.root).free,
-            "accounts": totals.accounts,
-            "mailboxes": totals.keys,
-            "queued": totals.messages,
-            "queued_bytes": totals.bytes,
-            **(await self._live.status() if self._live else {}),
+            "accounts": totals and totals.accounts,
+            "mailboxes": totals and totals.keys,
+            "queued": totals and totals.messages,
+            "queued_bytes": totals and totals.bytes,
+            **running,
         }
 
     async def config(self, _: Json) -> Json:

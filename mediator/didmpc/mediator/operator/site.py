@@ -71,11 +71,14 @@ class OperatorSite:
     async def _state(self, request: web.Request) -> web.Response:
         """How it is now, and the samples that the page does not have yet (`?after=` how many were taken).
 
-        Of a mediator that is one of several nodes also all of these.
+        Of a mediator that is one of several nodes also all of these; None while their database is away.
         """
         self._admit(request)
         status = await self._ask("status", {})
-        nodes = (await self._ask("nodes", {}))["nodes"] if status["store"]["url"] else []
+        nodes: list[Json] | None = []
+        if status["store"]["url"]:
+            away = "store" in status["obstacles"]
+            nodes = None if away else (await self._ask("nodes", {}))["nodes"]
         return _json({"status": status, "nodes": nodes, "history": self._history.since(_after(request))})
 
     async def _accounts(self, request: web.Request) -> web.Response:

@@ -44,8 +44,7 @@ def status_rows(status: Json, now: float) -> list[Row]:
     rows = [
         ("Mediator", status["url"]),
         ("State", _state(status, now)),
-        ("Accounts", f"{status['accounts']:,} with {status['mailboxes']:,} mailboxes"),
-        ("Waiting", f"{status['queued']:,} messages, {approximate_size(status['queued_bytes'])}"),
+        *_stored(status),
     ]
     if status["running"]:
         relay = status["relay"]
@@ -71,6 +70,15 @@ def status_rows(status: Json, now: float) -> list[Row]:
     rows += [("Store", kept), *(("Warning", words) for words in store["warnings"])]
     rows += [("Disk", f"{approximate_size(status['disk_free_bytes'])} free"), ("Home", status["home"])]
     return [(name, printable(text)) for name, text in rows if text]
+
+
+def _stored(status: Json) -> list[Row]:
+    if status["accounts"] is None:
+        return [("Accounts", "not known: the store does not answer"), ("Waiting", "not known")]
+    return [
+        ("Accounts", f"{status['accounts']:,} with {status['mailboxes']:,} mailboxes"),
+        ("Waiting", f"{status['queued']:,} messages, {approximate_size(status['queued_bytes'])}"),
+    ]
 
 
 def node_lines(nodes: Sequence[Json], now: float) -> list[str]:
@@ -103,7 +111,8 @@ def _node_state(node: Json) -> str:
 def status_line(status: Json) -> str:
     """The same in one line, where there is no terminal to draw on."""
     names = ("accounts", "queued", "sockets", "live", "messages_in", "messages_out")
-    return "  ".join(f"{name} {status[name]}" for name in names if name in status)
+    known = {name: status[name] for name in names if status.get(name) is not None}
+    return "  ".join(f"{name} {value}" for name, value in known.items())
 
 
 def _state(status: Json, now: float) -> str:

@@ -109,7 +109,7 @@ function take({ status, nodes, history: found }) {
   const obstacles = status.obstacles.join(", ");
   tell(obstacles ? `Takes in no mail: ${obstacles}.` : "Works, and takes in mail.", obstacles !== "");
   showFacts(status);
-  showNodes(nodes);
+  if (nodes) showNodes(nodes); // else the table stays, until their database is back
   PLOTS.forEach(draw);
 }
 
@@ -159,12 +159,13 @@ function ago(seconds) {
 function showFacts(status) {
   const most = (counts) => Object.entries(counts).filter(([, times]) => times).sort((a, b) => b[1] - a[1]).slice(0, 3)
     .map(([name, times]) => `${name} ${plain(times)}`).join(", ") || "none";
+  const known = (value, write = plain) => (value === null ? "not known" : write(value));
   const facts = {
     "Running for": ago(Date.now() / 1000 - status.since),
     "Registration": status.settings.registration || "open",
-    "Accounts": plain(status.accounts),
-    "Mailboxes": plain(status.mailboxes),
-    "Mail that waits": `${plain(status.queued)}, ${bytes(status.queued_bytes)}`,
+    "Accounts": known(status.accounts),
+    "Mailboxes": known(status.mailboxes),
+    "Mail that waits": known(status.queued, (count) => `${plain(count)}, ${bytes(status.queued_bytes)}`),
     "WebSockets": `${plain(status.sockets)}, ${plain(status.live)} in live mode`,
     "Relay": `${plain(status.relay.connections)} connections, ${plain(status.relay.channels)} channels`,
     "Relayed so far": `${plain(status.relay.packets)} packets, ${bytes(status.relay.bytes)}`,
