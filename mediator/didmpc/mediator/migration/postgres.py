@@ -28,6 +28,8 @@ _SESSION = {
     "synchronous_commit": "on",
     "jit": "off",
 }
+_FAILED = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What asyncpg raises; the last one where a connection is lost at an odd moment."""
 
 
 class DatabaseFailed(DidmpcError):
@@ -52,7 +54,7 @@ def _why(problem: BaseException) -> str:
 def _told() -> Any:
     try:
         yield
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as problem:
+    except _FAILED as problem:
         raise DatabaseFailed(problem) from None
 
 
@@ -118,7 +120,7 @@ class PostgresSide:
                 async with asyncio.timeout(PREPARE_SECONDS), connection.transaction():
                     await prepare(connection)
             return cls(url, connection)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError, OverflowError) as problem:
+        except (*_FAILED, ValueError, OverflowError) as problem:
             raise LocalMisuse(
                 f"{without_password(url)} cannot be used.",
                 why=f"{_why(problem)}.",
@@ -226,7 +228,7 @@ class PostgresSide:
                 )
 
     async def close(self) -> None:
-        with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        with contextlib.suppress(*_FAILED):
             await self._writer.close(timeout=CONNECT_SECONDS)
 
 

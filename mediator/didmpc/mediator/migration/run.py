@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 import typer
 
 from didmpc.mediator import left
-from didmpc.mediator.home import Home
+from didmpc.mediator.home import KEYS_FILE, Home
 from didmpc.mediator.migration.moving import Moved, Owner, Told, check_source, check_target, move
 from didmpc.mediator.migration.owners import HomeOwner, NodesOwner
 from didmpc.mediator.migration.postgres import PostgresSide, without_password
@@ -81,7 +81,15 @@ def _place(url: str, option: str) -> _Place:
     scheme, mark, rest = url.partition("://")
     if scheme == "sqlite" and mark and rest.startswith("/"):
         path = Path("/" + unquote(rest).lstrip("/"))
-        return _Place(url, path / FILE if path.is_dir() else path)
+        if path.is_dir() or not path.suffix:
+            path /= FILE
+        if path.name != FILE:
+            raise LocalMisuse(
+                f"{path} is not where a mediator keeps its mail.",
+                why=f"In each home that is {FILE}.",
+                fix=f"Name the home:  {option} sqlite://{path.parent}",
+            )
+        return _Place(url, path)
     if scheme in ("postgresql", "postgres") and mark:
         if urlsplit(url).password is not None or "password=" in urlsplit(url).query:
             raise LocalMisuse(
@@ -99,6 +107,12 @@ def _place(url: str, option: str) -> _Place:
 async def _migrate(one: _Place, other: _Place, *, dry_run: bool, quiet: bool) -> dict[str, Any]:
     progress = _Progress(quiet)
     home = (one if one.path is not None else other).home
+    if one.path is None and home.load() is None:
+        raise LocalMisuse(
+            f"{home.root} has no keys.",
+            why="They are in the homes of the nodes, and not in the database.",
+            fix=f"Copy the {KEYS_FILE} of a node into it (0600), and give the same command again.",
+        )
     who = home.require().fingerprint
     async with contextlib.AsyncExitStack() as stack:
         source: Side
