@@ -9,10 +9,10 @@ wait = 600                                              # seconds that run and j
 import os
 import tomllib
 from collections.abc import Mapping
-from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
+from didmpc.agent.cli import chosen_home
 from didmpc.agent.cli.errors import WrongUsage
 from didmpc.agent.home import Home
 from didmpc.protocols.errors import LocalMisuse
@@ -23,7 +23,6 @@ LONGEST_WAIT = 7 * 24 * 3600
 DEFAULT_WAIT = 600
 
 _TYPES: Mapping[str, type] = {"label": str, "mediator": str, "passphrase-file": str, "wait": int}
-_home: ContextVar[Home | None] = ContextVar("home", default=None)
 
 
 def home_of(flag: Path | None) -> Home:
@@ -36,13 +35,8 @@ def home_of(flag: Path | None) -> Home:
         raise WrongUsage(
             f"The home {home.root} is no folder.", fix="Name one with --home DIR or DIDMPC_HOME."
         )
-    _home.set(home)
+    chosen_home.choose(home)
     return home
-
-
-def current_home() -> Home:
-    """The home this command named, else the one it would use."""
-    return _home.get() or Home.locate()
 
 
 @dataclass(frozen=True, slots=True)

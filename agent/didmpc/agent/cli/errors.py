@@ -7,6 +7,7 @@ import sys
 import traceback
 from typing import Any
 
+from didmpc.agent.cli import chosen_home
 from didmpc.agent.cli.screen import Screen
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 
@@ -82,10 +83,8 @@ def report_crash(problem: Exception, screen: Screen, *, as_json: bool = False) -
 
 def _record(problem: Exception) -> str | None:
     """Append the traceback to the crash log of the home this command used; None where that is impossible."""
-    from didmpc.agent.cli.config import current_home
-
     with contextlib.suppress(Exception):
-        home = current_home()
+        home = chosen_home.current()
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         path = home.root / "crash.log"
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
