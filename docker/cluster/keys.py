@@ -1,15 +1,19 @@
-"""Give the homes of all nodes the same keys: those that are given, else those of one of them, or new ones."""
+"""Give the homes of all nodes the same keys: those that are given, else those of one of them, or new ones.
+
+As root, for a fresh volume belongs to root; each home then belongs to the user of the nodes, OWNER.
+"""
 
 import os
 import sys
 from pathlib import Path
 
+from didmpc.local.private_files import write_private
 from didmpc.mediator.home import KEYS_FILE, LOG_KEY_FILE, Home, Settings
 
 PORT = 8765
 
 
-def main(given: Path, public_url: str, homes: list[Home]) -> None:
+def main(given: Path, public_url: str, homes: list[Home], owner: int | None = None) -> None:
     """Homes with other keys than these are an error: they are of another mediator."""
     found = [settings for settings in (Home(given).load(), *(home.load() for home in homes)) if settings]
     settings = found[0] if found else Settings.new()
@@ -18,13 +22,16 @@ def main(given: Path, public_url: str, homes: list[Home]) -> None:
     log_keys = [path.read_bytes() for home in homes if (path := home.root / LOG_KEY_FILE).exists()]
     for home in homes:
         home.prepare()
+        if owner is not None:
+            os.chown(home.root, owner, owner)  # and so does what is made in it
         home.save(settings.listening("0.0.0.0", PORT, public_url))  # noqa: S104  (inside of a container)
         if log_keys and not (home.root / LOG_KEY_FILE).exists():
-            (home.root / LOG_KEY_FILE).touch(mode=0o600)
-            (home.root / LOG_KEY_FILE).write_bytes(log_keys[0])
+            write_private(home.root / LOG_KEY_FILE, log_keys[0])
         log_keys = log_keys or [home.log_key()]
     print(f"{KEYS_FILE} is the same in {len(homes)} homes.")
 
 
 if __name__ == "__main__":
-    main(Path("/run/given"), os.environ["PUBLIC_URL"], [Home(Path(name)) for name in sys.argv[1:]])
+    given = Path(os.environ.get("GIVEN", "/run/given"))
+    homes = [Home(Path(name)) for name in sys.argv[1:]]
+    main(given, os.environ["PUBLIC_URL"], homes, int(os.environ["OWNER"]))

@@ -50,6 +50,9 @@ def test_every_service_is_confined_and_none_but_caddy_is_reached_from_outside(co
         assert service["mem_limit"] and "privileged" not in service, name
         assert service["restart"] == ("no" if name == "keys" else "unless-stopped")
         assert ("ports" in service) == (name == "caddy")
+        added = {"caddy": ["NET_BIND_SERVICE"], "keys": ["CHOWN", "DAC_OVERRIDE"]}
+        assert service.get("cap_add", []) == added.get(name, [])
+    assert compose["services"]["keys"]["network_mode"] == "none"
 
 
 def test_no_password_is_in_an_environment_or_on_a_command_line(compose: Any) -> None:
@@ -126,6 +129,37 @@ def test_every_node_gets_the_same_keys_those_that_are_given_or_new_ones_and_neve
     others = [Home(tmp_path / f"other-{name}") for name in NODES]
     keys.main(given, url, others)
     assert all(home.require().keys == Home(given).require().keys for home in others)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv")
+def test_fresh_volumes_of_root_become_the_homes_of_the_nodes_user(compose: Any, tmp_path: Path) -> None:
+    service = compose["services"]["keys"]
+    owner = int(service["environment"]["OWNER"])
+    given, homes = tmp_path / "given", [tmp_path / name for name in NODES]
+    for folder in (given, *homes):
+        folder.mkdir(mode=0o755)  # as docker makes a volume
+    may = ",".join(("-all", *(f"+{name.lower()}" for name in service["cap_add"])))
+    command = ["setpriv", f"--bounding-set={may}", f"--inh-caps={may}"]
+    environment = {
+        "PATH": os.environ["PATH"],
+        "GIVEN": str(given),
+        "OWNER": str(owner),
+        "PUBLIC_URL": "https://m.example",
+    }
+    for _ in range(2):  # the second time nothing is root's any more
+        said = subprocess.run(
+            [*command, sys.executable, FOLDER / "keys.py", *homes],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert said.returncode == 0, said.stderr
+    for home in homes:
+        assert {path.name for path in home.iterdir()} == {"mediator.json", "log.key"}
+        for path in (home, *home.iterdir()):
+            assert (path.stat().st_uid, path.stat().st_gid) == (owner, owner), path
+            assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path == home else 0o600)
 
 
 def test_passwords_are_made_once_for_one_user_of_the_containers_each(tmp_path: Path) -> None:
