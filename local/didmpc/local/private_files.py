@@ -22,11 +22,13 @@ def make_private_folder(path: Path) -> None:
 def give_to_owner(file: int, folder: Path) -> None:
     """Where root works in somebody else's folder, let the open `file` belong to whoever owns that.
 
-    A service could not read its own home any more after a command that its operator gave as root.
+    A service could not read its own home any more after a command that its operator gave as root. Where
+    root may not do that (in some containers), the file stays root's.
     """
     owner, now = folder.stat(), os.fstat(file)
     if os.geteuid() == 0 and (owner.st_uid, owner.st_gid) != (now.st_uid, now.st_gid):
-        os.fchown(file, owner.st_uid, owner.st_gid)
+        with contextlib.suppress(OSError):
+            os.fchown(file, owner.st_uid, owner.st_gid)
 
 
 def write_private(path: Path, data: bytes) -> None:
