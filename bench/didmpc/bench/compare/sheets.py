@@ -354,9 +354,9 @@ def _reach(result: Json) -> Sheet:
     notes = [f"{title} ({', '.join(where)}): {why}" for (title, why), where in said.items()]
     return Sheet(
         "What it works behind, and what it survives",
-        "A small program with the three parties behind such a NAT or firewall: whether it ran, and seconds "
-        "from nothing to its end. And one during which a party could reach nobody for 10 s. Others were "
-        "observed on the same machine meanwhile, so these seconds are no figures to compare.",
+        "A small program with the three parties behind such a NAT or firewall, tried once: whether it ran, "
+        "and seconds from nothing to its end. And one during which a party could reach nobody for 10 s. "
+        "Others were observed on the same machine meanwhile, so these seconds are no figures to compare.",
         ("contender", *sites, *(["10 s cut"] if cuts else [])),
         rows,
         notes,
