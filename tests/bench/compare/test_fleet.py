@@ -6,6 +6,7 @@ Over network namespaces and sshd: `make test-netlab`.
 import dataclasses
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -294,9 +295,12 @@ def test_a_host_that_is_lost_fails_the_contender_in_words(fleet, tmp_path):
     plan = Plan(folder=tmp_path, names=("tcp",), parties=(2,), fleet=fleet, say=lambda text: None)
     with network.connected(fleet, plan.say) as made:
         host = made.parties[1]
-        host.start("sleep", "600")
+        left = host.start("sleep", "600")
         os.kill(int(host.quietly("sh", "-c", "echo $PPID")), signal.SIGKILL)
         (entry,) = comparison._compare_on(made, plan)
+    # `kill -9` of the keeper is what leaves something behind.
+    os.kill(left.pid, signal.SIGKILL)
+    shutil.rmtree(host.folder)
     assert "connection to party1" in entry["failed"]
 
 
