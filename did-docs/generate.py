@@ -11,12 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from didmpc.protocols import (
+from didmpc.protocols import binding_proof, from_prior
+from didmpc.protocols.crypto.keys import Curve, PrivateKey
+from didmpc.protocols.did import Service, canonical, peer4, resolve
+from didmpc.protocols.identity import Identity
+from didmpc.protocols.message import Message
+from didmpc.protocols.messages import (
     basic_message,
-    binding_proof,
     discover_features,
     empty,
-    from_prior,
     mediation,
     pickup,
     problem_report,
@@ -24,17 +27,13 @@ from didmpc.protocols import (
     routing,
     trust_ping,
 )
-from didmpc.protocols.did import Service, canonical, peer4, resolve
-from didmpc.protocols.discover_features import Feature, Query
-from didmpc.protocols.identity import Identity
-from didmpc.protocols.keys import Curve, PrivateKey
-from didmpc.protocols.mediation import Page, Update, Updated
-from didmpc.protocols.message import Message
+from didmpc.protocols.messages.discover_features import Feature, Query
+from didmpc.protocols.messages.mediation import Page, Update, Updated
+from didmpc.protocols.messages.out_of_band import Invitation
+from didmpc.protocols.messages.pickup import Status
+from didmpc.protocols.messages.problem_report import ProblemReport
+from didmpc.protocols.messages.relay_control import Channel
 from didmpc.protocols.namespace import NAMESPACE
-from didmpc.protocols.out_of_band import Invitation
-from didmpc.protocols.pickup import Status
-from didmpc.protocols.problem_report import ProblemReport
-from didmpc.protocols.relay_control import Channel
 
 HERE = Path(__file__).parent
 NOW = 1_700_000_000

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from didmpc.local.private_files import write_private
-from didmpc.mediator.home import KEYS_FILE, LOG_KEY_FILE, Home, Settings
+from didmpc.mediator.host.home import KEYS_FILE, LOG_KEY_FILE, Home, Settings
 
 PORT = 8765
 

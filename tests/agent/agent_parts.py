@@ -5,14 +5,14 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from didmpc.agent.contact_exchange import ContactExchange
-from didmpc.agent.contacts import Contacts
-from didmpc.agent.courtesies import Courtesies
-from didmpc.agent.home import Home
-from didmpc.agent.invitations import Invitations
-from didmpc.agent.mailbox import Mailbox
-from didmpc.agent.ping import Pinger
-from didmpc.agent.wallet import Wallet
+from didmpc.agent.contacts.contact_exchange import ContactExchange
+from didmpc.agent.contacts.contacts import Contacts
+from didmpc.agent.contacts.invitations import Invitations
+from didmpc.agent.contacts.ping import Pinger
+from didmpc.agent.mailbox.courtesies import Courtesies
+from didmpc.agent.mailbox.mailbox import Mailbox
+from didmpc.agent.wallet.home import Home
+from didmpc.agent.wallet.wallet import Wallet
 
 
 class Silent:

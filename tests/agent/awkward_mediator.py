@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
 
-from didmpc.protocols import discover_features, mediation, pickup, routing, trust_ping
 from didmpc.protocols.did import Service, canonical, resolve
-from didmpc.protocols.discover_features import Feature
 from didmpc.protocols.envelope import pack_authcrypt, unpack
 from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.message import Message
-from didmpc.protocols.out_of_band import Invitation
+from didmpc.protocols.messages import discover_features, mediation, pickup, routing, trust_ping
+from didmpc.protocols.messages.discover_features import Feature
+from didmpc.protocols.messages.out_of_band import Invitation
 
 
 @dataclass

@@ -13,9 +13,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from agent_parts import PATIENCE, Agent, Start
 from awkward_mediator import AwkwardMediator
 
-from didmpc.agent.home import Home
-from didmpc.agent.mailbox import Mailbox
-from didmpc.agent.wallet import Wallet
+from didmpc.agent.mailbox.mailbox import Mailbox
+from didmpc.agent.wallet.home import Home
+from didmpc.agent.wallet.wallet import Wallet
 
 
 @pytest.fixture(autouse=True)

@@ -12,20 +12,20 @@ import pytest
 
 from didmpc.agent import daemon
 from didmpc.agent.doctor import Doctor
-from didmpc.agent.home import Home
-from didmpc.agent.mailbox import Mailbox, NotAdmitted
-from didmpc.agent.wallet import Wallet
+from didmpc.agent.mailbox.mailbox import Mailbox, NotAdmitted
+from didmpc.agent.wallet.home import Home
+from didmpc.agent.wallet.wallet import Wallet
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.home import Home as MediatorHome
+from didmpc.mediator.host.home import Home as MediatorHome
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.operator.control import call
 from didmpc.mediator.store.sqlite import SqliteStore
-from didmpc.protocols import mediation
 from didmpc.protocols.did import canonical
 from didmpc.protocols.envelope import pack_authcrypt, unpack
 from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.message import ENCRYPTED
-from didmpc.protocols.out_of_band import Invitation
+from didmpc.protocols.messages import mediation
+from didmpc.protocols.messages.out_of_band import Invitation
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import pytest
 from agent_parts import PATIENCE, Silent, Start, eventually
 from awkward_mediator import AwkwardMediator
 
-from didmpc.agent import contact_exchange
+from didmpc.agent.contacts import contact_exchange
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.did import same_party
-from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
-from didmpc.protocols.out_of_band import Invitation, from_text
+from didmpc.protocols.messages.out_of_band import Invitation, from_text
 
 LONG_ENOUGH_TO_ASK = 2.0
 

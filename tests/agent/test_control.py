@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from didmpc.agent import control
-from didmpc.agent.control import ControlServer, Stream
-from didmpc.agent.control_client import Call, call
-from didmpc.agent.home import Home
+from didmpc.agent.control import server as control
+from didmpc.agent.control.client import Call, call
+from didmpc.agent.control.server import ControlServer, Stream
+from didmpc.agent.wallet.home import Home
 from didmpc.local import unix_socket
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 

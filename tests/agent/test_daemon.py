@@ -15,10 +15,11 @@ import pytest
 from agent_parts import PATIENCE, eventually
 from awkward_mediator import AwkwardMediator
 
-from didmpc.agent import daemon, mailbox
-from didmpc.agent.control_client import call
+from didmpc.agent import daemon
+from didmpc.agent.control.client import call
 from didmpc.agent.daemon import StartOptions, serve
-from didmpc.agent.home import Home
+from didmpc.agent.mailbox import mailbox
+from didmpc.agent.wallet.home import Home
 from didmpc.protocols.did import resolve, same_party
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 

@@ -15,11 +15,11 @@ from typing import Any
 import aiohttp
 import pytest
 
-from didmpc.agent.control_client import call
+from didmpc.agent.control.client import call
 from didmpc.agent.embedded import EmbeddedMediator
-from didmpc.agent.home import Home
-from didmpc.agent.mailbox import Mailbox, Standing
-from didmpc.agent.wallet import Wallet
+from didmpc.agent.mailbox.mailbox import Mailbox, Standing
+from didmpc.agent.wallet.home import Home
+from didmpc.agent.wallet.wallet import Wallet
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.message import Message

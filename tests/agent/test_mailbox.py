@@ -10,17 +10,19 @@ import pytest
 from agent_parts import PATIENCE, Agent, Silent, Start, eventually
 from awkward_mediator import AwkwardMediator
 
-from didmpc.agent import contact_exchange, inbox, mailbox
-from didmpc.protocols import discover_features, from_prior, mediation, trust_ping
+from didmpc.agent.contacts import contact_exchange
+from didmpc.agent.mailbox import inbox, mailbox
+from didmpc.protocols import from_prior
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.did import Service, canonical
-from didmpc.protocols.encoding import b64url
 from didmpc.protocols.envelope import Unpacked, pack_anoncrypt, pack_authcrypt
 from didmpc.protocols.errors import DidmpcError, MessageError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message, new_id
+from didmpc.protocols.messages import discover_features, mediation, trust_ping
+from didmpc.protocols.messages.pickup import MESSAGES_RECEIVED
+from didmpc.protocols.messages.problem_report import PROBLEM_REPORT
 from didmpc.protocols.mpc import messages as mpc
-from didmpc.protocols.pickup import MESSAGES_RECEIVED
-from didmpc.protocols.problem_report import PROBLEM_REPORT
 
 NOTE = "https://example.org/note/1.0/note"
 

@@ -6,11 +6,11 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from didmpc.agent.transport import Transport
+from didmpc.agent.mailbox.transport import Transport
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.out_of_band import MAX_INVITATION, Invitation
-from didmpc.protocols.shorten_url import ShortLink
+from didmpc.protocols.messages.out_of_band import MAX_INVITATION, Invitation
+from didmpc.protocols.messages.shorten_url import ShortLink
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
 MINE = Invitation(from_=Identity.peer4().did)

@@ -8,14 +8,14 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from didmpc.agent import dialing
-from didmpc.agent.dialing import ALLOW_PRIVATE
-from didmpc.agent.transport import Transport, host_of
-from didmpc.protocols.encoding import unb64url
+from didmpc.agent.mailbox import dialing
+from didmpc.agent.mailbox.dialing import ALLOW_PRIVATE
+from didmpc.agent.mailbox.transport import Transport, host_of
+from didmpc.protocols.crypto.encoding import unb64url
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.out_of_band import Invitation
-from didmpc.protocols.shorten_url import ShortLink
+from didmpc.protocols.messages.out_of_band import Invitation
+from didmpc.protocols.messages.shorten_url import ShortLink
 
 Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[str]]
 

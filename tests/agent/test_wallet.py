@@ -8,10 +8,10 @@ from typing import ClassVar
 
 import pytest
 
-from didmpc.agent import home as homes
-from didmpc.agent import keystore
-from didmpc.agent.home import Home
-from didmpc.agent.wallet import Wallet, leftovers
+from didmpc.agent.wallet import home as homes
+from didmpc.agent.wallet import keystore
+from didmpc.agent.wallet.home import Home
+from didmpc.agent.wallet.wallet import Wallet, leftovers
 from didmpc.local.private_files import write_private
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.identity import Identity

@@ -14,7 +14,7 @@ from didmpc.mediator.store import StoreFailed, StoreUnsure
 from didmpc.mediator.store.postgres import PostgresStore, connection
 from didmpc.mediator.store.postgres.connection import Postgres
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.mediation import Update
+from didmpc.protocols.messages.mediation import Update
 
 LEASE = 60.0
 ENDED = "UPDATE node SET lease_until = clock_timestamp() - interval '1 h'"

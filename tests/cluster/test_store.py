@@ -19,7 +19,7 @@ from didmpc.mediator.limits import Limits
 from didmpc.mediator.store import StoreFailed
 from didmpc.mediator.store.postgres import PostgresStore
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.mediation import Update
+from didmpc.protocols.messages.mediation import Update
 
 pytestmark = pytest.mark.cluster
 

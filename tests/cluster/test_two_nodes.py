@@ -10,7 +10,7 @@ from cluster_parts.nodes import Node, Nodes, Place
 from mediator_parts import Client, Leg
 from postgres import Database
 
-from didmpc.protocols import pickup
+from didmpc.protocols.messages import pickup
 from didmpc.protocols.relay import hop
 
 

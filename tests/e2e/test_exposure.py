@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from didmpc.agent.home import Home
-from didmpc.agent.wallet import Wallet
+from didmpc.agent.wallet.home import Home
+from didmpc.agent.wallet.wallet import Wallet
 from didmpc.bench.cluster import Cluster
 
 from .observe import LISTEN, all_say, command_line, network_sockets, party_processes, runs

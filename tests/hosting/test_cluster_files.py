@@ -18,9 +18,9 @@ from environments import PYTHON, ROOT
 from hosting_parts import free_port
 from test_compose import VARIABLE, filled_in
 
-from didmpc.mediator.configuration import Configuration
-from didmpc.mediator.home import Home, Settings
-from didmpc.mediator.proxies import Proxies
+from didmpc.mediator.host.configuration import Configuration
+from didmpc.mediator.host.home import Home, Settings
+from didmpc.mediator.sockets.proxies import Proxies
 
 pytestmark = pytest.mark.hosting
 

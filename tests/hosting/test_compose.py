@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from environments import PYTHON, ROOT
 
-from didmpc.mediator.configuration import Configuration
-from didmpc.mediator.home import Home
-from didmpc.mediator.proxies import Proxies
+from didmpc.mediator.host.configuration import Configuration
+from didmpc.mediator.host.home import Home
+from didmpc.mediator.sockets.proxies import Proxies
 
 pytestmark = pytest.mark.hosting
 

@@ -16,7 +16,7 @@ from postgres import Database
 
 from didmpc.mediator import app
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.operator.control import call
 from didmpc.mediator.operator.history import History
 from didmpc.mediator.store import StoreFailed

@@ -13,13 +13,13 @@ from typing import Protocol
 from interop_parts import PATIENCE, Agent, Json, Peer
 
 from didmpc.protocols import did as dids
-from didmpc.protocols import mediation, pickup
 from didmpc.protocols.did import Service
 from didmpc.protocols.envelope import pack_authcrypt, unpack
 from didmpc.protocols.identity import Identities, Identity
-from didmpc.protocols.mediation import V2, Version
 from didmpc.protocols.message import ENCRYPTED, Message
-from didmpc.protocols.routing import route
+from didmpc.protocols.messages import mediation, pickup
+from didmpc.protocols.messages.mediation import V2, Version
+from didmpc.protocols.messages.routing import route
 
 BASIC = "https://didcomm.org/basicmessage/2.0/message"
 

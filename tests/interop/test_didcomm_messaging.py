@@ -10,8 +10,8 @@ from interop_parts import Json, Peer, PeerRefused
 from mediated import BASIC, Account, OurMailbox
 
 from didmpc.protocols import did as dids
+from didmpc.protocols.crypto.encoding import unb64url
 from didmpc.protocols.did import Service
-from didmpc.protocols.encoding import unb64url
 from didmpc.protocols.envelope import pack_anoncrypt, pack_authcrypt, pack_signed, unpack
 from didmpc.protocols.errors import EnvelopeError
 from didmpc.protocols.identity import Identities, Identity

@@ -11,12 +11,12 @@ from interop_parts import Json, Peer, PeerRefused
 
 from didmpc.protocols import did as dids
 from didmpc.protocols import from_prior
+from didmpc.protocols.crypto.encoding import b64url, unb64url
+from didmpc.protocols.crypto.keys import Curve
 from didmpc.protocols.did import DIDDocument, Service
-from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.envelope import Unpacked, pack_anoncrypt, pack_authcrypt, pack_signed, unpack
 from didmpc.protocols.errors import DidError, EnvelopeError
 from didmpc.protocols.identity import Identities, Identity
-from didmpc.protocols.keys import Curve
 from didmpc.protocols.message import Attachment, Message
 
 TYPE = "https://didcomm.org/basicmessage/2.0/message"

@@ -18,7 +18,7 @@ from didmpc.protocols.did import Service
 from didmpc.protocols.envelope import pack_anoncrypt, pack_authcrypt, unpack
 from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.message import Message
-from didmpc.protocols.routing import FORWARD
+from didmpc.protocols.messages.routing import FORWARD
 
 BODY = {"content": "Grüße, 多方计算"}
 

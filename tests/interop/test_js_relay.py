@@ -14,14 +14,14 @@ from interop_parts import PATIENCE, Child, Json
 from js_session_parts import JS, blocks, find_node
 from mediated import OurMailbox
 
-from didmpc.protocols import relay_control
+from didmpc.protocols.crypto.encoding import b64url
+from didmpc.protocols.crypto.keys import PrivateKey
 from didmpc.protocols.did import DIDDocument, resolve
-from didmpc.protocols.encoding import b64url
 from didmpc.protocols.envelope import pack_authcrypt, unpack
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.identity import Identities, Identity
-from didmpc.protocols.keys import PrivateKey
 from didmpc.protocols.message import Message
+from didmpc.protocols.messages import relay_control
 from didmpc.protocols.relay import hop
 from didmpc.protocols.session.handshake import ACCEPT, OPEN, WIRE_BINARY, Initiation, Party, respond
 from didmpc.protocols.session.link import Closed, Data, Link

@@ -10,11 +10,11 @@ from interop_parts import Json, Peer, PeerRefused
 from mediated import BASIC, Account, carried
 
 from didmpc.protocols import did as dids
-from didmpc.protocols import discover_features, mediation, pickup, problem_report, trust_ping
 from didmpc.protocols.envelope import pack_authcrypt
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
-from didmpc.protocols.routing import route
+from didmpc.protocols.messages import discover_features, mediation, pickup, problem_report, trust_ping
+from didmpc.protocols.messages.routing import route
 
 CLIENTS = ("pypi_didcomm", "pypi_didcomm_messaging", "npm_didcomm_node")
 every_client = pytest.mark.parametrize("peer", CLIENTS, indirect=True)

@@ -10,7 +10,7 @@ from didmpc.protocols.did import Service
 from didmpc.protocols.envelope import pack_authcrypt, unpack
 from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.message import Message
-from didmpc.protocols.routing import parse_forward, route
+from didmpc.protocols.messages.routing import parse_forward, route
 
 TYPE = "https://didcomm.org/trust-ping/2.0/ping"
 TWO_SERVICES = [

@@ -9,13 +9,14 @@ from typing import Any
 from mediator_parts import Client
 
 from didmpc.protocols import did as dids
-from didmpc.protocols import jose, mediation, pickup, trust_ping
-from didmpc.protocols.encoding import b64url, unb64url
+from didmpc.protocols.crypto import jose
+from didmpc.protocols.crypto.encoding import b64url, unb64url
+from didmpc.protocols.crypto.keys import PrivateKey
 from didmpc.protocols.envelope import pack_anoncrypt, pack_authcrypt, pack_signed
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.keys import PrivateKey
 from didmpc.protocols.message import MAX_BRACKETS, Message
-from didmpc.protocols.routing import FORWARD
+from didmpc.protocols.messages import mediation, pickup, trust_ping
+from didmpc.protocols.messages.routing import FORWARD
 
 STRANGER = Identity.peer4()
 

@@ -15,7 +15,7 @@ from postgres import database, postgres_server
 from store_parts import place
 
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 
 __all__ = ["database", "place", "postgres_server"]  # fixtures
 

@@ -14,17 +14,17 @@ from typing import Any, Self
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
-from didmpc.mediator import legs, relay
 from didmpc.mediator.limits import KIB, Limits
+from didmpc.mediator.relay import legs, relay
 from didmpc.protocols import did as dids
-from didmpc.protocols import mediation, pickup, problem_report, relay_control
+from didmpc.protocols.crypto.keys import PrivateKey
 from didmpc.protocols.did import DIDDocument, Service, canonical
 from didmpc.protocols.envelope import Unpacked, pack_anoncrypt, pack_authcrypt, unpack
 from didmpc.protocols.identity import Identities, Identity
-from didmpc.protocols.keys import PrivateKey
 from didmpc.protocols.message import ENCRYPTED, Message
+from didmpc.protocols.messages import mediation, pickup, problem_report, relay_control
+from didmpc.protocols.messages.routing import forward
 from didmpc.protocols.relay import hop
-from didmpc.protocols.routing import forward
 from didmpc.protocols.session.handshake import OPEN, Initiation, Party
 from didmpc.protocols.session.packet import PacketOpener, PacketSealer, inside, unsealed
 

@@ -17,7 +17,7 @@ from mediator_parts import Client
 from operator_parts import mediator_command
 
 from didmpc.mediator.app import running
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.operator import backup as backups
 from didmpc.protocols.errors import LocalMisuse
 

@@ -18,16 +18,23 @@ from mediator_parts import PATIENCE, Client, Leg
 
 from didmpc.mediator import app
 from didmpc.mediator.app import Running
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.limits import KIB, Limits, Rate
 from didmpc.mediator.refusals import Refusal
-from didmpc.mediator.service import Service
-from didmpc.protocols import discover_features, mediation, pickup, problem_report, routing, trust_ping
-from didmpc.protocols.body import MAX_ITEMS, MAX_TEXT
+from didmpc.mediator.service.service import Service
 from didmpc.protocols.envelope import unpack
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import ENCRYPTED, MAX_BRACKETS, MAX_DEPTH, Message
-from didmpc.protocols.routing import FORWARD
+from didmpc.protocols.messages import (
+    discover_features,
+    mediation,
+    pickup,
+    problem_report,
+    routing,
+    trust_ping,
+)
+from didmpc.protocols.messages.body import MAX_ITEMS, MAX_TEXT
+from didmpc.protocols.messages.routing import FORWARD
 from didmpc.protocols.session.handshake import OPEN
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

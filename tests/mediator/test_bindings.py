@@ -9,13 +9,14 @@ import pytest
 from mediator_parts import SMALL, Client, code_of
 
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.store.sqlite import SqliteStore
-from didmpc.protocols import binding_proof, jwt, mediation, shorten_url
+from didmpc.protocols import binding_proof, jwt
 from didmpc.protocols.did import Service, canonical
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.mediation import Update
-from didmpc.protocols.out_of_band import Invitation
+from didmpc.protocols.messages import mediation, shorten_url
+from didmpc.protocols.messages.mediation import Update
+from didmpc.protocols.messages.out_of_band import Invitation
 
 
 def proof(recipient: Identity, account: Client, at: float | None = None) -> str:

@@ -18,16 +18,17 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from mediator_parts import PATIENCE, SMALL, Client, Documented, in_short_form
 
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.dialing import Outside
-from didmpc.mediator.home import Home, Settings
+from didmpc.mediator.host.home import Home, Settings
+from didmpc.mediator.resolving.dialing import Outside
 from didmpc.protocols import did as dids
-from didmpc.protocols import jwt, mediation, pickup, trust_ping
+from didmpc.protocols import jwt
+from didmpc.protocols.crypto.keys import Curve, PrivateKey
 from didmpc.protocols.did import Service, canonical
 from didmpc.protocols.did.document import from_json
 from didmpc.protocols.envelope import pack_anoncrypt, unpack
 from didmpc.protocols.identity import Identities, Identity
-from didmpc.protocols.keys import Curve, PrivateKey
-from didmpc.protocols.routing import FORWARD, forward, route
+from didmpc.protocols.messages import mediation, pickup, trust_ping
+from didmpc.protocols.messages.routing import FORWARD, forward, route
 
 WALLET = "wallet.example"
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from didmpc.mediator.configuration import SETTINGS, Configuration, WrongSetting
-from didmpc.mediator.home import Home, Settings
+from didmpc.mediator.host.configuration import SETTINGS, Configuration, WrongSetting
+from didmpc.mediator.host.home import Home, Settings
+from didmpc.mediator.host.quantities import read_limit, show_limit
 from didmpc.mediator.limits import MIB, TABLE, UNLIMITED, Limits, Rate
-from didmpc.mediator.quantities import read_limit, show_limit
 from didmpc.protocols.errors import LocalMisuse
 
 GUIDE = Path(__file__).parents[2] / "docs" / "hosting.md"

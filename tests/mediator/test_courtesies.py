@@ -10,14 +10,14 @@ import pytest
 from mediator_parts import SMALL, Client, code_of
 
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.limits import Rate
 from didmpc.mediator.store.sqlite import SqliteStore
-from didmpc.protocols import basic_message, discover_features, problem_report, trust_ping
 from didmpc.protocols.did import canonical
-from didmpc.protocols.discover_features import Query
 from didmpc.protocols.envelope import pack_anoncrypt
 from didmpc.protocols.message import Message
+from didmpc.protocols.messages import basic_message, discover_features, problem_report, trust_ping
+from didmpc.protocols.messages.discover_features import Query
 
 
 def words(content: str) -> Message:

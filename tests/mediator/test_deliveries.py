@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from mediator_parts import PATIENCE, SHORT_WHILE
 
-from didmpc.mediator.deliveries import Deliveries
-from didmpc.mediator.intake import Intake
 from didmpc.mediator.limits import KIB, Limits
-from didmpc.mediator.quotas import Quotas
+from didmpc.mediator.mail.deliveries import Deliveries
+from didmpc.mediator.mail.intake import Intake
+from didmpc.mediator.mail.quotas import Quotas
 from didmpc.mediator.refusals import MailboxFull, SenderQuota
 from didmpc.mediator.store import Listing, Mail
 from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.mediation import Update
+from didmpc.protocols.messages.mediation import Update
 
 ALICE, CAROL = Identity.peer4().did, Identity.peer4().did
 LIMITS = Limits(

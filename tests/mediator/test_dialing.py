@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from didmpc.mediator.dialing import LOOKUPS_AT_ONCE, Names
+from didmpc.mediator.resolving.dialing import LOOKUPS_AT_ONCE, Names
 
 
 class SlowNames:

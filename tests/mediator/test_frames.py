@@ -4,8 +4,17 @@ import os
 
 import pytest
 
-from didmpc.mediator import frames
-from didmpc.mediator.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, CloseCode, FrameError, FrameReader
+from didmpc.mediator.sockets import frames
+from didmpc.mediator.sockets.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    TEXT,
+    CloseCode,
+    FrameError,
+    FrameReader,
+)
 
 LIMIT = 300_000
 Message = tuple[int, bytes]

@@ -19,7 +19,7 @@ from didmpc.mediator.store import Store
 from didmpc.mediator.store.sqlite import BALLAST, SqliteStore
 from didmpc.mediator.store.sqlite.ballast import Ballast
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.mediation import Update
+from didmpc.protocols.messages.mediation import Update
 
 NOW, LATER = 1_000.0, 2_000.0
 ALICE = Identity.peer4().did

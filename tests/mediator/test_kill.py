@@ -19,7 +19,7 @@ import aiohttp
 import pytest
 from mediator_parts import PATIENCE, Client, Process
 
-from didmpc.protocols import pickup
+from didmpc.protocols.messages import pickup
 
 LOST = (aiohttp.ClientError, OSError, TimeoutError, TypeError)
 """What a killed mediator looks like from outside; a TypeError is aiohttp's for a closed WebSocket."""

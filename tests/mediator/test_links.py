@@ -8,10 +8,10 @@ import pytest
 from mediator_parts import PATIENCE, Client
 
 from didmpc.mediator.app import Running
-from didmpc.protocols import problem_report, shorten_url
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import PLAIN, Message
-from didmpc.protocols.out_of_band import Invitation, from_text, from_url
+from didmpc.protocols.messages import problem_report, shorten_url
+from didmpc.protocols.messages.out_of_band import Invitation, from_text, from_url
 
 
 async def shorten(client: Client, url: str, validity: int = 60) -> Message:

@@ -5,9 +5,9 @@ import asyncio
 import aiohttp
 from mediator_parts import PATIENCE, SHORT_WHILE, Client, Line
 
-from didmpc.protocols import mediation, pickup, problem_report, trust_ping
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
+from didmpc.protocols.messages import mediation, pickup, problem_report, trust_ping
 
 
 async def pushes(line: Line, count: int) -> list[tuple[str, bytes]]:

@@ -15,14 +15,14 @@ import pytest
 from mediator_parts import Client, Process
 from operator_parts import mediator_command
 
-from didmpc.mediator import logs
 from didmpc.mediator.app import Running
-from didmpc.mediator.home import Home
-from didmpc.mediator.logs import JsonLines, Names, TextLines
-from didmpc.protocols import pickup
+from didmpc.mediator.host import logs
+from didmpc.mediator.host.home import Home
+from didmpc.mediator.host.logs import JsonLines, Names, TextLines
 from didmpc.protocols.did import canonical
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import ENCRYPTED
+from didmpc.protocols.messages import pickup
 
 DID = re.compile(r"did:[a-z0-9]+:")
 

@@ -10,14 +10,14 @@ import pytest
 from mediator_parts import PATIENCE, Client, code_of, in_short_form
 
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.limits import Limits
-from didmpc.protocols import discover_features, empty, mediation, pickup, problem_report, trust_ping
 from didmpc.protocols.did import Service, canonical
 from didmpc.protocols.envelope import pack_anoncrypt, pack_signed, unpack
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Attachment, Message
-from didmpc.protocols.routing import FORWARD, forward, route
+from didmpc.protocols.messages import discover_features, empty, mediation, pickup, problem_report, trust_ping
+from didmpc.protocols.messages.routing import FORWARD, forward, route
 
 
 async def test_a_grant_names_the_mediator_as_routing_did(alice: Client, mediator: Running) -> None:

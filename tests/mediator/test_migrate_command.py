@@ -28,8 +28,8 @@ from didmpc.mediator.migration.side import COPYING, DONE, LEFT, Note
 from didmpc.mediator.migration.tables import MAIL, TABLES
 from didmpc.mediator.store.postgres import PostgresStore
 from didmpc.mediator.store.postgres.schema import prepare
-from didmpc.protocols import pickup
 from didmpc.protocols.errors import LocalMisuse
+from didmpc.protocols.messages import pickup
 
 WITHIN = 180.0
 

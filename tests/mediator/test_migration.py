@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from didmpc.mediator import left
-from didmpc.mediator.home import Home
+from didmpc.mediator.host import left
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.migration.copying import copy_all
 from didmpc.mediator.migration.moving import NotEqual, Told, check_target, move

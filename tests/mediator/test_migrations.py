@@ -13,7 +13,7 @@ from didmpc.mediator.limits import Limits
 from didmpc.mediator.refusals import Replayed
 from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols.errors import DidmpcError
-from didmpc.protocols.mediation import Update
+from didmpc.protocols.messages.mediation import Update
 
 VERSION_1 = """
 CREATE TABLE account(

@@ -14,7 +14,7 @@ from operator_parts import mediator_command
 
 from didmpc.mediator import app, health
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.store.errors import StoreFailed
 from didmpc.mediator.store.sqlite import SqliteStore

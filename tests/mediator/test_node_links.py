@@ -9,14 +9,14 @@ from typing import cast
 import pytest
 from mediator_parts import PATIENCE
 
-from didmpc.mediator.batch import Batch
 from didmpc.mediator.cluster import handshake, links, messages
 from didmpc.mediator.cluster.link import CONTROL_FRAMES, Link
 from didmpc.mediator.cluster.links import Links, Peer
 from didmpc.mediator.cluster.messages import Ready, Ring, Standing
 from didmpc.mediator.cluster.wire import Wire
 from didmpc.mediator.limits import Limits
-from didmpc.mediator.relay import Relay
+from didmpc.mediator.relay.relay import Relay
+from didmpc.mediator.sockets.batch import Batch
 from didmpc.mediator.store import Store
 from didmpc.protocols.errors import RemoteViolation, SessionError
 from didmpc.protocols.identity import Identity

@@ -19,15 +19,15 @@ from didmpc.mediator.cluster import cluster, lease, presence
 from didmpc.mediator.cluster.links import Links
 from didmpc.mediator.cluster.presence import Presence
 from didmpc.mediator.cluster.tables import Tables
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.operator.control import call
 from didmpc.mediator.store import StoreFailed
-from didmpc.protocols import relay_control
 from didmpc.protocols.envelope import pack_authcrypt, unpack
 from didmpc.protocols.errors import LocalMisuse
 from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.message import Message
-from didmpc.protocols.pickup import STATUS, status_request
+from didmpc.protocols.messages import relay_control
+from didmpc.protocols.messages.pickup import STATUS, status_request
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import UnboundReason
 from didmpc.protocols.session.handshake import ACCEPT, OPEN, Initiation, Party

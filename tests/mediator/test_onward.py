@@ -23,17 +23,17 @@ from mediator_parts import Client, Documented, Process, code_of
 from zone import Zone
 
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.dialing import Outside
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.limits import KIB, Limits, Rate
+from didmpc.mediator.resolving.dialing import Outside
 from didmpc.protocols import did as dids
-from didmpc.protocols import mediation, pickup, problem_report, trust_ping
+from didmpc.protocols.crypto.keys import PrivateKey
 from didmpc.protocols.did import DIDDocument, Service, VerificationMethod
 from didmpc.protocols.envelope import pack_anoncrypt, unpack
 from didmpc.protocols.identity import Identities, Identity
-from didmpc.protocols.keys import PrivateKey
 from didmpc.protocols.message import Message
-from didmpc.protocols.routing import parse_forward, route, wrap
+from didmpc.protocols.messages import mediation, pickup, problem_report, trust_ping
+from didmpc.protocols.messages.routing import parse_forward, route, wrap
 
 LIMITS = Limits(forward_bytes=64 * KIB, outgoing_retry_seconds=0.01)
 PATIENCE = 60.0
@@ -257,7 +257,7 @@ async def test_many_envelopes_over_added_hops_do_not_hold_up_others(
         wrapped_in.append(turns)
         return wrap(*args, **options)
 
-    monkeypatch.setattr("didmpc.mediator.onward.wrap", watched)
+    monkeypatch.setattr("didmpc.mediator.mail.onward.wrap", watched)
     task = asyncio.create_task(others())
     assert await alice.send(to.did, *(sealed(to, str(number)) for number in range(8))) == 202
     task.cancel()

@@ -21,13 +21,13 @@ from mediator_parts import PATIENCE, Client, Leg, Process, code_of, figures
 from operator_parts import mediator_command
 
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.operator import control
 from didmpc.mediator.store import Admission
-from didmpc.protocols import basic_message, mediation, pickup
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.out_of_band import from_url
+from didmpc.protocols.messages import basic_message, mediation, pickup
+from didmpc.protocols.messages.out_of_band import from_url
 from didmpc.protocols.relay import hop
 
 

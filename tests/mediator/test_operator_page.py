@@ -14,7 +14,7 @@ from operator_parts import mediator_command
 
 from didmpc.mediator import app, health
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.operator import site, view
 from didmpc.mediator.operator.history import History
 from didmpc.mediator.operator.token import Token

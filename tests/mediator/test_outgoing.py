@@ -13,10 +13,10 @@ import pytest
 from aiohttp import WSMsgType, web
 from aiohttp.test_utils import TestServer
 
-from didmpc.mediator.dialing import Dialer
 from didmpc.mediator.limits import Limits, Rate
-from didmpc.mediator.outgoing import Outgoing, host_of
+from didmpc.mediator.mail.outgoing import Outgoing, host_of
 from didmpc.mediator.refusals import Refusal, TooBig, TooMuchOutgoing
+from didmpc.mediator.resolving.dialing import Dialer
 from didmpc.mediator.store import Parcel, Store
 from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols.addresses import is_public

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from didmpc.mediator.places import Places
+from didmpc.mediator.service.places import Places
 
 
 async def test_a_place_is_lent_out_while_its_holder_waits_elsewhere() -> None:

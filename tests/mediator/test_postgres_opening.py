@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from postgres import Database, Server
 
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.store.opening import open_store
 from didmpc.mediator.store.postgres import connection, description

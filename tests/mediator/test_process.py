@@ -12,9 +12,9 @@ import aiohttp
 import pytest
 from mediator_parts import PATIENCE, Client, Leg, Line, Process
 
-from didmpc.protocols import pickup
-from didmpc.protocols.encoding import b64url
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.message import Message
+from didmpc.protocols.messages import pickup
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import ErrorCode
 

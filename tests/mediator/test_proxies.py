@@ -2,7 +2,7 @@
 
 import pytest
 
-from didmpc.mediator.proxies import Proxies
+from didmpc.mediator.sockets.proxies import Proxies
 
 OURS = Proxies.read("172.30.5.0/24, fd00::2")
 

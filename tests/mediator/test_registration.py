@@ -12,13 +12,14 @@ import pytest
 from mediator_parts import PATIENCE, SMALL, Client, code_of
 
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.operator.control import call
 from didmpc.mediator.store import Admission, Store
 from didmpc.mediator.store.sqlite import SqliteStore
-from didmpc.protocols import from_prior, mediation, pickup, trust_ping
+from didmpc.protocols import from_prior
 from didmpc.protocols.did import canonical
 from didmpc.protocols.identity import Identity
+from didmpc.protocols.messages import mediation, pickup, trust_ping
 
 
 class Place:

@@ -13,22 +13,22 @@ import pytest
 from mediator_parts import PATIENCE, SHORT_WHILE, Client, Leg, code_of, figures, pass_on
 
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.home import Home
-from didmpc.mediator.legs import End
-from didmpc.mediator.legs import Leg as RelayLeg
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.limits import Limits
-from didmpc.mediator.relay import Relay
+from didmpc.mediator.relay.legs import End
+from didmpc.mediator.relay.legs import Leg as RelayLeg
+from didmpc.mediator.relay.relay import Relay
 from didmpc.mediator.store import ChannelEnd, Store
-from didmpc.protocols import discover_features, relay_control
-from didmpc.protocols.discover_features import Query
-from didmpc.protocols.empty import EMPTY
 from didmpc.protocols.envelope import pack_authcrypt
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
+from didmpc.protocols.messages import discover_features, relay_control
+from didmpc.protocols.messages.discover_features import Query
+from didmpc.protocols.messages.empty import EMPTY
+from didmpc.protocols.messages.relay_control import Channel
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import ErrorCode, UnboundReason
-from didmpc.protocols.relay_control import Channel
 from didmpc.protocols.session import handshake
 from didmpc.protocols.session.handshake import OPEN, Initiation, Party, respond
 

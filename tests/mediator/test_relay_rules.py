@@ -9,7 +9,7 @@ import pytest
 from mediator_parts import PATIENCE, Client, Leg, code_of
 
 from didmpc.mediator.app import Running
-from didmpc.protocols import relay_control
+from didmpc.protocols.messages import relay_control
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import ErrorCode, UnboundReason
 

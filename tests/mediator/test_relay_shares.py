@@ -13,15 +13,15 @@ import aiohttp
 from mediator_parts import PATIENCE, SMALL, Client, Leg, Process, code_of, pass_on
 
 from didmpc.mediator.app import running
-from didmpc.mediator.home import Home
-from didmpc.mediator.legs import End
-from didmpc.mediator.legs import Leg as RelayLeg
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.limits import KIB, Limits
-from didmpc.mediator.pace import Pace
-from didmpc.mediator.relay import Relay
+from didmpc.mediator.relay.legs import End
+from didmpc.mediator.relay.legs import Leg as RelayLeg
+from didmpc.mediator.relay.pace import Pace
+from didmpc.mediator.relay.relay import Relay
 from didmpc.mediator.store import ChannelEnd, Store
-from didmpc.protocols import relay_control
 from didmpc.protocols.identity import Identity
+from didmpc.protocols.messages import relay_control
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import ErrorCode, UnboundReason
 from didmpc.protocols.session.handshake import Initiation, Party, respond

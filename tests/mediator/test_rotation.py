@@ -7,10 +7,11 @@ import pytest
 from mediator_parts import Client, code_of
 
 from didmpc.mediator.app import Running
-from didmpc.protocols import from_prior, jwt, mediation, pickup, relay_control, trust_ping
+from didmpc.protocols import from_prior, jwt
 from didmpc.protocols.did import canonical
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
+from didmpc.protocols.messages import mediation, pickup, relay_control, trust_ping
 
 
 def successor_of(client: Client) -> Client:

@@ -12,15 +12,15 @@ import pytest
 from mediator_parts import SMALL, Client
 
 from didmpc.mediator.app import running
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.limits import KIB
 from didmpc.mediator.refusals import MailboxFull
 from didmpc.mediator.store.sqlite import SqliteStore
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.did import canonical
-from didmpc.protocols.encoding import b64url
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.mediation import Update
-from didmpc.protocols.routing import forward
+from didmpc.protocols.messages.mediation import Update
+from didmpc.protocols.messages.routing import forward
 from didmpc.protocols.session.packet_json import JsonSealer, is_packet
 
 LIMITS = replace(

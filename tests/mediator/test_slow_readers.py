@@ -14,9 +14,9 @@ import pytest
 from mediator_parts import PATIENCE, SMALL, Client, Line, Process
 
 from didmpc.mediator.app import running
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.limits import KIB
-from didmpc.protocols import pickup, trust_ping
+from didmpc.protocols.messages import pickup, trust_ping
 
 BODY = b'{"x":"' + b"x" * 100_000 + b'"}'
 

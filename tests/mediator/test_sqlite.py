@@ -15,7 +15,7 @@ from didmpc.mediator.store import Store, StoreFailed
 from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.mediator.store.sqlite.database import Database
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.mediation import Update
+from didmpc.protocols.messages.mediation import Update
 
 NOW, LATER = 1_000_000.0, 2_000_000.0
 ALICE = Identity.peer4().did

@@ -12,7 +12,7 @@ from didmpc.mediator.refusals import MailboxFull, Replayed, TooMany, UnknownNext
 from didmpc.mediator.store import EXPIRY_BATCH, Store
 from didmpc.protocols.did import canonical
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.mediation import Update
+from didmpc.protocols.messages.mediation import Update
 
 NOW, LATER = 1_000_000.0, 2_000_000.0
 ALICE, BOB = Identity.peer4().did, Identity.peer4().did

@@ -12,7 +12,7 @@ import pytest
 from postgres import Database, Server
 from store_parts import InPostgres, counters
 
-from didmpc.mediator.home import Home, Settings
+from didmpc.mediator.host.home import Home, Settings
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.operator.methods import Operator
 from didmpc.mediator.refusals import (
@@ -32,7 +32,7 @@ from didmpc.mediator.store.postgres import connection as connections
 from didmpc.mediator.store.postgres.schema import STEPS
 from didmpc.protocols.errors import LocalMisuse
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.mediation import Update
+from didmpc.protocols.messages.mediation import Update
 
 NOW, LATER = 1_000_000.0, 2_000_000.0
 LIMITS = replace(

@@ -12,12 +12,12 @@ import pytest
 from mediator_parts import PATIENCE, Client, figures
 
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.limits import KIB, Buckets, Limits, Rate
-from didmpc.mediator.proxies import Proxies
-from didmpc.protocols import discover_features, trust_ping
-from didmpc.protocols.discover_features import Query
+from didmpc.mediator.sockets.proxies import Proxies
 from didmpc.protocols.message import ENCRYPTED, Message
+from didmpc.protocols.messages import discover_features, trust_ping
+from didmpc.protocols.messages.discover_features import Query
 
 NEVER = 1e-4
 """Per second: none again while a test runs."""

@@ -13,8 +13,8 @@ from mediator_parts import PATIENCE, Process
 from typer.testing import CliRunner
 
 from didmpc.mediator.cli import app
-from didmpc.mediator.notify import Notifier
-from didmpc.mediator.unit import Unit, checked
+from didmpc.mediator.host.notify import Notifier
+from didmpc.mediator.host.unit import Unit, checked
 from didmpc.protocols.errors import LocalMisuse
 
 DIDMPC = Path("/usr/bin/true")

@@ -11,8 +11,8 @@ import pytest
 from mediator_parts import PATIENCE, SMALL
 
 from didmpc.mediator.app import Running, running
-from didmpc.mediator.frames import CLOSE, PING, PONG, close_payload, head, unmask
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
+from didmpc.mediator.sockets.frames import CLOSE, PING, PONG, close_payload, head, unmask
 
 ASKS = {
     "Host": "a",

@@ -7,9 +7,9 @@ import pytest
 from mediator_parts import Client, Line, code_of
 
 from didmpc.mediator.app import Running
-from didmpc.protocols import discover_features, mediation, pickup, problem_report
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
+from didmpc.protocols.messages import discover_features, mediation, pickup, problem_report
 
 V2, V3 = mediation.V2, mediation.V3
 

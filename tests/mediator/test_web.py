@@ -7,11 +7,11 @@ import pytest
 
 from didmpc.mediator.app import Running
 from didmpc.mediator.limits import Buckets, Limits, Rate
-from didmpc.mediator.page import About
+from didmpc.mediator.pages.page import About
 from didmpc.mediator.store import Admission
 from didmpc.protocols.identity import Identity
+from didmpc.protocols.messages.out_of_band import Invitation, from_url
 from didmpc.protocols.mpc import lobby
-from didmpc.protocols.out_of_band import Invitation, from_url
 
 
 async def get(http: aiohttp.ClientSession, url: str) -> tuple[int, str, dict[str, str]]:

@@ -15,13 +15,13 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from zone import Zone
 
-from didmpc.mediator.dialing import Dialer, Outside
 from didmpc.mediator.limits import Limits, Rate
 from didmpc.mediator.refusals import Unavailable
-from didmpc.mediator.web_dids import NotNow, WebDids
+from didmpc.mediator.resolving.dialing import Dialer, Outside
+from didmpc.mediator.resolving.web_dids import NotNow, WebDids
 from didmpc.protocols.addresses import is_public
+from didmpc.protocols.crypto.keys import PrivateKey
 from didmpc.protocols.errors import DidError, RemoteViolation
-from didmpc.protocols.keys import PrivateKey
 
 PUBLIC, PRIVATE = "127.0.0.2", "127.0.0.1"
 """Both are this machine; the first stands for the internet."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from didmpc.protocols.crypto.keys import PrivateKey
 from didmpc.protocols.identity import Identities, Identity
-from didmpc.protocols.keys import PrivateKey
 
 VECTORS = Path(__file__).parent.parent / "vectors" / "envelopes"
 

@@ -6,10 +6,10 @@ import msgspec
 import pytest
 from cryptography.hazmat.primitives.keywrap import aes_key_wrap
 
-from didmpc.protocols import cbc_hs512, jose
-from didmpc.protocols.encoding import b64url, unb64url
+from didmpc.protocols.crypto import cbc_hs512, jose
+from didmpc.protocols.crypto.encoding import b64url, unb64url
+from didmpc.protocols.crypto.keys import Curve, PrivateKey
 from didmpc.protocols.errors import EnvelopeError
-from didmpc.protocols.keys import Curve, PrivateKey
 
 CURVES: tuple[Curve, ...] = ("X25519", "P-256", "P-384")
 PLAINTEXTS = (b"", b"{}", b"x" * 15, b"x" * 16, b"x" * 5000)

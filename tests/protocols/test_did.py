@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from didmpc.protocols import did
+from didmpc.protocols.crypto.encoding import b64url, multibase, varint
+from didmpc.protocols.crypto.keys import CURVES, Curve, PrivateKey, PublicKey
 from didmpc.protocols.did import (
     DIDDocument,
     Service,
@@ -20,9 +22,7 @@ from didmpc.protocols.did import (
     resolve,
     same_party,
 )
-from didmpc.protocols.encoding import b64url, multibase, varint
 from didmpc.protocols.errors import DidError
-from didmpc.protocols.keys import CURVES, Curve, PrivateKey, PublicKey
 
 X, ED, P256, P384 = (PrivateKey.generate(curve).public for curve in ("X25519", "Ed25519", "P-256", "P-384"))
 HTTP = Service("https://mediator.example", routing_keys=("did:key:z6MkRoute#z6MkRoute",))

@@ -9,7 +9,7 @@ import pytest
 
 from didmpc.protocols.did import document, resolve
 from didmpc.protocols.message import Message
-from didmpc.protocols.out_of_band import from_url
+from didmpc.protocols.messages.out_of_band import from_url
 
 FOLDER = Path(__file__).parents[2] / "did-docs"
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from didmpc.protocols.crypto.keys import PrivateKey
 from didmpc.protocols.did import web
 from didmpc.protocols.errors import DidError, RemoteViolation
-from didmpc.protocols.keys import PrivateKey
 
 DID = "did:web:example.com"
 

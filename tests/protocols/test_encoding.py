@@ -6,7 +6,7 @@ import os
 import base58
 import pytest
 
-from didmpc.protocols.encoding import b64url, base58_decode, unb64url
+from didmpc.protocols.crypto.encoding import b64url, base58_decode, unb64url
 
 ALL_BYTES = bytes(range(256))
 

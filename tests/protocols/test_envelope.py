@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from didmpc.protocols import did, jose
+from didmpc.protocols import did
+from didmpc.protocols.crypto import jose
+from didmpc.protocols.crypto.encoding import b64url, unb64url
+from didmpc.protocols.crypto.keys import Curve, PrivateKey
 from didmpc.protocols.did import DIDDocument, canonical, resolve
-from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.envelope import (
     MAX_RECIPIENTS,
     Unpacked,
@@ -24,7 +26,6 @@ from didmpc.protocols.envelope import (
 )
 from didmpc.protocols.errors import DidError, EnvelopeError, LocalMisuse, MessageError
 from didmpc.protocols.identity import Identities, Identity
-from didmpc.protocols.keys import Curve, PrivateKey
 from didmpc.protocols.message import ENCRYPTED, Message
 
 TYPE = "https://didcomm.org/basicmessage/2.0/message"

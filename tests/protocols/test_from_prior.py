@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from didmpc.protocols import from_prior, jose
+from didmpc.protocols import from_prior
+from didmpc.protocols.crypto import jose
 from didmpc.protocols.did import canonical, resolve
 from didmpc.protocols.errors import DidError, EnvelopeError, LocalMisuse, MessageError, RemoteViolation
 from didmpc.protocols.identity import Identity

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
+from didmpc.protocols.crypto.keys import PrivateKey
 from didmpc.protocols.did import Service, canonical
 from didmpc.protocols.errors import LocalMisuse
 from didmpc.protocols.identity import Identities, Identity
-from didmpc.protocols.keys import PrivateKey
 
 
 @pytest.mark.parametrize("make", [Identity.peer4, Identity.peer2])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from didmpc.protocols.encoding import (
+from didmpc.protocols.crypto.encoding import (
     b64url,
     base58_decode,
     multibase,
@@ -15,8 +15,8 @@ from didmpc.protocols.encoding import (
     unmultibase,
     varint,
 )
+from didmpc.protocols.crypto.keys import CURVES, Curve, PrivateKey, PublicKey
 from didmpc.protocols.errors import DidError, EnvelopeError, LocalMisuse
-from didmpc.protocols.keys import CURVES, Curve, PrivateKey, PublicKey
 
 SIGNING: list[Curve] = ["Ed25519", "P-256", "P-384", "secp256k1"]
 AGREEING: list[Curve] = ["X25519", "P-256", "P-384", "P-521"]
@@ -192,7 +192,7 @@ def test_base58_that_would_take_long_is_refused_before_it_starts() -> None:
 def test_a_standing_secret_is_the_exchanged_one_and_kept_for_a_bounded_number_of_partners(
     curve: Curve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("didmpc.protocols.keys._MAX_STANDING", 2)
+    monkeypatch.setattr("didmpc.protocols.crypto.keys._MAX_STANDING", 2)
     key = PrivateKey.generate(curve)
     partners = [PrivateKey.generate(curve) for _ in range(3)]
     for _ in range(2):

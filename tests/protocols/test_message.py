@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from didmpc.protocols.encoding import b64url
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.errors import LocalMisuse, MessageError
 from didmpc.protocols.message import (
     MAX_ATTACHMENTS,

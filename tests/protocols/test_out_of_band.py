@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.did import canonical
-from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import LocalMisuse
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.out_of_band import INVITATION, Invitation, from_text, from_url
+from didmpc.protocols.messages.out_of_band import INVITATION, Invitation, from_text, from_url
 
 INVITER = Identity.peer4()
 MADE = Invitation(from_=INVITER.did, goal_code="connect", goal="To compute", label="Ann", expires_time=1000)

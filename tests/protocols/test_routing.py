@@ -12,7 +12,15 @@ from didmpc.protocols.envelope import envelope_recipients, pack_authcrypt, unpac
 from didmpc.protocols.errors import DidError, MessageError
 from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.message import Attachment, Message
-from didmpc.protocols.routing import FORWARD, MAX_HOPS, Forward, forward, parse_forward, route, service_of
+from didmpc.protocols.messages.routing import (
+    FORWARD,
+    MAX_HOPS,
+    Forward,
+    forward,
+    parse_forward,
+    route,
+    service_of,
+)
 
 HTTP, WS = Service("https://mediator.example"), Service("wss://mediator.example/ws")
 MEDIATOR = Identity.peer2([HTTP, WS])

@@ -2,11 +2,11 @@
 
 import pytest
 
-from didmpc.protocols import shorten_url
 from didmpc.protocols.errors import LocalMisuse, MessageError
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.out_of_band import Invitation
-from didmpc.protocols.shorten_url import ShortLink
+from didmpc.protocols.messages import shorten_url
+from didmpc.protocols.messages.out_of_band import Invitation
+from didmpc.protocols.messages.shorten_url import ShortLink
 
 
 def test_a_short_link_is_found_in_what_a_person_pastes() -> None:

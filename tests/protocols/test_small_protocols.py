@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from didmpc.protocols import (
+from didmpc.protocols.crypto.encoding import b64url
+from didmpc.protocols.errors import MessageError
+from didmpc.protocols.message import Attachment, Message
+from didmpc.protocols.messages import (
     basic_message,
     discover_features,
     empty,
@@ -18,15 +21,12 @@ from didmpc.protocols import (
     relay_control,
     trust_ping,
 )
-from didmpc.protocols.discover_features import Feature, Query
-from didmpc.protocols.encoding import b64url
-from didmpc.protocols.errors import MessageError
-from didmpc.protocols.mediation import Keylist, Page, Update, Updated
-from didmpc.protocols.message import Attachment, Message
+from didmpc.protocols.messages.discover_features import Feature, Query
+from didmpc.protocols.messages.mediation import Keylist, Page, Update, Updated
+from didmpc.protocols.messages.pickup import Delivery, DeliveryRequest, Status
+from didmpc.protocols.messages.problem_report import ProblemReport
+from didmpc.protocols.messages.relay_control import Channel, ChannelRequest
 from didmpc.protocols.namespace import NAMESPACE
-from didmpc.protocols.pickup import Delivery, DeliveryRequest, Status
-from didmpc.protocols.problem_report import ProblemReport
-from didmpc.protocols.relay_control import Channel, ChannelRequest
 
 A, M = "did:key:zAgent", "did:key:zMediator"
 

@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
+from didmpc.protocols.crypto.encoding import b64url, unb64url
+from didmpc.protocols.crypto.keys import PrivateKey
 from didmpc.protocols.did import DIDDocument
 from didmpc.protocols.did.document import from_json
-from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.envelope import unpack
 from didmpc.protocols.errors import DidError, EnvelopeError
 from didmpc.protocols.identity import Identities, Identity
-from didmpc.protocols.keys import PrivateKey
 
 EXAMPLES = Path(__file__).parent.parent / "vectors" / "appendix"
 ENVELOPES = sorted(path for path in EXAMPLES.glob("*crypt*.json")) + sorted(EXAMPLES.glob("signed_*.json"))

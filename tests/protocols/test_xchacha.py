@@ -3,7 +3,7 @@
 import pytest
 from cryptography.exceptions import InvalidTag
 
-from didmpc.protocols import xchacha
+from didmpc.protocols.crypto import xchacha
 
 PLAINTEXT = (
     b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, "

@@ -22,28 +22,28 @@ from typing import Any
 import aiohttp
 
 from didmpc.agent.channel.witness import close_to_others
-from didmpc.agent.contact_exchange import ANSWER_WITHIN, ContactExchange
-from didmpc.agent.contacts import Contacts, clean_name
-from didmpc.agent.control import ControlServer, Handler, Stream
-from didmpc.agent.courtesies import Courtesies
+from didmpc.agent.contacts.contact_exchange import ANSWER_WITHIN, ContactExchange
+from didmpc.agent.contacts.contacts import Contacts, clean_name
+from didmpc.agent.contacts.invitations import EXPIRES, GOAL_CODE, Invitations
+from didmpc.agent.contacts.ping import Pinger
+from didmpc.agent.control.server import ControlServer, Handler, Stream
 from didmpc.agent.doctor import Doctor
 from didmpc.agent.embedded import EmbeddedMediator
-from didmpc.agent.home import Home
-from didmpc.agent.invitations import EXPIRES, GOAL_CODE, Invitations
-from didmpc.agent.keystore import KEY_FILE_WARNING
 from didmpc.agent.links import ContactLinks
-from didmpc.agent.mailbox import Mailbox, NotAdmitted, check_mediator
-from didmpc.agent.ping import Pinger
+from didmpc.agent.mailbox.courtesies import Courtesies
+from didmpc.agent.mailbox.mailbox import Mailbox, NotAdmitted, check_mediator
+from didmpc.agent.mailbox.transport import Transport
 from didmpc.agent.sessions import Sessions
 from didmpc.agent.sessions.visit import check as check_link
-from didmpc.agent.transport import Transport
-from didmpc.agent.wallet import Wallet, leftovers
+from didmpc.agent.wallet.home import Home
+from didmpc.agent.wallet.keystore import KEY_FILE_WARNING
+from didmpc.agent.wallet.wallet import Wallet, leftovers
 from didmpc.local import unix_socket
 from didmpc.local.private_files import PRIVATE_FILE
 from didmpc.protocols import did as dids
-from didmpc.protocols import out_of_band
 from didmpc.protocols.did import same_party
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
+from didmpc.protocols.messages import out_of_band
 from didmpc.protocols.mpc.lobby import GOAL_CODE as LOBBY
 from didmpc.protocols.one_line import OneLine
 

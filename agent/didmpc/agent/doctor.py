@@ -12,13 +12,13 @@ from typing import Any
 
 import aiohttp
 
-from didmpc.agent.home import Home
-from didmpc.agent.mailbox import Mailbox, NotAdmitted
+from didmpc.agent.mailbox.mailbox import Mailbox, NotAdmitted
+from didmpc.agent.mailbox.transport import words_for
 from didmpc.agent.sandbox.choice import choose
-from didmpc.agent.transport import words_for
-from didmpc.agent.wallet import Wallet
-from didmpc.protocols import discover_features
+from didmpc.agent.wallet.home import Home
+from didmpc.agent.wallet.wallet import Wallet
 from didmpc.protocols.errors import DidmpcError
+from didmpc.protocols.messages import discover_features
 
 WITHIN = 8.0  # for everything; the checks run side by side
 CLOCK_SKEW = 60.0

@@ -12,7 +12,7 @@ import os
 import sys
 from dataclasses import dataclass
 
-from didmpc.agent.home import Home
+from didmpc.agent.wallet.home import Home
 from didmpc.local.private_files import PRIVATE_FOLDER
 from didmpc.protocols.errors import DidmpcError
 

@@ -16,44 +16,44 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
-from didmpc.mediator.accounts import Accounts
-from didmpc.mediator.channels import Channels, Hops
-from didmpc.mediator.configuration import Configuration, address
-from didmpc.mediator.connections import Gate
-from didmpc.mediator.courtesies import Courtesies
-from didmpc.mediator.deliveries import Deliveries
-from didmpc.mediator.dialing import Outside
+from didmpc.mediator.handlers.accounts import Accounts
+from didmpc.mediator.handlers.channels import Channels, Hops
+from didmpc.mediator.handlers.courtesies import Courtesies
+from didmpc.mediator.handlers.links import Links
+from didmpc.mediator.handlers.mailboxes import Mailboxes
+from didmpc.mediator.handlers.registration import Registration
+from didmpc.mediator.handlers.rotation import Rotations
 from didmpc.mediator.health import Health
-from didmpc.mediator.home import ANY_ADDRESS, Home, Settings, local_url
-from didmpc.mediator.http import Web, say_plain_name
-from didmpc.mediator.intake import Intake
+from didmpc.mediator.host.configuration import Configuration, address
+from didmpc.mediator.host.home import ANY_ADDRESS, Home, Settings, local_url
+from didmpc.mediator.host.notify import Notifier
 from didmpc.mediator.limits import MIB, UNLIMITED, Buckets, Limits
-from didmpc.mediator.links import Links
-from didmpc.mediator.mailboxes import Mailboxes
+from didmpc.mediator.mail.deliveries import Deliveries
+from didmpc.mediator.mail.intake import Intake
+from didmpc.mediator.mail.onward import Onward
+from didmpc.mediator.mail.outgoing import Outgoing
+from didmpc.mediator.mail.quotas import Quotas
 from didmpc.mediator.metrics import Metrics
 from didmpc.mediator.neighbours import Alone
-from didmpc.mediator.notify import Notifier
-from didmpc.mediator.onward import Onward
 from didmpc.mediator.operator.control import ControlServer
 from didmpc.mediator.operator.history import History
 from didmpc.mediator.operator.live import LiveMediator, PageAt, add_gauges
 from didmpc.mediator.operator.methods import Operator
 from didmpc.mediator.operator.site import OperatorSite
 from didmpc.mediator.operator.token import Token
-from didmpc.mediator.outgoing import Outgoing
-from didmpc.mediator.page import About
-from didmpc.mediator.places import Places
-from didmpc.mediator.proxies import Proxies
-from didmpc.mediator.quotas import Quotas
-from didmpc.mediator.registration import Registration
-from didmpc.mediator.relay import Relay
-from didmpc.mediator.resolving import Dids
-from didmpc.mediator.rotation import Rotations
-from didmpc.mediator.service import Service
+from didmpc.mediator.pages.page import About
+from didmpc.mediator.relay.relay import Relay
+from didmpc.mediator.resolving.dialing import Outside
+from didmpc.mediator.resolving.resolving import Dids
+from didmpc.mediator.resolving.web_dids import WebDids
+from didmpc.mediator.service.places import Places
+from didmpc.mediator.service.service import Service
+from didmpc.mediator.sockets.connections import Gate
+from didmpc.mediator.sockets.http import Web, say_plain_name
+from didmpc.mediator.sockets.proxies import Proxies
+from didmpc.mediator.sockets.websocket import WebSockets
 from didmpc.mediator.store import EXPIRY_BATCH, Admission, Store, StoreFailed
 from didmpc.mediator.store.opening import open_store
-from didmpc.mediator.web_dids import WebDids
-from didmpc.mediator.websocket import WebSockets
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from didmpc.mediator.configuration import LOG_FORMATS, LOG_LEVELS, REGISTRATIONS, Configuration
-from didmpc.mediator.home import DEFAULT_PORT, Home
+from didmpc.mediator.host.configuration import LOG_FORMATS, LOG_LEVELS, REGISTRATIONS, Configuration
+from didmpc.mediator.host.home import DEFAULT_PORT, Home
 from didmpc.mediator.migration.command import migrate
 from didmpc.mediator.operator import commands, view
 from didmpc.mediator.operator.commands import HomeOption, JsonOption, NistOption
@@ -184,8 +184,8 @@ def start(
     import asyncio
     import signal
 
-    from didmpc.mediator import logs
     from didmpc.mediator.app import Running, serve
+    from didmpc.mediator.host import logs
 
     place = Home.locate(home)
     flags = {
@@ -306,8 +306,8 @@ def unit(
     """
     from pathlib import PurePosixPath
 
-    from didmpc.mediator.home import check_public_url
-    from didmpc.mediator.unit import Unit, checked, installed
+    from didmpc.mediator.host.home import check_public_url
+    from didmpc.mediator.host.unit import Unit, checked, installed
 
     executable, needs = installed()
     url = check_public_url(public_url) if public_url else ""

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from didmpc.mediator.legs import End
+from didmpc.mediator.relay.legs import End
 
 
 @dataclass(frozen=True, slots=True)

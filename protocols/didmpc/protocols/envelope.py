@@ -17,12 +17,12 @@ from typing import Any
 import msgspec
 
 from didmpc.protocols import did as dids
-from didmpc.protocols import jose
+from didmpc.protocols.crypto import jose
+from didmpc.protocols.crypto.encoding import b64url, unb64url
+from didmpc.protocols.crypto.keys import AGREEMENT_CURVES, RECEIVED_ONLY, PrivateKey, PublicKey
 from didmpc.protocols.did import DIDDocument, Resolve, VerificationMethod, did_of, same_party
-from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.errors import DidError, EnvelopeError, LocalMisuse, MessageError
 from didmpc.protocols.identity import Identity, Secrets
-from didmpc.protocols.keys import AGREEMENT_CURVES, RECEIVED_ONLY, PrivateKey, PublicKey
 from didmpc.protocols.message import ENCRYPTED, SIGNED, Message, decode_json
 
 MAX_ENVELOPE = 32 * 1024 * 1024

@@ -6,9 +6,9 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from didmpc.protocols import did as dids
+from didmpc.protocols.crypto.keys import Curve, PrivateKey
 from didmpc.protocols.did import DIDDocument, Service, VerificationMethod, canonical, fragment_of
 from didmpc.protocols.errors import DidError, LocalMisuse
-from didmpc.protocols.keys import Curve, PrivateKey
 
 DEFAULT_CURVES: tuple[Curve, ...] = ("X25519", "Ed25519")
 

@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from didmpc.protocols import jose
+from didmpc.protocols.crypto import jose
+from didmpc.protocols.crypto.encoding import unb64url
 from didmpc.protocols.did import Resolve, did_of, same_party
-from didmpc.protocols.encoding import unb64url
 from didmpc.protocols.errors import DidmpcError, EnvelopeError, MessageError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import decode_json

@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from didmpc.protocols.encoding import b64url, unb64url
+from didmpc.protocols.crypto.encoding import b64url, unb64url
 from didmpc.protocols.errors import LocalMisuse, MessageError
 
 ENCRYPTED: Final = "application/didcomm-encrypted+json"

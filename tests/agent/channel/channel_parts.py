@@ -25,10 +25,10 @@ from didmpc.agent.sandbox.disk import descendants
 from didmpc.agent.sandbox.policy import Mechanism
 from didmpc.local import unix_socket
 from didmpc.protocols import did as dids
-from didmpc.protocols import mediation, relay_control
 from didmpc.protocols.envelope import pack_authcrypt, unpack
 from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.message import ENCRYPTED, Message
+from didmpc.protocols.messages import mediation, relay_control
 from didmpc.protocols.mpc import abort
 from didmpc.protocols.session.handshake import WIRE_BINARY, Established, Initiation, Party, respond
 

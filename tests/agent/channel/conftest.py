@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from channel_parts import MANIFEST, NAMES, Mediator, Seat, Table, seat, session_line, shake_hands
 
-from didmpc.protocols.encoding import b64url
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.identity import Identity
 
 

@@ -11,7 +11,7 @@ from channel_programs import SUM
 from didmpc.agent.channel.didcomm import LARGEST_FRAME, FramePath
 from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.orders import Frame
-from didmpc.protocols.encoding import unb64url
+from didmpc.protocols.crypto.encoding import unb64url
 from didmpc.protocols.errors import SessionError
 
 

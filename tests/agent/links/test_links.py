@@ -9,10 +9,10 @@ import pytest
 
 from didmpc.agent.links import ContactLinks, unknown
 from didmpc.agent.links.unknown import Ended, Graveyard
-from didmpc.protocols import discover_features, problem_report
-from didmpc.protocols.encoding import b64url, unb64url
+from didmpc.protocols.crypto.encoding import b64url, unb64url
 from didmpc.protocols.errors import RemoteViolation
 from didmpc.protocols.message import Message
+from didmpc.protocols.messages import discover_features, problem_report
 from didmpc.protocols.session import handshake
 from didmpc.protocols.session.handshake import Established, Initiation, Party
 from didmpc.protocols.session.link import Link, Ready

@@ -9,19 +9,19 @@ from typing import Any
 
 import pytest
 
-from didmpc.agent.contacts import Contact
-from didmpc.agent.invitations import Invitations
-from didmpc.agent.mailbox import Standing
+from didmpc.agent.contacts.contacts import Contact
+from didmpc.agent.contacts.invitations import Invitations
+from didmpc.agent.mailbox.mailbox import Standing
 from didmpc.agent.sessions import Sessions
 from didmpc.agent.sessions.parties import LinkPeer
-from didmpc.protocols import out_of_band, problem_report, shorten_url
 from didmpc.protocols.did import Service, canonical
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import DidmpcError, RemoteViolation
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message
+from didmpc.protocols.messages import out_of_band, problem_report, shorten_url
+from didmpc.protocols.messages.out_of_band import Invitation
 from didmpc.protocols.mpc import messages
-from didmpc.protocols.out_of_band import Invitation
 
 PATIENCE = 90.0
 """Seconds; nothing that works takes so long, on a slow and busy machine either."""

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from didmpc.agent.contacts import Contact
+from didmpc.agent.contacts.contacts import Contact
 from didmpc.agent.program.bundle import Bundle
 from didmpc.agent.sessions import attempt as attempt_module
 from didmpc.agent.sessions import bundles
 from didmpc.agent.sessions.comparison import Comparison
 from didmpc.agent.sessions.history import History
 from didmpc.agent.sessions.parties import versions
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.did import canonical
-from didmpc.protocols.encoding import b64url
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.identity import Identity

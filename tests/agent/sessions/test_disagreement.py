@@ -9,8 +9,8 @@ import pytest
 
 from didmpc.agent.sessions import guest as guest_module
 from didmpc.agent.sessions import parties as parties_module
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.did import canonical
-from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.message import Message
 from didmpc.protocols.mpc import messages

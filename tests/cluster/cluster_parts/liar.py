@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from didmpc.mediator.cluster.cluster import Cluster
-from didmpc.mediator.deliveries import Deliveries, Push
+from didmpc.mediator.mail.deliveries import Deliveries, Push
 from didmpc.mediator.store import Mail
 from didmpc.mediator.store.postgres import PostgresStore
 from didmpc.mediator.store.records import Kept

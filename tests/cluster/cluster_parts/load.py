@@ -17,8 +17,8 @@ import aiohttp
 from mediator_parts import Client, Line
 
 from cluster_parts.journal import Journal
-from didmpc.protocols import pickup, problem_report
 from didmpc.protocols.message import Message
+from didmpc.protocols.messages import pickup, problem_report
 
 LOST = (aiohttp.ClientError, OSError, TimeoutError, TypeError)
 """What a node that was killed, or cut off, looks like; a TypeError is aiohttp's for a closed WebSocket."""

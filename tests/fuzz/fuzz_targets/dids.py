@@ -7,10 +7,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from didmpc.protocols import did as dids
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.did import Service, document, peer2, peer4, web
-from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidError, MessageError
-from didmpc.protocols.routing import route
+from didmpc.protocols.messages.routing import route
 from fuzz_targets.target import ALICE, BOB, ERIN, Target, from_json, key, to_json
 
 FILE = b"{}"

@@ -5,9 +5,10 @@ import json
 from collections.abc import Iterator
 from functools import cache
 
-from didmpc.protocols import binding_proof, from_prior, jose
+from didmpc.protocols import binding_proof, from_prior
 from didmpc.protocols import did as dids
-from didmpc.protocols.encoding import b64url, unb64url
+from didmpc.protocols.crypto import jose
+from didmpc.protocols.crypto.encoding import b64url, unb64url
 from didmpc.protocols.envelope import (
     envelope_recipients,
     pack_anoncrypt,

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from enum import IntEnum
 from functools import cache
 
-from didmpc.mediator.legs import Leg
 from didmpc.mediator.limits import Limits
-from didmpc.mediator.relay import Relay
-from didmpc.protocols import relay_control
+from didmpc.mediator.relay.legs import Leg
+from didmpc.mediator.relay.relay import Relay
 from didmpc.protocols.errors import SessionError
+from didmpc.protocols.messages import relay_control
 from didmpc.protocols.relay import hop
 from didmpc.protocols.session.packet import PacketOpener, PacketSealer
 from fuzz_targets.service import mediator

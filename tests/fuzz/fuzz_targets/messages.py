@@ -9,7 +9,9 @@ from functools import cache
 from typing import Any
 
 import didmpc.protocols
-from didmpc.protocols import (
+from didmpc.protocols.errors import LocalMisuse, MessageError, RemoteViolation
+from didmpc.protocols.message import Attachment, Message
+from didmpc.protocols.messages import (
     basic_message,
     mediation,
     out_of_band,
@@ -18,16 +20,14 @@ from didmpc.protocols import (
     relay_control,
     shorten_url,
 )
-from didmpc.protocols.discover_features import Feature, Query, disclose, queries
-from didmpc.protocols.errors import LocalMisuse, MessageError, RemoteViolation
-from didmpc.protocols.message import Attachment, Message
+from didmpc.protocols.messages.discover_features import Feature, Query, disclose, queries
+from didmpc.protocols.messages.out_of_band import Invitation
+from didmpc.protocols.messages.routing import forward
+from didmpc.protocols.messages.shorten_url import ShortLink
+from didmpc.protocols.messages.trust_ping import ping
 from didmpc.protocols.mpc.messages import PROPOSE, Join
 from didmpc.protocols.mpc.proposal import Proposal
 from didmpc.protocols.mpc.statement import Ask, Role, Statement
-from didmpc.protocols.out_of_band import Invitation
-from didmpc.protocols.routing import forward
-from didmpc.protocols.shorten_url import ShortLink
-from didmpc.protocols.trust_ping import ping
 from fuzz_targets.target import ALICE, BOB, Target, to_json
 
 Parse = Callable[[Message], Any]

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 
-from didmpc.protocols import relay_control
-from didmpc.protocols.encoding import b64url
+from didmpc.protocols.crypto.encoding import b64url
+from didmpc.protocols.crypto.keys import PrivateKey
 from didmpc.protocols.errors import MessageError, SessionError
-from didmpc.protocols.keys import PrivateKey
 from didmpc.protocols.message import Message
+from didmpc.protocols.messages import relay_control
 from didmpc.protocols.relay import hop
 from fuzz_targets.target import Target, from_json, key, to_json
 

@@ -17,19 +17,19 @@ from unittest import mock
 from aiohttp.abc import AbstractResolver
 
 from didmpc.mediator import app
-from didmpc.mediator.dialing import Outside
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.limits import Limits
-from didmpc.mediator.relay import Relay
-from didmpc.mediator.service import Answer, Service
+from didmpc.mediator.relay.relay import Relay
+from didmpc.mediator.resolving.dialing import Outside
+from didmpc.mediator.service.service import Answer, Service
 from didmpc.protocols import did as dids
-from didmpc.protocols import mediation, pickup, relay_control
 from didmpc.protocols.envelope import pack_anoncrypt, pack_authcrypt, pack_signed, unpack
 from didmpc.protocols.errors import MessageError
 from didmpc.protocols.identity import Identities
 from didmpc.protocols.message import Message
-from didmpc.protocols.problem_report import PROBLEM_REPORT, parse
-from didmpc.protocols.routing import forward
+from didmpc.protocols.messages import mediation, pickup, relay_control
+from didmpc.protocols.messages.problem_report import PROBLEM_REPORT, parse
+from didmpc.protocols.messages.routing import forward
 from didmpc.protocols.session.handshake import CLASSICAL, OPEN, Initiation, Party
 from fuzz_targets.messages import _message_seeds
 from fuzz_targets.target import ALICE, BOB, Target, from_json, to_json

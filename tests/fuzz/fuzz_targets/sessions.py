@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from didmpc.protocols.encoding import b64url, unb64url
+from didmpc.protocols.crypto.encoding import b64url, unb64url
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.session import frames
 from didmpc.protocols.session.handshake import CLASSICAL, Established, Initiation, Party, respond

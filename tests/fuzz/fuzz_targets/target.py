@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from didmpc.protocols.crypto.keys import Curve, PrivateKey
 from didmpc.protocols.did import Service
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.keys import Curve, PrivateKey
 
 
 @dataclass(frozen=True)

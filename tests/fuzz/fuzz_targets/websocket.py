@@ -3,8 +3,17 @@
 from collections.abc import Iterator
 from contextlib import suppress
 
-from didmpc.mediator import frames
-from didmpc.mediator.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, CloseCode, FrameError, FrameReader
+from didmpc.mediator.sockets import frames
+from didmpc.mediator.sockets.frames import (
+    BINARY,
+    CLOSE,
+    CONTINUATION,
+    PING,
+    TEXT,
+    CloseCode,
+    FrameError,
+    FrameReader,
+)
 from fuzz_targets.target import Target
 
 LIMIT = 2048

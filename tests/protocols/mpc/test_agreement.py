@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from didmpc.protocols.encoding import b64url
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mpc.agreement import Agreement

@@ -5,7 +5,7 @@ import json
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from didmpc.protocols.encoding import b64url, unb64url
+from didmpc.protocols.crypto.encoding import b64url, unb64url
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.session.exports import contact_proof, export
 from didmpc.protocols.session.handshake import CLASSICAL, Initiation, respond

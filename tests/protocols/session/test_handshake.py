@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from didmpc.protocols.encoding import b64url
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.errors import LocalMisuse, SessionError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.session.handshake import (

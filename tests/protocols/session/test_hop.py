@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from didmpc.protocols.crypto.keys import PrivateKey
 from didmpc.protocols.errors import SessionError
-from didmpc.protocols.keys import PrivateKey
 from didmpc.protocols.relay import hop
 
 KEY = PrivateKey.generate("Ed25519")

@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from didmpc.protocols.crypto.keys import PrivateKey
 from didmpc.protocols.did import canonical, did_of
 from didmpc.protocols.identity import Identity
-from didmpc.protocols.keys import PrivateKey
 from didmpc.protocols.session.handshake import CLASSICAL, HYBRID, Initiation, Party, respond
 from didmpc.protocols.session.packet import EpochLimits, PacketSealer
 from didmpc.protocols.session.schedule import length_prefixed

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from didmpc.protocols.encoding import b64url
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.session.handshake import CLASSICAL, WIRE_BINARY, WIRE_JSON, Initiation, respond
 from didmpc.protocols.session.packet import EpochLimits, PacketSealer

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from didmpc.protocols import relay_control
+from didmpc.protocols.messages import relay_control
 from didmpc.protocols.relay import hop
 from didmpc.protocols.session import frames, handshake, hello, link, packet, packet_json, records
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from didmpc.protocols.crypto.keys import PrivateKey
 from didmpc.protocols.did import canonical, resolve
 from didmpc.protocols.errors import SessionError
-from didmpc.protocols.keys import PrivateKey
 from didmpc.protocols.relay import hop
 from didmpc.protocols.session import frames, handshake
 from didmpc.protocols.session.exports import contact_proof, export

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from didmpc.agent import control_async
 from didmpc.agent.api.carrier import Carrier
 from didmpc.agent.api.computing import Computation, Consent
 from didmpc.agent.api.errors import SessionLost, SessionRefused
@@ -19,9 +18,10 @@ from didmpc.agent.api.limits import SessionLimits
 from didmpc.agent.api.session import Session
 from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.traffic import Traffic
-from didmpc.agent.control_async import Conversation
-from didmpc.agent.home import Home
+from didmpc.agent.control import async_client as control_async
+from didmpc.agent.control.async_client import Conversation
 from didmpc.agent.program import repository, shipped
+from didmpc.agent.wallet.home import Home
 from didmpc.protocols.errors import RemoteViolation
 
 CONFIRMED_WITHIN = 20.0

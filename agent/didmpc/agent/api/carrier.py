@@ -14,8 +14,8 @@ from didmpc.agent.channel.orders import RelayPath
 from didmpc.agent.channel.paths.mailbox import MailboxPath
 from didmpc.agent.channel.peer import Peer
 from didmpc.agent.channel.traffic import Traffic
-from didmpc.agent.control_async import Conversation
-from didmpc.protocols.encoding import b64url, unb64url
+from didmpc.agent.control.async_client import Conversation
+from didmpc.protocols.crypto.encoding import b64url, unb64url
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.session.handshake import Established
 from didmpc.protocols.session.link import Link, LinkLimits

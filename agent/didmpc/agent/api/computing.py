@@ -14,8 +14,8 @@ from typing import Any, Self
 
 from didmpc.agent.api.events import Event, Printed, Proposed, event_of
 from didmpc.agent.channel.lines import Line, Lines
-from didmpc.agent.control_async import Conversation
-from didmpc.agent.home import Home
+from didmpc.agent.control.async_client import Conversation
+from didmpc.agent.wallet.home import Home
 from didmpc.local import unix_socket
 from didmpc.protocols.errors import DidmpcError
 

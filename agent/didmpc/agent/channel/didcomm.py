@@ -8,7 +8,7 @@ from typing import Any
 
 from didmpc.agent.channel.limits import KIB, Limits
 from didmpc.agent.channel.orders import Frame
-from didmpc.protocols.encoding import b64url
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.errors import SessionError
 
 LARGEST_FRAME = 256 * KIB

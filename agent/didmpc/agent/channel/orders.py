@@ -21,7 +21,7 @@ from typing import Any
 from didmpc.agent.channel.evidence import Evidence
 from didmpc.agent.channel.lines import Line
 from didmpc.agent.sandbox.policy import Limits, Mechanism
-from didmpc.protocols.encoding import unb64url
+from didmpc.protocols.crypto.encoding import unb64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
 from didmpc.protocols.mpc.terms import DEADLOCK_GRACE
 from didmpc.protocols.session.handshake import Established

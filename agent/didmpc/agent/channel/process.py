@@ -31,7 +31,7 @@ from didmpc.agent.channel.traffic import Traffic
 from didmpc.agent.channel.ui import UserInterface
 from didmpc.agent.channel.witness import Program
 from didmpc.agent.program.wire import Frame, FrameType, WireError
-from didmpc.protocols.encoding import b64url
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, MessageError, SessionError
 from didmpc.protocols.mpc.receipt import SALT_BYTES, output_hash
 from didmpc.protocols.session.link import Link, LinkLimits

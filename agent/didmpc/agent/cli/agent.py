@@ -14,7 +14,7 @@ from didmpc.agent.cli.errors import WrongUsage, write_json
 from didmpc.agent.cli.options import HomeOption, JsonOption, examples
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.words import duration, milliseconds, short_did
-from didmpc.agent.home import Home
+from didmpc.agent.wallet.home import Home
 from didmpc.local import unix_socket
 from didmpc.protocols.errors import DidmpcError
 
@@ -184,7 +184,7 @@ def _ask_if_needed(home: Home) -> str | None:
 
 
 def _under_passphrase(home: Home) -> bool:
-    from didmpc.agent.keystore import Sealed
+    from didmpc.agent.wallet.keystore import Sealed
 
     try:
         return Sealed.parse(home.wallet.read_bytes()).description.get("kind") == "passphrase"

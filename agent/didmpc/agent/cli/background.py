@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from didmpc.agent.home import Home
+from didmpc.agent.wallet.home import Home
 from didmpc.protocols.errors import DidmpcError
 
 READY_WITHIN = 60.0

@@ -2,7 +2,7 @@
 
 from contextvars import ContextVar
 
-from didmpc.agent.home import Home
+from didmpc.agent.wallet.home import Home
 
 _home: ContextVar[Home | None] = ContextVar("home", default=None)
 

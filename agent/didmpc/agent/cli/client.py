@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from didmpc.agent import control_client
-from didmpc.agent.home import Home
+from didmpc.agent.control import client as control_client
+from didmpc.agent.wallet.home import Home
 
 QUICK = 30.0  # seconds for what the agent can answer by itself
 

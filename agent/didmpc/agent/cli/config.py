@@ -14,7 +14,7 @@ from pathlib import Path
 
 from didmpc.agent.cli import chosen_home
 from didmpc.agent.cli.errors import WrongUsage
-from didmpc.agent.home import Home
+from didmpc.agent.wallet.home import Home
 from didmpc.protocols.errors import LocalMisuse
 
 FILE = "config.toml"

@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from didmpc.agent.control_client import Call
-from didmpc.agent.home import Home
+from didmpc.agent.control.client import Call
+from didmpc.agent.wallet.home import Home
 from didmpc.protocols.errors import DidmpcError
 
 Json = dict[str, Any]

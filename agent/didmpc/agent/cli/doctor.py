@@ -14,7 +14,7 @@ from didmpc.agent.cli.config import Settings, home_of
 from didmpc.agent.cli.errors import write_json
 from didmpc.agent.cli.options import HomeOption, JsonOption, examples
 from didmpc.agent.cli.screen import Screen
-from didmpc.agent.home import Home
+from didmpc.agent.wallet.home import Home
 from didmpc.protocols.errors import DidmpcError
 
 PATIENCE = 10.0

@@ -4,7 +4,7 @@ from typing import Any
 
 from didmpc.agent.cli import background
 from didmpc.agent.cli.screen import Screen
-from didmpc.agent.home import Home
+from didmpc.agent.wallet.home import Home
 from didmpc.local import unix_socket
 from didmpc.protocols.errors import DidmpcError
 

@@ -14,7 +14,7 @@ from didmpc.agent.cli.links import check_writable, invitation_text, lifetime, sh
 from didmpc.agent.cli.options import HomeOption, JsonOption, examples
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.words import duration, milliseconds, moment, plural, short_did
-from didmpc.agent.home import Home
+from didmpc.agent.wallet.home import Home
 
 ACCEPT_WITHIN = 90.0
 PING_TIMEOUT = 10.0

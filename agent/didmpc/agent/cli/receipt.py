@@ -13,7 +13,7 @@ from didmpc.agent.cli.errors import WrongUsage, write_json
 from didmpc.agent.cli.options import JsonOption, examples
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.words import listing
-from didmpc.agent.home import Home
+from didmpc.agent.wallet.home import Home
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
 
 INCOMPLETE = 3

@@ -26,8 +26,8 @@ from didmpc.agent.cli.remedies import again
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.source import listing
 from didmpc.agent.cli.streams import Output, Stdin
-from didmpc.agent.control_client import AgentLost
-from didmpc.agent.home import Home
+from didmpc.agent.control.client import AgentLost
+from didmpc.agent.wallet.home import Home
 from didmpc.local.private_files import write_private
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.mpc.statement import Ask

@@ -8,7 +8,7 @@ from didmpc.agent.cli.client import ask
 from didmpc.agent.cli.errors import write_json
 from didmpc.agent.cli.screen import Screen
 from didmpc.agent.cli.words import moment
-from didmpc.agent.home import Home
+from didmpc.agent.wallet.home import Home
 
 Json = Mapping[str, Any]
 

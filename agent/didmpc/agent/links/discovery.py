@@ -2,11 +2,11 @@
 
 import asyncio
 
-from didmpc.agent.contacts import Contact
-from didmpc.agent.mailbox import Mailbox
-from didmpc.protocols import discover_features
+from didmpc.agent.contacts.contacts import Contact
+from didmpc.agent.mailbox.mailbox import Mailbox
 from didmpc.protocols.did import same_party
 from didmpc.protocols.envelope import Unpacked
+from didmpc.protocols.messages import discover_features
 from didmpc.protocols.session import handshake
 
 _SESSIONS = discover_features.Query("protocol", handshake.PROTOCOL)

@@ -15,12 +15,12 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from didmpc.agent.contacts import Contact
+from didmpc.agent.contacts.contacts import Contact
 from didmpc.agent.links.unknown import Ended
-from didmpc.agent.packet_post import PacketPost
-from didmpc.protocols import relay_control
-from didmpc.protocols.encoding import b64url, unb64url
+from didmpc.agent.mailbox.packet_post import PacketPost
+from didmpc.protocols.crypto.encoding import b64url, unb64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse
+from didmpc.protocols.messages import relay_control
 from didmpc.protocols.session.contact_handshakes import KnownLink
 from didmpc.protocols.session.handshake import WIRE_JSON, Established
 from didmpc.protocols.session.packet import MAX_PACKET_BYTES

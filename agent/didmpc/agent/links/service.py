@@ -21,21 +21,21 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from didmpc.agent import relay_offers
-from didmpc.agent.contacts import Contact, Contacts
-from didmpc.agent.control import Stream
+from didmpc.agent.contacts.contacts import Contact, Contacts
+from didmpc.agent.control.server import Stream
 from didmpc.agent.links import unknown
 from didmpc.agent.links.discovery import Discovery
 from didmpc.agent.links.program_link import ProgramLink, packet_event
 from didmpc.agent.links.unknown import Graveyard
-from didmpc.agent.mailbox import Mailbox
-from didmpc.agent.packet_post import PacketPost
-from didmpc.agent.wallet import Wallet
-from didmpc.protocols import problem_report, relay_control
+from didmpc.agent.mailbox.mailbox import Mailbox
+from didmpc.agent.mailbox.packet_post import PacketPost
+from didmpc.agent.sessions import relay_offers
+from didmpc.agent.wallet.wallet import Wallet
 from didmpc.protocols.did import canonical, did_of, resolve, same_party
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError, RemoteViolation, SessionError
 from didmpc.protocols.message import Message
+from didmpc.protocols.messages import problem_report, relay_control
 from didmpc.protocols.session import handshake
 from didmpc.protocols.session.contact_handshakes import (
     LONGEST_PROTOCOL,

@@ -9,11 +9,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from didmpc.protocols import problem_report
-from didmpc.protocols.encoding import b64url
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.message import Message
-from didmpc.protocols.problem_report import ProblemReport
+from didmpc.protocols.messages import problem_report
+from didmpc.protocols.messages.problem_report import ProblemReport
 
 CODE = "e.p.session.unknown"
 AT_MOST_EVERY = 60.0

@@ -9,8 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
-from didmpc.agent.contacts import Contacts
-from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.contacts.contacts import Contacts
+from didmpc.agent.mailbox.mailbox import Mailbox
 from didmpc.agent.sandbox import disk
 from didmpc.agent.sessions.causes import AGAIN, EndedEarly, in_words, read_cause
 from didmpc.agent.sessions.channel_process import ChannelProcess
@@ -24,7 +24,7 @@ from didmpc.agent.sessions.packets import Packets
 from didmpc.agent.sessions.post import Post
 from didmpc.agent.sessions.receipts import ReceiptBook, Receipts
 from didmpc.agent.sessions.seat import Seat
-from didmpc.protocols.encoding import unb64url
+from didmpc.protocols.crypto.encoding import unb64url
 from didmpc.protocols.errors import DidmpcError, RemoteViolation
 from didmpc.protocols.message import Message
 from didmpc.protocols.mpc import messages

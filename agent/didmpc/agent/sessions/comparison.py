@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from didmpc.agent.contacts import Contact, Contacts
+from didmpc.agent.contacts.contacts import Contact, Contacts
 from didmpc.agent.sessions.history import History
 from didmpc.protocols.errors import LocalMisuse
 

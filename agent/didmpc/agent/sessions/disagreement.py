@@ -5,10 +5,10 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.mailbox.mailbox import Mailbox
 from didmpc.agent.sessions.post import Post
 from didmpc.agent.sessions.seat import Seat
-from didmpc.protocols.encoding import b64url
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message

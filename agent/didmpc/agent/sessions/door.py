@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from didmpc.agent.invitations import Invitations, Issued
+from didmpc.agent.contacts.invitations import Invitations, Issued
 from didmpc.agent.sessions.inbox import Inbox
 from didmpc.protocols.did import canonical, did_of
 from didmpc.protocols.envelope import Unpacked

@@ -6,11 +6,11 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.mailbox.mailbox import Mailbox
 from didmpc.agent.sessions.channel_process import ChannelProcess
 from didmpc.agent.sessions.post import Post
 from didmpc.agent.sessions.seat import Seat
-from didmpc.protocols.encoding import b64url, unb64url
+from didmpc.protocols.crypto.encoding import b64url, unb64url
 from didmpc.protocols.errors import DidmpcError, MessageError
 from didmpc.protocols.message import Attachment, Message
 from didmpc.protocols.mpc import messages

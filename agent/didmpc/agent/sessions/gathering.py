@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from didmpc.agent.contacts import Contacts
-from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.contacts.contacts import Contacts
+from didmpc.agent.mailbox.mailbox import Mailbox
 from didmpc.agent.sessions.attempt import Attempt
 from didmpc.agent.sessions.causes import cause_of, of_system, refused_by_system
 from didmpc.agent.sessions.channel_process import ChannelProcess

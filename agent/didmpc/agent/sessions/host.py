@@ -31,8 +31,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from didmpc.agent.contacts import Contact, Contacts
-from didmpc.agent.invitations import Invitations, Issued
+from didmpc.agent.contacts.contacts import Contact, Contacts
+from didmpc.agent.contacts.invitations import Invitations, Issued
 from didmpc.agent.program.arguments import check_arguments
 from didmpc.agent.program.bundle import Bundle
 from didmpc.agent.program.imports import needed_modules
@@ -45,8 +45,8 @@ from didmpc.agent.sessions.parties import can_relay, printable, versions
 from didmpc.agent.sessions.reception import Peer, Reception
 from didmpc.agent.sessions.seat import Seat
 from didmpc.protocols.addresses import names_private
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.did import canonical
-from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.message import Message

@@ -7,19 +7,19 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from didmpc.agent import relay_offers
-from didmpc.agent.contacts import Contact, Contacts
-from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.contacts.contacts import Contact, Contacts
+from didmpc.agent.mailbox.mailbox import Mailbox
+from didmpc.agent.sessions import relay_offers
 from didmpc.agent.sessions.channel_process import ChannelProcess
 from didmpc.agent.sessions.packets import Packets
 from didmpc.agent.sessions.post import Post
 from didmpc.agent.sessions.recognition import proofs, recognise
 from didmpc.agent.sessions.seat import Seat
-from didmpc.protocols import relay_control
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.did import resolve
-from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import MessageError
 from didmpc.protocols.message import Message
+from didmpc.protocols.messages import relay_control
 from didmpc.protocols.session import handshake
 from didmpc.protocols.session.handshake import WIRE_BINARY, Established, Initiation, Party
 

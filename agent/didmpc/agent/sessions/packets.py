@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from didmpc.agent.mailbox import Mailbox
-from didmpc.agent.packet_post import PacketPost
+from didmpc.agent.mailbox.mailbox import Mailbox
+from didmpc.agent.mailbox.packet_post import PacketPost
 from didmpc.agent.sessions.channel_process import ChannelProcess
 from didmpc.agent.sessions.seat import Seat
-from didmpc.protocols.encoding import b64url, unb64url
+from didmpc.protocols.crypto.encoding import b64url, unb64url
 
 
 class Packets:

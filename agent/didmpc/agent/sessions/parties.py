@@ -4,7 +4,7 @@ import platform
 from dataclasses import dataclass
 from importlib import metadata
 
-from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.mailbox.mailbox import Mailbox
 from didmpc.protocols.mpc.messages import MAX_NAME
 from didmpc.protocols.namespace import NAMESPACE
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.mailbox.mailbox import Mailbox
 from didmpc.agent.sessions.causes import abort_body
 from didmpc.agent.sessions.seat import Seat
 from didmpc.protocols.errors import DidmpcError

@@ -8,8 +8,8 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from didmpc.agent.contacts import Contact
-from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.contacts.contacts import Contact
+from didmpc.agent.mailbox.mailbox import Mailbox
 from didmpc.agent.program.bundle import Bundle
 from didmpc.agent.sessions import bundles
 from didmpc.agent.sessions.parties import LinkPeer

@@ -17,7 +17,7 @@ from didmpc.agent.sessions.inbox import Arrived, Inbox
 from didmpc.agent.sessions.post import Post
 from didmpc.agent.sessions.seat import Seat
 from didmpc.local.private_files import write_private
-from didmpc.protocols.encoding import unb64url
+from didmpc.protocols.crypto.encoding import unb64url
 from didmpc.protocols.errors import DidmpcError, RemoteViolation
 from didmpc.protocols.message import Message
 from didmpc.protocols.mpc.agreement import Agreed

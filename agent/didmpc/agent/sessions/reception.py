@@ -10,19 +10,19 @@ from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
-from didmpc.agent.contacts import Contact, clean_name
-from didmpc.agent.invitations import Issued
-from didmpc.agent.mailbox import Standing
+from didmpc.agent.contacts.contacts import Contact, clean_name
+from didmpc.agent.contacts.invitations import Issued
+from didmpc.agent.mailbox.mailbox import Standing
 from didmpc.agent.program.bundle import Bundle
 from didmpc.agent.sessions import bundles
 from didmpc.agent.sessions.door import Door
 from didmpc.agent.sessions.gathering import Stream, Workshop
 from didmpc.agent.sessions.inbox import Arrived, Inbox
 from didmpc.agent.sessions.parties import LinkPeer
-from didmpc.protocols import problem_report
 from didmpc.protocols.did import canonical
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError, RemoteViolation
 from didmpc.protocols.message import Message
+from didmpc.protocols.messages import problem_report
 from didmpc.protocols.mpc import lobby as rules
 from didmpc.protocols.mpc import messages
 from didmpc.protocols.mpc.drafting import check_joining

@@ -7,7 +7,7 @@ with nobody in between; no match says nothing.
 import secrets
 from collections.abc import Iterable, Sequence
 
-from didmpc.agent.contacts import Contact
+from didmpc.agent.contacts.contacts import Contact
 from didmpc.protocols.session.exports import Role, contact_proof
 from didmpc.protocols.session.frames import PROOF_BYTES, PROOF_COUNTS
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from didmpc.agent.contacts import Contact, Contacts
-from didmpc.agent.invitations import Invitations
-from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.contacts.contacts import Contact, Contacts
+from didmpc.agent.contacts.invitations import Invitations
+from didmpc.agent.mailbox.mailbox import Mailbox
 from didmpc.agent.sandbox import disk
 from didmpc.agent.sessions import consent, reading, sources
 from didmpc.agent.sessions.comparison import DIFFER, Comparison
@@ -30,11 +30,11 @@ from didmpc.agent.sessions.receipts import ReceiptBook
 from didmpc.agent.sessions.reception import WAITING_EVERY
 from didmpc.agent.sessions.trust import SHORTEST, Trust
 from didmpc.agent.sessions.visit import Visits
-from didmpc.agent.wallet import Wallet
+from didmpc.agent.wallet.wallet import Wallet
 from didmpc.local import unix_socket
-from didmpc.protocols import problem_report
 from didmpc.protocols.envelope import Unpacked
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
+from didmpc.protocols.messages import problem_report
 from didmpc.protocols.mpc import messages
 from didmpc.protocols.mpc.proposal import Proposal
 from didmpc.protocols.session import handshake

@@ -11,21 +11,21 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from didmpc.agent.contacts import clean_name
-from didmpc.agent.invitations import GOAL_CODE
-from didmpc.agent.mailbox import Mailbox
+from didmpc.agent.contacts.contacts import clean_name
+from didmpc.agent.contacts.invitations import GOAL_CODE
+from didmpc.agent.mailbox.mailbox import Mailbox
 from didmpc.agent.sessions import door
 from didmpc.agent.sessions.gathering import Stream
 from didmpc.agent.sessions.inbox import Arrived, Inbox
 from didmpc.agent.sessions.parties import LinkPeer, printable
-from didmpc.agent.wallet import Wallet
-from didmpc.protocols import problem_report
+from didmpc.agent.wallet.wallet import Wallet
 from didmpc.protocols.did import same_party
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
 from didmpc.protocols.message import Message
+from didmpc.protocols.messages import problem_report
+from didmpc.protocols.messages.out_of_band import Invitation
 from didmpc.protocols.mpc import lobby, messages
 from didmpc.protocols.mpc.proposal import Proposal
-from didmpc.protocols.out_of_band import Invitation
 
 ANSWER_WITHIN = 3.0
 """Seconds after which a host that does not answer is said to be offline."""

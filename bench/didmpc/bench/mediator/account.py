@@ -9,14 +9,14 @@ from typing import Any, Self
 
 from didmpc.bench.mediator.wire import HttpConnection, address_of, http_request
 from didmpc.protocols import did as dids
-from didmpc.protocols import mediation, pickup
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.did import Service
-from didmpc.protocols.encoding import b64url
 from didmpc.protocols.envelope import pack_anoncrypt, pack_authcrypt, unpack
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.message import Message, decode_json
-from didmpc.protocols.routing import forward
+from didmpc.protocols.messages import mediation, pickup
+from didmpc.protocols.messages.routing import forward
 
 MESSAGE = "https://didcomm.org/basicmessage/2.0/message"
 _TAG_BYTES = 32

@@ -9,11 +9,11 @@ from didmpc.bench.mediator.account import packed
 from didmpc.bench.mediator.fill import ROOMY, add_box, synthetic_did
 from didmpc.bench.mediator.turn import Job, Result, Turn
 from didmpc.bench.mediator.wire import EchoServer
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.store.sqlite import SqliteStore
 from didmpc.protocols.envelope import unpack
 from didmpc.protocols.identity import Identities
-from didmpc.protocols.routing import parse_forward
+from didmpc.protocols.messages.routing import parse_forward
 
 BOXES = 16
 

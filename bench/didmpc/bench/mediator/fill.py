@@ -10,7 +10,7 @@ from didmpc.bench.mediator.turn import Job, Result, Turn
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.store import Store
 from didmpc.mediator.store.sqlite import SqliteStore
-from didmpc.protocols.mediation import Update
+from didmpc.protocols.messages.mediation import Update
 
 AT_ONCE = 512
 """As many as one commit takes."""

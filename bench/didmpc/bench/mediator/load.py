@@ -18,7 +18,7 @@ from didmpc.bench.mediator import ceilings, fill
 from didmpc.bench.mediator.account import Account, Forwards, http_url, packed, tag_of
 from didmpc.bench.mediator.turn import Job, Result, Turn, serve
 from didmpc.bench.mediator.wire import EchoConnection, HttpConnection, IdleWebSocket, address_of, http_request
-from didmpc.protocols import pickup, trust_ping
+from didmpc.protocols.messages import pickup, trust_ping
 
 ACKNOWLEDGE_EVERY = 64
 ACKNOWLEDGE_WITHIN = 0.02

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from didmpc.bench.mediator.fill import ROOMY, add_box
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.store import Store
 from didmpc.mediator.store.opening import open_store
 

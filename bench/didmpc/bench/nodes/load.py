@@ -14,7 +14,7 @@ from didmpc.bench.mediator.load import socket_url
 from didmpc.bench.mediator.turn import Job, Result, Turn, serve
 from didmpc.mediator.cluster.tables import Tables
 from didmpc.mediator.store.postgres import PostgresStore
-from didmpc.protocols import pickup
+from didmpc.protocols.messages import pickup
 
 BOXES = 64
 WAITING = 50

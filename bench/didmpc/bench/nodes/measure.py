@@ -19,7 +19,7 @@ from didmpc.bench.nodes.database import Database
 from didmpc.bench.nodes.place import Place, alone, nodes
 from didmpc.bench.session.messages import established_pair
 from didmpc.bench.session.relayed import certificate, link
-from didmpc.protocols import relay_control
+from didmpc.protocols.messages import relay_control
 
 ENDS = "didmpc.bench.session.ends"
 MIB = 1024 * 1024

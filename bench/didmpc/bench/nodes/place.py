@@ -11,7 +11,7 @@ from didmpc.bench.cluster import Cluster, ClusterError
 from didmpc.bench.mediator.host import LIMITS_OFF, MediatorFailed, resident
 from didmpc.bench.nodes import cpu
 from didmpc.bench.nodes.database import Database
-from didmpc.mediator.home import KEYS_FILE
+from didmpc.mediator.host.home import KEYS_FILE
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,9 +29,9 @@ from didmpc.protocols.envelope import pack_authcrypt, unpack
 from didmpc.protocols.errors import DidmpcError
 from didmpc.protocols.identity import Identities, Identity
 from didmpc.protocols.message import Attachment, Message
+from didmpc.protocols.messages.routing import parse_forward, route
 from didmpc.protocols.mpc.messages import FRAME
 from didmpc.protocols.relay import hop
-from didmpc.protocols.routing import parse_forward, route
 from didmpc.protocols.session import frames
 from didmpc.protocols.session.handshake import (
     SUITES,

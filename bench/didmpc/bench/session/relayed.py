@@ -27,8 +27,8 @@ from didmpc.bench.mediator.account import Account, connect, ws_url
 from didmpc.bench.mediator.host import Generators, Load
 from didmpc.bench.session.messages import established_pair
 from didmpc.bench.session.splice import HOST
-from didmpc.protocols import relay_control
-from didmpc.protocols.encoding import b64url
+from didmpc.protocols.crypto.encoding import b64url
+from didmpc.protocols.messages import relay_control
 from didmpc.protocols.session.handshake import Established
 
 WAYS = ("direct", "tls", "relay", "tls-relay", "session")

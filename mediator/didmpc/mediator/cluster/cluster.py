@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
-from didmpc.mediator.batch import Batch
 from didmpc.mediator.cluster import lease as leases
 from didmpc.mediator.cluster.crossings import Crossings
 from didmpc.mediator.cluster.lease import Lease
@@ -18,12 +17,13 @@ from didmpc.mediator.cluster.links import Links, Peer
 from didmpc.mediator.cluster.messages import PROTOCOL, Dropped, Leaving, Message, Revoked, ShutOut, Standing
 from didmpc.mediator.cluster.presence import Presence
 from didmpc.mediator.cluster.tables import Beat, NodeRow, Tables
-from didmpc.mediator.deliveries import Deliveries
-from didmpc.mediator.home import is_loopback
-from didmpc.mediator.legs import End
+from didmpc.mediator.host.home import is_loopback
 from didmpc.mediator.limits import Limits
+from didmpc.mediator.mail.deliveries import Deliveries
 from didmpc.mediator.neighbours import Binding, Neighbours, Place
-from didmpc.mediator.relay import Relay
+from didmpc.mediator.relay.legs import End
+from didmpc.mediator.relay.relay import Relay
+from didmpc.mediator.sockets.batch import Batch
 from didmpc.mediator.store import StoreFailed
 from didmpc.protocols.errors import LocalMisuse
 from didmpc.protocols.identity import Identity

@@ -20,9 +20,9 @@ from didmpc.mediator.cluster.link import Link
 from didmpc.mediator.cluster.links import Links
 from didmpc.mediator.cluster.messages import Displaced, Meet, Message, Met, Revoked
 from didmpc.mediator.cluster.tables import Bound, Found, Tables
-from didmpc.mediator.legs import End
 from didmpc.mediator.neighbours import Binding, Place
-from didmpc.mediator.relay import Relay
+from didmpc.mediator.relay.legs import End
+from didmpc.mediator.relay.relay import Relay
 from didmpc.mediator.store import StoreFailed
 from didmpc.protocols.relay import hop
 

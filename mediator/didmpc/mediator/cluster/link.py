@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from didmpc.mediator.cluster.messages import PROTOCOL, Message, Ready, decode, encode
 from didmpc.mediator.cluster.wire import Wire
-from didmpc.mediator.legs import End, Leg, give_back
 from didmpc.mediator.limits import Limits
-from didmpc.mediator.relay import Relay
+from didmpc.mediator.relay.legs import End, Leg, give_back
+from didmpc.mediator.relay.relay import Relay
 from didmpc.protocols.errors import SessionError
 from didmpc.protocols.relay import hop
 from didmpc.protocols.relay.hop import UnboundReason

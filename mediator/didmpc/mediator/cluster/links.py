@@ -11,14 +11,14 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from didmpc.mediator.batch import Batch
 from didmpc.mediator.cluster import handshake
 from didmpc.mediator.cluster.link import Link
 from didmpc.mediator.cluster.messages import Message
 from didmpc.mediator.cluster.wire import Wire
-from didmpc.mediator.configuration import address
+from didmpc.mediator.host.configuration import address
 from didmpc.mediator.limits import Limits
-from didmpc.mediator.relay import Relay
+from didmpc.mediator.relay.relay import Relay
+from didmpc.mediator.sockets.batch import Batch
 from didmpc.protocols.errors import DidmpcError, RemoteViolation
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.relay import hop

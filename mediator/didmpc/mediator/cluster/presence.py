@@ -19,7 +19,7 @@ from didmpc.mediator.cluster.lease import Lease
 from didmpc.mediator.cluster.links import Links
 from didmpc.mediator.cluster.messages import Acknowledged, AskHeld, Freed, Held, Ring, Taken, Vacant, Yielded
 from didmpc.mediator.cluster.tables import Claim, Tables
-from didmpc.mediator.deliveries import Deliveries
+from didmpc.mediator.mail.deliveries import Deliveries
 from didmpc.mediator.refusals import Unavailable
 from didmpc.mediator.store import StoreFailed
 from didmpc.protocols.errors import DidmpcError

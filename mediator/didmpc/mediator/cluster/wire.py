@@ -8,8 +8,8 @@ import asyncio
 from collections.abc import Callable
 from typing import cast
 
-from didmpc.mediator.batch import Batch
 from didmpc.mediator.limits import KIB
+from didmpc.mediator.sockets.batch import Batch
 from didmpc.protocols.session.packet import MAX_PACKET_BYTES
 
 HANDSHAKE_BYTES = 16 * KIB

@@ -3,8 +3,8 @@
 import contextlib
 from collections.abc import AsyncIterator, Callable
 
-from didmpc.mediator import left
-from didmpc.mediator.home import Home
+from didmpc.mediator.host import left
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.migration.moving import kept_up
 from didmpc.mediator.migration.postgres import PostgresSide
 from didmpc.mediator.migration.side import DONE, LEFT, Note

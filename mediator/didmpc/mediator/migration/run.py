@@ -14,8 +14,8 @@ from urllib.parse import unquote, urlsplit
 
 import typer
 
-from didmpc.mediator import left
-from didmpc.mediator.home import KEYS_FILE, Home
+from didmpc.mediator.host import left
+from didmpc.mediator.host.home import KEYS_FILE, Home
 from didmpc.mediator.migration.moving import Moved, Owner, Told, check_source, check_target, move
 from didmpc.mediator.migration.owners import HomeOwner, NodesOwner
 from didmpc.mediator.migration.postgres import PostgresSide, without_password

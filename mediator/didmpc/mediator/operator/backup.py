@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from didmpc.local.private_files import PRIVATE_FILE, give_to_owner, sync_folder
-from didmpc.mediator import configuration
-from didmpc.mediator.home import KEYS_FILE, LOG_KEY_FILE, Home, Settings
+from didmpc.mediator.host import configuration
+from didmpc.mediator.host.home import KEYS_FILE, LOG_KEY_FILE, Home, Settings
 from didmpc.mediator.store.sqlite import FILE as STORE_FILE
 from didmpc.mediator.store.sqlite.schema import STEPS
 from didmpc.protocols.errors import DidmpcError, LocalMisuse

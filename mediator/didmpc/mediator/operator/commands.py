@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from didmpc.mediator.home import Home
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.operator import view
 from didmpc.mediator.operator.control import Json, call
 from didmpc.protocols.errors import LocalMisuse
@@ -301,7 +301,7 @@ def restore(
     """
     from dataclasses import asdict
 
-    from didmpc.mediator.configuration import Configuration
+    from didmpc.mediator.host.configuration import Configuration
     from didmpc.mediator.operator import backup as backups
 
     place = Home.locate(home)
@@ -338,7 +338,7 @@ def _alone(place: Home, method: str, params: Json) -> Json:
     """Do it on the home of a mediator that does not run, holding its lock."""
     import asyncio
 
-    from didmpc.mediator.configuration import Configuration
+    from didmpc.mediator.host.configuration import Configuration
     from didmpc.mediator.limits import Limits
     from didmpc.mediator.operator.methods import Operator
     from didmpc.mediator.store.opening import open_store
@@ -396,7 +396,7 @@ def _set_rule(place: Home, did: str, rule: str, as_json: bool) -> None:
 
 
 def _registration(place: Home) -> str:
-    from didmpc.mediator.configuration import Configuration
+    from didmpc.mediator.host.configuration import Configuration
 
     found = call(place.root, "status")
     if found is not None and "registration" in found["settings"]:
@@ -405,7 +405,7 @@ def _registration(place: Home) -> str:
 
 
 def _ticket_seconds(text: str) -> int:
-    from didmpc.mediator.quantities import duration
+    from didmpc.mediator.host.quantities import duration
 
     try:
         return int(duration(text, 60, LONGEST_TICKET))

@@ -5,19 +5,19 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from didmpc.mediator.configuration import Configuration
-from didmpc.mediator.deliveries import Deliveries
 from didmpc.mediator.health import Health
-from didmpc.mediator.home import Settings
+from didmpc.mediator.host.configuration import Configuration
+from didmpc.mediator.host.home import Settings
+from didmpc.mediator.mail.deliveries import Deliveries
+from didmpc.mediator.mail.outgoing import Outgoing
 from didmpc.mediator.metrics import Metrics
 from didmpc.mediator.neighbours import Alone, Neighbours
 from didmpc.mediator.operator.control import Json
 from didmpc.mediator.operator.history import memory_bytes
 from didmpc.mediator.operator.token import Token
-from didmpc.mediator.outgoing import Outgoing
-from didmpc.mediator.relay import Relay
+from didmpc.mediator.relay.relay import Relay
+from didmpc.mediator.sockets.websocket import WebSockets
 from didmpc.mediator.store import Store
-from didmpc.mediator.websocket import WebSockets
 from didmpc.protocols.errors import LocalMisuse
 
 

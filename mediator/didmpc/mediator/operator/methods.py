@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from didmpc.mediator import left, logs
-from didmpc.mediator.home import KEYS_FILE, Home, Settings
+from didmpc.mediator.host import left, logs
+from didmpc.mediator.host.home import KEYS_FILE, Home, Settings
 from didmpc.mediator.operator.backup import back_up
 from didmpc.mediator.operator.control import Json, Method
 from didmpc.mediator.store import Store, StoreFailed

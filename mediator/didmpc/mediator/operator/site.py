@@ -12,12 +12,12 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from didmpc.mediator.assets import SECURITY, Asset, text_of
 from didmpc.mediator.limits import Buckets, Rate
 from didmpc.mediator.operator.control import Json, Method
 from didmpc.mediator.operator.history import History
 from didmpc.mediator.operator.token import Token
-from didmpc.mediator.proxies import Proxies
+from didmpc.mediator.pages.assets import SECURITY, Asset, text_of
+from didmpc.mediator.sockets.proxies import Proxies
 from didmpc.protocols.errors import DidmpcError
 
 WRONG_TOKENS = Rate(per_second=0.1, burst=10)

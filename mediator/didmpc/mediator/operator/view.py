@@ -4,8 +4,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from didmpc.mediator.host.quantities import approximate_size, approximate_time
 from didmpc.mediator.operator.control import Json
-from didmpc.mediator.quantities import approximate_size, approximate_time
 
 MOST_REFUSALS = 3
 LONGEST_TEXT = 4000

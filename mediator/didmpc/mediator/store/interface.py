@@ -23,7 +23,7 @@ from didmpc.mediator.store.records import (
     Room,
     Totals,
 )
-from didmpc.protocols.mediation import Update, Updated
+from didmpc.protocols.messages.mediation import Update, Updated
 
 NOTHING_PROVEN: Mapping[str, int] = MappingProxyType({})
 NO_ROOM_BEYOND = Room()

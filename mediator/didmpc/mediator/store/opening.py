@@ -3,8 +3,8 @@
 import logging
 import sqlite3
 
-from didmpc.mediator import left
-from didmpc.mediator.home import Home
+from didmpc.mediator.host import left
+from didmpc.mediator.host.home import Home
 from didmpc.mediator.limits import Limits
 from didmpc.mediator.store.errors import NoDriver
 from didmpc.mediator.store.interface import Store

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from didmpc.protocols.crypto.keys import PublicKey
 from didmpc.protocols.did.names import fragment_of, same_party
 from didmpc.protocols.errors import DidError
-from didmpc.protocols.keys import PublicKey
 
 MAX_METHODS = 16
 MAX_SERVICES = 16

@@ -4,9 +4,9 @@ An Ed25519 one also agrees, under the X25519 key that derives from it, as the me
 `enableEncryptionKeyDerivation` describes.
 """
 
+from didmpc.protocols.crypto.keys import AGREEMENT_CURVES, SIGNING_CURVES, PublicKey
 from didmpc.protocols.did.document import DIDDocument, VerificationMethod
 from didmpc.protocols.errors import DidError
-from didmpc.protocols.keys import AGREEMENT_CURVES, SIGNING_CURVES, PublicKey
 
 PREFIX = "did:key:"
 _P = 2**255 - 19  # the field of Curve25519

@@ -8,7 +8,7 @@ import hashlib
 import re
 from functools import lru_cache
 
-from didmpc.protocols.encoding import multibase
+from didmpc.protocols.crypto.encoding import multibase
 from didmpc.protocols.errors import DidError
 
 MAX_DID = 8192

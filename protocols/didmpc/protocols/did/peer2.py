@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from didmpc.protocols.crypto.encoding import b64url, unb64url
+from didmpc.protocols.crypto.keys import AGREEMENT_CURVES, PublicKey
 from didmpc.protocols.did.document import (
     MAX_METHODS,
     MAX_SERVICES,
@@ -18,9 +20,7 @@ from didmpc.protocols.did.document import (
     Service,
     from_json,
 )
-from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.errors import DidError
-from didmpc.protocols.keys import AGREEMENT_CURVES, PublicKey
 
 PREFIX = "did:peer:2"
 _AGREEMENT, _AUTHENTICATION, _SERVICE = "E", "V", "S"

@@ -9,11 +9,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from didmpc.protocols.crypto.encoding import multibase, split_varint, unmultibase, varint
+from didmpc.protocols.crypto.keys import AGREEMENT_CURVES, PublicKey
 from didmpc.protocols.did.document import DIDDocument, Service, from_json, relative_members
 from didmpc.protocols.did.names import short_peer4
-from didmpc.protocols.encoding import multibase, split_varint, unmultibase, varint
 from didmpc.protocols.errors import DidError
-from didmpc.protocols.keys import AGREEMENT_CURVES, PublicKey
 
 PREFIX = "did:peer:4"
 _JSON = 0x0200  # multicodec `json`

@@ -6,6 +6,8 @@ from typing import Any
 import pydid  # type: ignore[import-untyped]
 from pydid.doc.doc import DIDDocumentError  # type: ignore[import-untyped]
 
+from didmpc.protocols.crypto.encoding import base58_decode
+from didmpc.protocols.crypto.keys import AGREEMENT_CURVES, SIGNING_CURVES, Curve, PublicKey, multikey_curve
 from didmpc.protocols.did.document import (
     CONTEXT,
     MAX_METHODS,
@@ -18,9 +20,7 @@ from didmpc.protocols.did.document import (
     VerificationMethod,
 )
 from didmpc.protocols.did.names import did_of, fragment_of
-from didmpc.protocols.encoding import base58_decode
 from didmpc.protocols.errors import DidError
-from didmpc.protocols.keys import AGREEMENT_CURVES, SIGNING_CURVES, Curve, PublicKey, multikey_curve
 
 # The types that carry bare base58 instead of a multikey, and the curve each stands for.
 _BASE58_TYPES: dict[str, Curve] = {

@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from didmpc.protocols.crypto.encoding import b64url, unb64url
 from didmpc.protocols.did import resolve
-from didmpc.protocols.encoding import b64url, unb64url
 from didmpc.protocols.errors import DidmpcError, MessageError
 from didmpc.protocols.identity import Identity
 

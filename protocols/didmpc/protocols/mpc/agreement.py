@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.did import resolve
-from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError, RemoteViolation
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mpc.manifest import Manifest

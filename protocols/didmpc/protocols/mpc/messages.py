@@ -25,8 +25,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from didmpc.protocols.crypto.encoding import unb64url
 from didmpc.protocols.did.names import MAX_DID, did_of
-from didmpc.protocols.encoding import unb64url
 from didmpc.protocols.errors import DidError, MessageError, RemoteViolation
 from didmpc.protocols.namespace import NAMESPACE
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.did import resolve
-from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, MessageError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.mpc.agreement import Agreed, commitment_to, signed_bytes, words_for

@@ -22,8 +22,8 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import NamedTuple, TypeAlias
 
+from didmpc.protocols.crypto.keys import PrivateKey, PublicKey
 from didmpc.protocols.errors import DidmpcError, SessionError
-from didmpc.protocols.keys import PrivateKey, PublicKey
 
 HEADER = struct.Struct(">BI")
 CAPABILITY_BYTES = 32

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Any, TypeAlias
 
-from didmpc.protocols.encoding import b64url, unb64url
+from didmpc.protocols.crypto.encoding import b64url, unb64url
 from didmpc.protocols.errors import DidmpcError, LocalMisuse, SessionError
 from didmpc.protocols.session.handshake import (
     DeclineCode,

@@ -17,8 +17,8 @@ from typing import Any, Literal
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
+from didmpc.protocols.crypto.encoding import b64url
 from didmpc.protocols.did import DIDDocument, canonical, did_of, fragment_of
-from didmpc.protocols.encoding import b64url
 from didmpc.protocols.errors import LocalMisuse, SessionError
 from didmpc.protocols.identity import Identity
 from didmpc.protocols.namespace import NAMESPACE

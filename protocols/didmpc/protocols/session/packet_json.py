@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import msgspec
 from cryptography.exceptions import InvalidTag
 
-from didmpc.protocols.encoding import b64url, unb64url
+from didmpc.protocols.crypto.encoding import b64url, unb64url
+from didmpc.protocols.crypto.jose import MAX_PROTECTED
 from didmpc.protocols.errors import SessionError
-from didmpc.protocols.jose import MAX_PROTECTED
 from didmpc.protocols.session.hello import exact_b64
 from didmpc.protocols.session.packet import (
     MALFORMED,

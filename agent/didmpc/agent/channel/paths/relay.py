@@ -17,9 +17,9 @@ from didmpc.agent.channel.limits import Limits
 from didmpc.agent.channel.orders import RelayPath
 from didmpc.agent.channel.paths.leg import Leg
 from didmpc.agent.channel.paths.path import LinkEnd
-from didmpc.agent.dialing import connector, raise_if_not_public
+from didmpc.agent.mailbox.dialing import connector, raise_if_not_public
+from didmpc.protocols.crypto.keys import PrivateKey
 from didmpc.protocols.errors import DidmpcError
-from didmpc.protocols.keys import PrivateKey
 from didmpc.protocols.relay import hop
 from didmpc.protocols.session.handshake import WIRE_BINARY
 

@@ -10,7 +10,7 @@ from didmpc.mediator.store.postgres.connection import Connection
 from didmpc.mediator.store.postgres.part import Part, collided, locked_account
 from didmpc.mediator.store.records import STALE_SECONDS, Admission
 from didmpc.protocols.did import canonical
-from didmpc.protocols.mediation import Result, Update, Updated
+from didmpc.protocols.messages.mediation import Result, Update, Updated
 
 _NEAR = 1000
 """Accounts that nodes may be opening at this moment, at most: before so few are left nobody counts."""

@@ -13,7 +13,7 @@ from didmpc.mediator.store.records import STALE_SECONDS, Admission
 from didmpc.mediator.store.sqlite.part import Part, account_id, require_account
 from didmpc.mediator.store.sqlite.rules import rule_of, use_ticket
 from didmpc.protocols.did import canonical
-from didmpc.protocols.mediation import Result, Update, Updated
+from didmpc.protocols.messages.mediation import Result, Update, Updated
 
 
 class AccountStore(Part):

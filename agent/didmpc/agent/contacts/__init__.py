@@ -1,0 +1,1 @@
+"""The people this agent knows, and how they come to know each other."""

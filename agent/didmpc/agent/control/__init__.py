@@ -1,0 +1,1 @@
+"""How the commands of this user talk to their agent."""

@@ -1,0 +1,1 @@
+"""The home of an agent, and the wallet with its keys in it."""

@@ -1,0 +1,1 @@
+"""What each DIDComm protocol that the mediator speaks does with a message."""

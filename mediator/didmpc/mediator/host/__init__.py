@@ -1,0 +1,1 @@
+"""The machine that the mediator runs on: its settings, its home, its logs, and systemd."""

@@ -1,0 +1,1 @@
+"""DIDs and their documents, and the connections that the mediator makes to fetch them."""

@@ -1,0 +1,1 @@
+"""Keys, the JOSE algorithms that DIDComm allows, and how bytes are written."""

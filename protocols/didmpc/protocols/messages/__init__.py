@@ -1,0 +1,1 @@
+"""The DIDComm protocols whose messages need no state: what each says, read and written."""
