@@ -59,11 +59,12 @@ class Child:
         self._process.stdin.flush()
 
     def hear(self) -> Any:
-        """The next line as JSON. There is never more than one on its way."""
+        """The next line as JSON. Never more than one is on its way; a silent child is ended."""
         assert self._process.stdout is not None
         ready = select.select([self._process.stdout], [], [], PATIENCE)[0]
         line = self._process.stdout.readline() if ready else ""
         if not line:
+            self._process.kill()  # whoever asks it next is not to wait again
             pytest.fail(f"{self._command} said nothing more.\n{self._log.read_text()}", pytrace=False)
         return json.loads(line)
 

@@ -88,9 +88,21 @@ class Client {
       });
     } else {
       this.#agent.stopFetchingMessages();
-      await this.#agent.startFetchingMessages(100);
+      await this.#poll();
     }
     return { routing: connection.routingDID.toString(), live: connection.liveMode };
+  }
+
+  // One poll that fails ends the SDK's polling for good, and without a word.
+  async #poll() {
+    await this.#agent.startFetchingMessages(100);
+    const job = this.#agent.jobs.fetchMessages;
+    job.cancellationToken.catch((error) => {
+      if (this.#agent.jobs.fetchMessages !== job) return;
+      console.error("polling ended", error);
+      this.#agent.jobs.fetchMessages = undefined;
+      return this.#poll();
+    });
   }
 
   async stop() {
