@@ -99,8 +99,8 @@ def _work(result: Json) -> Iterator[str]:
         _range([work[name] for work in asked]) for name in ("rounds", "block_bytes", "blocks")
     )
     yield (
-        f"Rounds: {rounds} products of two secrets, opened one after the other. Bulk: each party sends each"
-        f" other one {times} blocks of {size} bytes. Programs are unmodified, and timed from when the "
+        f"Rounds: {rounds} products of two secrets, opened one after the other. Bulk: each party sends every"
+        f" other {times} blocks of {size} bytes. Programs are unmodified, and timed from when the "
         "parties are connected."
     )
 
